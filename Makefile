@@ -1,0 +1,34 @@
+# make demo paints a picture; make test runs every check. Both set up .venv by themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export HF_HUB_OFFLINE := 1
+PROMPT ?= a large red circle on the left on a white background
+
+.PHONY: demo test lint benchmarks clean
+
+demo: $(READY)
+	@$(BIN)/nodegraph run workflows/txt2img.json --set prompt="$(PROMPT)"
+
+test: $(READY) lint
+	$(BIN)/python -m pytest tests/null
+	$(BIN)/python -m pytest tests/cpu tests/gpu
+
+lint: $(READY)
+	$(BIN)/ruff check nodegraph nodes tests training benchmarks tools
+	$(BIN)/ruff format --check nodegraph nodes tests training benchmarks tools
+	$(BIN)/mypy
+
+benchmarks: $(READY)
+	$(BIN)/python benchmarks/overhead.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,sde]"
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist output .pytest_cache .ruff_cache .mypy_cache

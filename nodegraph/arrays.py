@@ -1,0 +1,101 @@
+"""Tensors without torch: what the engine must know of a torch tensor or a numpy array, importing neither to ask.
+
+An array is a `torch.Tensor` or a `numpy.ndarray`. It is never changed in place once it is in a value.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+NUMPY_NAMES = frozenset("bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 float32 float64 complex64".split())
+
+
+def is_torch(array: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def is_array(array: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return is_torch(array) or (numpy is not None and isinstance(array, numpy.ndarray))
+
+
+def dtype_name(array: Any) -> str:
+    """`float32`, `bfloat16`, …"""
+    return str(array.dtype).removeprefix("torch.")
+
+
+def nbytes(array: Any) -> int:
+    return int(array.nbytes)
+
+
+def storage(array: Any) -> tuple[int, int]:
+    """(identity, bytes) of the memory behind an array, the same for every view of it."""
+    if is_torch(array):
+        whole = array.untyped_storage()
+        return whole.data_ptr(), whole.nbytes()
+    while getattr(array, "base", None) is not None and hasattr(array.base, "nbytes"):
+        array = array.base
+    return id(array), int(array.nbytes)
+
+
+def device_of(array: Any) -> str:
+    return str(array.device) if is_torch(array) else "cpu"
+
+
+def compact(array: Any) -> Any:
+    """The array itself, or a copy when it is a view of less than half of its storage."""
+    if array.nbytes * 2 >= storage(array)[1]:
+        return array
+    return array.clone() if is_torch(array) else array.copy()
+
+
+def to_host(array: Any) -> Any:
+    return array.cpu() if is_torch(array) else array
+
+
+def raw(array: Any) -> memoryview:
+    """The bytes of an array in C order, without a copy where possible."""
+    if is_torch(array):
+        import torch
+
+        host = array.detach().cpu().contiguous()
+        return memoryview(host.reshape(-1).view(torch.uint8).numpy()).cast("B")
+    import numpy
+
+    return memoryview(numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8)).cast("B")
+
+
+def from_raw(buffer: Any, dtype: str, shape: tuple[int, ...]) -> Any:
+    """The array that `raw` took apart, as a read-only numpy array over `buffer`; torch for a dtype numpy lacks."""
+    if dtype in NUMPY_NAMES:
+        import numpy
+
+        array = numpy.empty(shape, dtype) if 0 in shape else numpy.frombuffer(buffer, dtype=dtype).reshape(shape)
+        array.flags.writeable = False
+        return array
+    import torch
+
+    kind = getattr(torch, dtype)
+    if 0 in shape:
+        return torch.empty(shape, dtype=kind)
+    return torch.frombuffer(bytearray(buffer), dtype=kind).reshape(shape)
+
+
+def tensor(array: Any, device: str = "cpu", dtype: Any = None) -> Any:
+    """The array as a torch tensor on a device. Shares memory where it can: never change it in place."""
+    import torch
+
+    if not is_torch(array):
+        # torch warns about read-only memory, but values are never changed in place
+        array = torch.from_numpy(array if array.flags.writeable else array.copy())
+    return array.to(device=device, dtype=dtype)
+
+
+def to_numpy(array: Any) -> Any:
+    """The array as a numpy array in host memory; bfloat16 and smaller floats become float32."""
+    if not is_torch(array):
+        return array
+    host = array.detach().cpu()
+    return (host if dtype_name(host) in NUMPY_NAMES else host.float()).numpy()

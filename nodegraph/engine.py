@@ -1,0 +1,390 @@
+"""The engine: registry, cache, models and lanes under one roof. Library, command line and server are the same engine."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nodegraph import keys, kinds
+from nodegraph.cache import Cache
+from nodegraph.calling import Shared
+from nodegraph.check import Checker
+from nodegraph.errors import Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
+from nodegraph.handles import ModelRef
+from nodegraph.job import Job, Result
+from nodegraph.lanes import Lane, LoopLane
+from nodegraph.literals import Pending
+from nodegraph.models import ModelFolder, Resident
+from nodegraph.packs import load_all
+from nodegraph.plan import Identities, Plan, Scope, bind_inputs
+from nodegraph.registry import Registry
+from nodegraph.run import Execution
+from nodegraph.settings import Settings
+from nodegraph.sources import Source
+from nodegraph.spec import NodeType, Port, node_type
+from nodegraph.store import Store
+from nodegraph.template import Template
+from nodegraph.types import Type
+from nodegraph.values import File
+from nodegraph.workflow import Workflow
+from nodegraph.world import World
+
+MEMORY = 2 << 30
+"""Bytes of cached results in host memory, unless said otherwise."""
+DISK = 20 << 30
+"""Bytes of the disk tier, unless said otherwise."""
+_LISTS = ("packs", "models", "roots")
+WEIGHTS = 8 << 30
+"""Bytes of weights that stay resident while nobody uses them, unless said otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step as `plan` shows it. `state` is `cached`, `run`, `skip` (nothing needs it) or `effect`."""
+
+    path: str
+    use: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would do."""
+
+    steps: list[PlannedStep] = field(default_factory=list)
+
+    def count(self, state: str) -> int:
+        return sum(step.state == state for step in self.steps)
+
+
+class Engine:
+    """Runs workflows; many at once. A context manager; `close` writes what is waiting and ends the threads.
+
+    What is None comes from the settings (`NODEGRAPH_*` variables, nodegraph.toml, the user's folders). `packs`: folders of packs
+    beside the built-in ones. `nodes`: further node types, or functions marked with `@node`. `models`: folders of models beside
+    those of packs. `cache`: the folder of the disk tier; False for none.
+    `device`: `auto`, `cpu`, `cuda`, `cuda:1`. `dtype`: of weights; `auto` is float32 on a CPU, float16 elsewhere. `output`: where
+    effects write. `threads`: of the CPU pool. `memory`, `disk`, `weights`: budgets in bytes. `roots`: folders that paths in
+    workflow files may name beside their own. `strict`: keys also hold processor, GPU model and thread count.
+    """
+
+    def __init__(
+        self,
+        *,
+        packs: Iterable[str | Path] | None = None,
+        nodes: Iterable[Callable[..., Any] | NodeType] = (),
+        models: Iterable[str | Path] | None = None,
+        cache: str | Path | bool | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        output: str | Path | None = None,
+        threads: int | None = None,
+        memory: int | None = None,
+        disk: int | None = None,
+        weights: int = WEIGHTS,
+        roots: Iterable[str | Path] | None = None,
+        strict: bool | None = None,
+    ):
+        flags = {"packs": packs, "models": models, "cache": cache, "device": device, "dtype": dtype, "output": output}
+        flags.update({"threads": threads, "memory": memory, "disk": disk, "roots": roots, "strict": strict})
+        settings = Settings.load({name: list(value) if name in _LISTS and value is not None else value for name, value in flags.items()})
+        self.settings, self.output = settings, settings.output
+        self.registry = Registry()
+        self.packs = load_all(self.registry, settings.pack_folders)
+        self.registry.add([one if isinstance(one, NodeType) else node_type(one, identity=_code_identity(one)) for one in nodes])
+        self.store = Store(settings.cache, settings.disk or DISK) if isinstance(settings.cache, Path) else None
+        digest = self.store.file_digest if self.store else keys.file_digest
+        self.models = ModelFolder([*settings.models, *(pack.path / "models" for pack in self.packs)], digest)
+        self.world = World(self.models, settings.roots)
+        budget = settings.memory or MEMORY
+        self.cache = Cache(self.store, budget, budget, self.models.valid)
+        self.resident = Resident(self.models, weights)
+        self.checker = Checker(self.registry, self.world)
+        workers = settings.threads or max(4, os.cpu_count() or 1)
+        self._lanes: dict[str, Any] = {"cpu": Lane("cpu", workers), "device": Lane("device", 1), "async": LoopLane()}
+        self._shared: Shared | None = None
+        self._running: dict[str, Execution] = {}
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def check(self, workflow: Any) -> list[Problem]:
+        """Every problem of a workflow (a path, a dict, a Workflow), in file order. Nothing is run and no weight is read."""
+        try:
+            return self._template(Workflow.of(workflow)).all_problems
+        except WorkflowInvalid as error:
+            return list(error.problems)
+
+    def plan(self, workflow: Any, inputs: Mapping[str, Any] | None = None, *, only: Iterable[str] = (), **more: Any) -> Preview:
+        """What a run would do. Raises WorkflowInvalid."""
+        plan, outputs, effects, name = self._plan(Workflow.of(workflow), {**(inputs or {}), **more}, only)
+        run = Execution(self._ready(), plan, "preview", name, True, self.output, {})
+        return _preview(run, plan, outputs, effects)
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        workflow: Any,
+        inputs: Mapping[str, Any] | None = None,
+        /,
+        *,
+        only: Iterable[str] = (),
+        cache: bool = True,
+        output: str | Path | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        token: str | None = None,
+        **more: Any,
+    ) -> Job:
+        """Start a run and return at once. Raises WorkflowInvalid when the workflow or its inputs are wrong.
+
+        `inputs` and keywords are the workflow's inputs: JSON values or Python values. `only`: outputs, or `node.port`s, to
+        give instead of all. `cache=False` neither looks results up nor keeps them. `overrides`: literals by `node.port`.
+        `token`: the run's id; effects of runs with the same token write the same files.
+        """
+        if self._closed:
+            raise RuntimeError("the engine is closed")
+        source = Workflow.of(workflow)
+        if overrides:
+            source = with_literals(source, overrides)
+        given = {**(inputs or {}), **more}
+        plan, outputs, effects, name = self._plan(source, given, only)
+        shared = self._ready()
+        if self.store:
+            self.store.refresh()
+        run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), self._provenance(source, given))
+        run.start(outputs, effects)
+        return run.job
+
+    def run(self, workflow: Any, inputs: Mapping[str, Any] | None = None, /, **options: Any) -> Result:
+        """Run to the end. Takes what `submit` takes. Raises WorkflowInvalid; RunFailed, which carries the result; KeyboardInterrupt
+        cancels the run."""
+        job = self.submit(workflow, inputs, **options)
+        try:
+            result = job.result()
+        except KeyboardInterrupt:
+            job.cancel()
+            raise
+        if result.problems:
+            raise RunFailed(result.problems, result)
+        return result
+
+    def close(self) -> None:
+        """Let running nodes end, write what is waiting to disk, end the threads. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for lane in self._lanes.values():
+            lane.close()
+        if self.store:
+            self.store.close()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _template(self, workflow: Workflow) -> Template:
+        with self._lock:
+            return self.checker.template(workflow)
+
+    def _plan(self, workflow: Workflow, given: Mapping[str, Any], only: Iterable[str]) -> tuple[Plan, dict[str, Source], list[int], str]:
+        template = self._template(workflow)
+        if problems := template.all_problems:
+            raise WorkflowInvalid(problems)
+        shared = self._ready()
+        plan = Plan(shared.identities, _Resolver(self))
+        name = workflow.name or (Path(workflow.file).stem if workflow.file else "workflow")
+        bound = bind_inputs(plan, template, given, _Trusted(self))
+        scope = Scope("", name)
+        outputs = plan.expand(template, bound, scope)
+        plan.outputs = outputs
+        effects = list(plan.effects)
+        wanted = list(only)
+        if wanted:
+            outputs, effects = _narrow(plan, template, outputs, wanted)
+        return plan, outputs, effects, name
+
+    def _ready(self) -> Shared:
+        """What runs share; made when it is first needed, so that checking costs nothing of it."""
+        if self._shared is None:
+            with self._lock:
+                if self._shared is None:
+                    device, dtype = choose_device(self.settings.device, self.settings.dtype)
+                    numerics = keys.canonical([device.partition(":")[0], dtype, *(_strict_facts() if self.settings.strict else [])])
+                    shared = Shared(self.cache, self.resident, self.checker, Identities(numerics), self._lanes, device, dtype)
+                    shared.compiling = self._lock  # type: ignore[assignment]
+                    self._shared = shared
+        return self._shared
+
+    def _provenance(self, workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What files made by a run tell: the workflow, its bound inputs, and versions."""
+        bound = {name: value if kinds.is_json(value) else kinds.content(value).hex() for name, value in given.items()}
+        from nodegraph import __version__
+
+        versions = {pack.name: pack.version for pack in self.packs}
+        return {"nodegraph": __version__, "packs": versions, "workflow": workflow.to_json(), "inputs": bound}
+
+
+class _Resolver:
+    """Looks up what literals from outside mean now: files and models by their digests."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def __call__(self, pending: Pending) -> Any:
+        if pending.kind == "model":
+            return self._engine.models.ref(pending.text)
+        return File.at(pending.path)
+
+    def outside(self, kind: Type, port: Port, given: Any, workflow: Workflow) -> Any:
+        """A default of a workflow's input: its paths are relative to that workflow."""
+        return self._engine.world.resolve(kind, port, given, workflow.folder, self._engine.checker)
+
+
+class _Trusted:
+    """Resolves what is typed on the command line or given in Python: paths are relative to the working folder and trusted."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def __call__(self, kind: Type, port: Port, given: Any) -> Any:
+        if isinstance(given, ModelRef | File):
+            return given
+        return self._engine.world.resolve(kind, port, given, Path.cwd(), self._engine.checker, trusted=True)
+
+
+def run(workflow: Any, inputs: Mapping[str, Any] | None = None, /, **more: Any) -> Result:
+    """Run a workflow once, with the settings of the environment. Raises WorkflowInvalid, and RunFailed with `.result`."""
+    with Engine() as engine:
+        return engine.run(workflow, inputs, **more)
+
+
+def with_literals(workflow: Workflow, overrides: Mapping[str, Any]) -> Workflow:
+    """The workflow with other literals, by `node.port`. Raises WorkflowInvalid."""
+    record = copy.deepcopy(workflow.to_json())
+    problems = []
+    for place, value in overrides.items():
+        name, _, port = place.partition(".")
+        node = record["nodes"].get(name)
+        if node is None or not port:
+            fix = did_you_mean(name, record["nodes"]) or f"the nodes are {listing(record['nodes'])}"
+            problems.append(Problem("unknown-node", place, f"there is no node {name!r} to set {port!r} of", fix, workflow.file))
+            continue
+        node.get("from", {}).pop(port, None)
+        node.get("each", {}).pop(port, None)
+        node.setdefault("with", {})[port] = value
+    if problems:
+        raise WorkflowInvalid(problems)
+    changed = Workflow.of(record)
+    changed._folder, changed._file = workflow.folder, workflow.file
+    return changed
+
+
+def choose_device(device: str, dtype: str) -> tuple[str, str]:
+    """The device and dtype that `auto` means here. Imports torch only where it must look for a GPU."""
+    if device == "auto":
+        device = "cuda:0" if _has_nvidia() and _torch_sees_cuda() else "cpu"
+    elif device == "cuda":
+        device = "cuda:0"
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "float16"
+    return device, dtype
+
+
+def _has_nvidia() -> bool:
+    """Whether there is an NVIDIA driver at all: a cheap question that spares importing torch."""
+    return any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/dxg", r"C:\Windows\System32\nvcuda.dll"))
+
+
+def _torch_sees_cuda() -> bool:
+    with contextlib.suppress(ImportError):
+        import torch
+
+        return bool(torch.cuda.is_available())
+    return False
+
+
+def _strict_facts() -> list[str]:
+    import platform
+
+    import torch
+
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return [platform.machine(), platform.processor(), str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability(), *gpus]
+
+
+def _code_identity(function: Callable[..., Any]) -> str:
+    """The identity of a function that is in no pack: the source of its module, or else its compiled code."""
+    import inspect
+
+    try:
+        source = inspect.getsource(inspect.getmodule(function) or function)
+        return keys.digest(b"code", source.encode()).hex()
+    except (OSError, TypeError):
+        code = function.__code__  # type: ignore[attr-defined]
+        return keys.digest(b"code", code.co_code, repr(code.co_consts).encode()).hex()
+
+
+def _narrow(plan: Plan, template: Template, outputs: dict[str, Source], wanted: list[str]) -> tuple[dict[str, Source], list[int]]:
+    """Just the wanted outputs, and the effects among what they depend on. Raises WorkflowInvalid."""
+    from nodegraph.graph import ancestors
+    from nodegraph.sources import steps_in
+
+    chosen: dict[str, Source] = {}
+    by_path = {plan.path(step): step for step in range(len(plan))}
+    roots: list[int] = []
+    for name in wanted:
+        path, dot, port = name.rpartition(".")
+        if name in outputs:
+            chosen[name] = outputs[name]
+        elif dot and path in by_path and port in _output_names(plan, by_path[path]):
+            chosen[name] = (by_path[path], port)
+        elif name in by_path:
+            roots.append(by_path[name])
+        else:
+            known = [*outputs, *(f"{one}.{port}" for one, step in by_path.items() for port in _output_names(plan, step))]
+            raise WorkflowInvalid([template.workflow.problem("unknown-output", ("outputs", name), f"there is no output {name!r}", did_you_mean(name, known) or f"the outputs are {listing(outputs)}")])
+    sources = [[step for source in plan.sources[number].values() for step in steps_in(source)] for number in range(len(plan))]
+    reached = ancestors(sources, [*roots, *(step for source in chosen.values() for step in steps_in(source))])
+    return chosen, sorted({*roots, *(step for step in plan.effects if step in reached)})
+
+
+def _output_names(plan: Plan, step: int) -> list[str]:
+    used = plan.types[step]
+    return list(used.outputs) if isinstance(used, NodeType) else []
+
+
+def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: list[int]) -> Preview:
+    """Look every result up, as a run would, without running anything."""
+    from nodegraph.sources import steps_in
+
+    states: dict[int, str] = {}
+    stack = [step for source in outputs.values() for step in steps_in(source)] + list(effects)
+    while stack:
+        step = stack.pop()
+        if step in states:
+            continue
+        key = plan.keys[step]
+        if key is not None and run.shared.cache.linked(key) is not None:
+            states[step] = "cached"
+            continue
+        states[step] = "effect" if step in effects else "run"
+        for source in plan.sources[step].values():
+            stack.extend(steps_in(source))
+    names = [used.name if isinstance(used, NodeType) else "each" for used in plan.types]
+    return Preview([PlannedStep(plan.path(step), names[step], states.get(step, "skip")) for step in range(len(plan))])
+
+
+__all__ = ["Engine", "PlannedStep", "Preview", "choose_device", "run", "with_literals"]

@@ -1,0 +1,73 @@
+"""What is kept of a computed result: its values, their identities, and what it cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nodegraph import arrays, kinds
+
+OVERHEAD = 300
+"""Host bytes that an entry takes beside its values: keys, identities, bookkeeping."""
+
+
+class Entry:
+    """The result of one unit of work, by its work key.
+
+    `kind` is `values`, `graph` (the node returned a graph: `values` has its record) or `skip` (`values` has the reason).
+    `values` is None while the result lies on disk only. `idents[i]` is the identity under which output i enters keys.
+    `seconds` is what computing took. `outside` holds every outside value that it, or what it came from, names.
+    """
+
+    __slots__ = ("idents", "key", "kind", "nbytes", "outside", "pins", "ports", "score", "seconds", "stored", "values")
+
+    def __init__(
+        self, key: bytes | None, kind: str, ports: tuple[str, ...], values: Any, idents: tuple[bytes, ...], seconds: float, outside: tuple[Any, ...]
+    ):
+        self.key, self.kind, self.ports, self.values, self.idents = key, kind, ports, values, idents
+        self.seconds, self.outside = seconds, outside
+        self.nbytes = 0
+        self.pins = 0
+        self.score = 0.0
+        self.stored = False
+
+    def ident(self, port: str) -> bytes:
+        return self.idents[self.ports.index(port)]
+
+    def value(self, port: str) -> Any:
+        return self.values[self.ports.index(port)]
+
+
+def output_ident(key: bytes, port: str, value: Any, by_content: bool) -> bytes:
+    """The identity of an output: its content if that is small or asked for, otherwise its producer's work key and port."""
+    if by_content or kinds.has_content_identity(value):
+        return kinds.content(value)
+    return b"@%b%b" % (key, port.encode())
+
+
+def host_bytes(values: Any) -> int:
+    """The bytes of what is not an array, with the entry's own overhead."""
+    return OVERHEAD + sum(map(kinds.plain_bytes, values)) if isinstance(values, tuple) else OVERHEAD + kinds.plain_bytes(values)
+
+
+def compacted(value: Any) -> Any:
+    """The value, with arrays copied that are small views of large storages."""
+    if isinstance(value, list | tuple):
+        return [compacted(item) for item in value]
+    found = list(kinds.arrays_in(value))
+    if not found or all(array.nbytes * 2 >= arrays.storage(array)[1] for array in found):
+        return value
+    return rebuilt(value, arrays.compact)
+
+
+def rebuilt(value: Any, change: Any) -> Any:
+    """The value with `change` applied to each of its arrays."""
+    if isinstance(value, list | tuple):
+        return [rebuilt(item, change) for item in value]
+    if isinstance(value, dict):
+        return {key: rebuilt(item, change) for key, item in value.items()}
+    if arrays.is_array(value):
+        return change(value)
+    if hasattr(value, "parts") and not isinstance(value, type):
+        meta, named = value.parts()
+        return type(value).from_parts(meta, {name: change(array) for name, array in named.items()}) if named else value
+    return value

@@ -1,0 +1,162 @@
+"""A submitted run as its caller sees it: events while it runs, a result when it is done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nodegraph.errors import Problem
+from nodegraph.events import Event, Kind
+
+COALESCE = 0.004
+"""Seconds that a waiting reader lets events gather, so that it is not woken for each."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run gave. `outputs` has every output that finished, also when others failed.
+
+    `skipped` maps outputs to reasons; `partial` maps list outputs with failed items to their finished items by index; `keys`
+    maps outputs to the hex digest of what they are; `files` lists what was written.
+    """
+
+    run: str
+    status: str
+    outputs: dict[str, Any] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, dict[int, Any]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok"
+
+    def metadata(self, output: str) -> dict[str, Any]:
+        """What a file made from an output tells of its making: no time, no host."""
+        return {**self.provenance, "output": output, "key": self.keys.get(output, "")}
+
+
+class EventLog:
+    """Everything that happened in a run, in order. Appending is cheap: records become Events when they are read.
+
+    A progress record replaces the one before it of the same step while no reader has seen that: a slow reader drops
+    progress, never anything else.
+    """
+
+    def __init__(self, run: str, path: Callable[[int], str]):
+        self.run, self._path = run, path
+        self.records: list[tuple[Kind, int, float, Any]] = []
+        self._read = 0
+        self._waiting = 0
+        self._wake = threading.Condition(threading.Lock())
+        self.closed = False
+
+    def add(self, kind: Kind, step: int, data: Any = None) -> None:
+        self.records.append((kind, step, time.time(), data))
+        if self._waiting:
+            self._notify()
+
+    def progress(self, step: int, data: dict[str, Any]) -> None:
+        records = self.records
+        if len(records) > self._read and records[-1][0] == "progress" and records[-1][1] == step:
+            records[-1] = ("progress", step, time.time(), data)
+        else:
+            self.add("progress", step, data)
+
+    def close(self, data: dict[str, Any]) -> None:
+        self.records.append(("done", -1, time.time(), data))
+        self.closed = True
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._wake:
+            self._waiting = 0
+            self._wake.notify_all()
+
+    def __iter__(self) -> Iterator[Event]:
+        """Events from the first on, until the run is done."""
+        index = 0
+        while True:
+            while index < len(self.records):
+                kind, step, when, data = self.records[index]
+                index += 1
+                self._read = max(self._read, index)
+                node = self._path(step) if step >= 0 else ""
+                yield Event(kind, self.run, index, when, node, data if isinstance(data, dict) else {"seconds": data} if data is not None else None)
+                if kind == "done":
+                    return
+            self._wait(index)
+
+    def _wait(self, index: int) -> None:
+        with self._wake:
+            if index < len(self.records) or self.closed:
+                return
+            self._waiting = 1
+            self._wake.wait(0.5)
+        if not self.closed:
+            time.sleep(COALESCE)
+
+
+class Job:
+    """A run that was submitted. Thread-safe; also awaitable."""
+
+    def __init__(self, run: str, log: EventLog, cancel: Callable[[], None]):
+        self.id = run
+        self._log, self._cancel = log, cancel
+        self._done = threading.Event()
+        self._result: Result | None = None
+        self._then: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    def events(self) -> Iterator[Event]:
+        """Every event from the first on, waiting for those to come, until `done`."""
+        return iter(self._log)
+
+    @property
+    def done(self) -> bool:
+        return self._done.is_set()
+
+    def result(self, timeout: float | None = None) -> Result:
+        """The result, when it is there. Raises TimeoutError."""
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"the run {self.id} is not done after {timeout} s")
+        assert self._result is not None
+        return self._result
+
+    def cancel(self) -> None:
+        """Stop as soon as the nodes at work allow, at the latest after their next step. Returns at once."""
+        self._cancel()
+
+    def finish(self, result: Result) -> None:
+        """Called by the engine, once."""
+        with self._lock:
+            self._result = result
+            self._done.set()
+            waiting, self._then = self._then, []
+        for call in waiting:
+            call()
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(None))
+
+        with self._lock:
+            if not self._done.is_set():
+                self._then.append(wake)
+            else:
+                future.set_result(None)
+        yield from future.__await__()
+        return self.result()

@@ -1,0 +1,160 @@
+"""Lanes: where steps run. One for a device, a pool for CPU nodes, an event loop for async nodes.
+
+The worker that finishes a step takes the next ready one itself. Another worker is woken only when that one is stuck in a step:
+waking a thread for every step would cost more than most steps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+POLL = 0.001
+"""Seconds between looks of the one idle worker that watches a lane with waiting steps."""
+PATIENCE = 50
+"""Looks at an empty lane before the watching worker goes to sleep."""
+
+
+class Executor(Protocol):
+    """What a lane runs: `execute` does one step and returns the next for the same lane, or None."""
+
+    def execute(self, step: int) -> int | None: ...
+
+    async def execute_async(self, step: int) -> None: ...
+
+
+class Lane:
+    """A pool of up to `threads` workers over one stack of ready steps (the newest first: depth first)."""
+
+    def __init__(self, name: str, threads: int):
+        self.name, self.threads = name, threads
+        self._stack: deque[tuple[Executor, int]] = deque()
+        self._wake = threading.Condition(threading.Lock())
+        self._workers: list[threading.Thread] = []
+        self._idle = 0
+        self._watching = False
+        self._taken = 0
+        self._closed = False
+
+    def push(self, executor: Executor, steps: list[int]) -> None:
+        """Make steps ready. They are taken in the given order."""
+        for step in reversed(steps):
+            self._stack.append((executor, step))
+        if not self._watching:
+            self._call_worker()
+
+    def _call_worker(self) -> None:
+        with self._wake:
+            if self._idle:
+                self._wake.notify()
+            elif len(self._workers) < self.threads and not self._closed:
+                worker = threading.Thread(target=self._work, name=f"nodegraph-{self.name}-{len(self._workers)}", daemon=True)
+                self._workers.append(worker)
+                worker.start()
+
+    def _work(self) -> None:
+        while (item := self._next()) is not None:
+            executor, step = item
+            following: int | None = step
+            while following is not None:
+                self._taken += 1
+                following = executor.execute(following)
+            item = executor = None  # type: ignore[assignment]  # an idle worker must not keep a finished run alive
+
+    def _next(self) -> tuple[Executor, int] | None:
+        """The next ready step. A worker beside busy ones takes it only when they have been stuck for a moment."""
+        if self._busy() == 0 and (item := self._pop()):
+            return item
+        with self._wake:
+            self._idle += 1
+        try:
+            return self._watch()
+        finally:
+            with self._wake:
+                self._idle -= 1
+
+    def _busy(self) -> int:
+        return len(self._workers) - self._idle - 1
+
+    def _watch(self) -> tuple[Executor, int] | None:
+        seen, empty = -1, 0
+        while True:
+            with self._wake:
+                if self._closed:
+                    return None
+                if self._watching or (not self._stack and empty >= PATIENCE):
+                    self._wake.wait()
+                    seen, empty = -1, 0
+                    continue
+                if len(self._workers) == self._idle and (item := self._pop()):
+                    return item  # nobody is at work
+                self._watching = True
+                if self._stack or empty < PATIENCE:
+                    self._wake.wait(POLL)
+                self._watching = False
+                if self._closed:
+                    return None
+                stuck = self._taken == seen or len(self._workers) == self._idle
+                seen, empty = self._taken, 0 if self._stack else empty + 1
+                if self._stack and stuck and (item := self._pop()):
+                    self._pass_on()
+                    return item
+
+    def _pass_on(self) -> None:
+        """Under the lock: let another worker watch while this one is at work."""
+        if self._idle > 1:
+            self._wake.notify()
+        elif self._stack and len(self._workers) < self.threads:
+            worker = threading.Thread(target=self._work, name=f"nodegraph-{self.name}-{len(self._workers)}", daemon=True)
+            self._workers.append(worker)
+            worker.start()
+
+    def _pop(self) -> tuple[Executor, int] | None:
+        try:
+            return self._stack.pop()
+        except IndexError:
+            return None
+
+    def close(self, wait: bool = True) -> None:
+        """Let the workers end after the step they are in."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+        for worker in self._workers if wait else ():
+            if worker is not threading.current_thread():
+                worker.join()
+
+
+class LoopLane:
+    """An event loop in a thread of its own: async steps overlap in it."""
+
+    name = "async"
+
+    def __init__(self) -> None:
+        self._loop: Any = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def push(self, executor: Executor, steps: list[int]) -> None:
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="nodegraph-async", daemon=True)
+                self._thread.start()
+        for step in steps:
+            asyncio.run_coroutine_threadsafe(executor.execute_async(step), self._loop)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Run something in the loop's thread, if there is one."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(function)
+
+    def close(self, wait: bool = True) -> None:
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            if wait and self._thread is not threading.current_thread():
+                self._thread.join()

@@ -1,0 +1,334 @@
+"""Models: the folders they lie in, their digests, and the weights that are resident now.
+
+A model is a folder with `model_index.json` or `config.json`, or one `.safetensors` file. Its kind is `diffusion` for a folder
+with `model_index.json`; otherwise what its `config.json` (`"nodegraph_kind"`) or the header of the file (`"kind"`) says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nodegraph.context import Files
+from nodegraph.errors import Problem, did_you_mean, listing
+from nodegraph.handles import FileDigests, Handle, ModelRef
+from nodegraph.literals import Refused
+from nodegraph.values import File
+
+_LEFT_OUT = (".md", ".txt.bak", ".png", ".jpg", ".gitattributes", ".gitignore")
+UNSAFE = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
+"""Files that are, or may be, pickles: never opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One model that can be named in a workflow. `size` is in bytes."""
+
+    name: str
+    kind: str
+    path: Path
+    size: int
+
+
+class ModelFolder:
+    """Finds models in roots, in order: the first root that has a name wins. `digest(path)` gives a file's digest."""
+
+    def __init__(self, roots: Iterable[Path], digest: Callable[[Path], bytes]):
+        self.roots = [Path(root) for root in roots]
+        self._digest = digest
+        self._paths: dict[bytes, Path] = {}
+
+    def list(self) -> list[ModelInfo]:
+        """Every model, by name."""
+        found: dict[str, ModelInfo] = {}
+        for root in self.roots:
+            for path in _candidates(root):
+                name = path.name.removesuffix(".safetensors") if path.is_file() else path.name
+                if name not in found and (kind := _kind(path)) is not None:
+                    found[name] = ModelInfo(name, kind, path, sum(one.stat().st_size for one in _files(path)))
+        return sorted(found.values(), key=lambda one: one.name)
+
+    def find(self, name: str) -> Path | None:
+        """The path of a model by name. A name never leads out of the roots."""
+        if not name or "/" in name or "\\" in name or name.startswith("."):
+            return None
+        for root in self.roots:
+            for path in (root / name, root / f"{name}.safetensors"):
+                if path.exists() and _kind(path) is not None:
+                    return path
+        return None
+
+    def model(self, name: str, kind: str) -> str:
+        """The name, if there is such a model of that kind (any, if it is empty). Raises Refused."""
+        path = self.find(name)
+        if path is None:
+            raise self._unknown(name, kind)
+        found = _kind(path)
+        if kind and found != kind:
+            others = [one.name for one in self.list() if one.kind == kind]
+            raise Refused("wrong-model", f"the model {name!r} is of kind {found!r}, but {kind!r} is needed", f"models of that kind: {listing(others)}" if others else "")
+        return name
+
+    def _unknown(self, name: str, kind: str) -> Refused:
+        for root in self.roots:
+            unsafe = [one for suffix in UNSAFE if (one := root / (name if name.endswith(suffix) else name + suffix)).is_file()]
+            if unsafe:
+                return Refused("unsafe-weights", f"{unsafe[0].name!r} may be a pickle, which can run any code when it is opened", "convert it to safetensors on a machine you trust")
+            folder = root / name
+            if name and "/" not in name and folder.is_dir():
+                return Refused("model-incomplete", f"the folder {name!r} holds no model: it has neither model_index.json nor config.json", "add the missing parts, or name another model")
+        known = [one.name for one in self.list() if not kind or one.kind == kind]
+        fix = did_you_mean(name, known) or (f"models of kind {kind!r} here: {listing(known)}" if known else "add one with: nodegraph models add PATH")
+        return Refused("unknown-model", f"there is no model {name!r}", fix)
+
+    def ref(self, name: str) -> ModelRef:
+        """The model with the digests of its files. Reads each file once ever (digests are remembered)."""
+        path = self.find(name)
+        if path is None:
+            raise self._unknown(name, "")
+        files = []
+        for one in _files(path):
+            digest = self._digest(one)
+            self._paths[digest] = one
+            files.append((one.relative_to(path).as_posix() if path.is_dir() else "model.safetensors", digest))
+        return ModelRef(name, tuple(files))
+
+    def locate(self, files: FileDigests) -> Files | None:
+        """Where files lie now, by their digests; None when one of them is gone."""
+        paths = {}
+        for name, digest in files:
+            path = self._paths.get(digest)
+            if path is None or not path.exists():
+                return None
+            paths[name] = path
+        return Files(paths)
+
+    def valid(self, value: Any) -> bool:
+        """Whether a value that stands for something outside still does."""
+        if isinstance(value, File):
+            return value.still_valid()
+        if isinstance(value, Handle):
+            return self.locate(value.files) is not None
+        return True
+
+    # -- what facts may look at ------------------------------------------------------------------------------------
+
+    def json(self, model: str, path: str) -> Mapping[str, Any] | None:
+        """A JSON file inside of a model folder, or None."""
+        root = self.find(model)
+        target = root / path if root else None
+        if target is None or not target.is_file() or root not in target.resolve().parents and root.resolve() not in target.resolve().parents:  # type: ignore[union-attr]
+            return None
+        try:
+            data = json.loads(target.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return data if isinstance(data, dict) else None
+
+    def header(self, model: str, path: str = "") -> Mapping[str, Any] | None:
+        """The header of a safetensors file, or None."""
+        root = self.find(model)
+        return read_header(root / path if path else root) if root else None
+
+    def files(self, model: str) -> list[str]:
+        """The paths of a model's files."""
+        root = self.find(model)
+        if root is None:
+            return []
+        return [one.relative_to(root).as_posix() for one in _files(root)] if root.is_dir() else ["model.safetensors"]
+
+    # -- for people ------------------------------------------------------------------------------------------------
+
+    def add(self, path: Path, name: str | None = None) -> ModelInfo:
+        """Copy a model into the first root. Raises Refused."""
+        source = Path(path)
+        if source.suffix in UNSAFE:
+            raise Refused("unsafe-weights", f"{source.name!r} may be a pickle, which can run any code when it is opened", "convert it to safetensors on a machine you trust")
+        if not source.exists() or _kind(source) is None:
+            raise Refused("no-model", f"{str(path)!r} is no model folder and no safetensors file", "give a folder with model_index.json, or a .safetensors file")
+        name = name or source.name.removesuffix(".safetensors")
+        if self.find(name):
+            raise Refused("model-exists", f"there is a model {name!r} already", "give another --name")
+        target = self.roots[0] / (name if source.is_dir() else f"{name}.safetensors")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, aside)
+        aside.rename(target)
+        return ModelInfo(name, _kind(target) or "", target, sum(one.stat().st_size for one in _files(target)))
+
+    def info(self, name: str) -> dict[str, Any]:
+        """Everything known of a model, for `models show`. Raises Refused."""
+        path = self.find(name)
+        if path is None:
+            raise self._unknown(name, "")
+        ref = self.ref(name)
+        sizes = {file: self._paths[digest].stat().st_size for file, digest in ref.files}
+        files = [{"file": file, "digest": digest.hex(), "bytes": sizes[file]} for file, digest in ref.files]
+        return {"name": name, "kind": _kind(path), "path": str(path), "digest": ref.digest().hex(), "bytes": sum(sizes.values()), "files": files}
+
+    def verify(self, name: str) -> list[Problem]:
+        """Read every file again: damaged safetensors and pickles are problems. Raises Refused."""
+        path = self.find(name)
+        if path is None:
+            raise self._unknown(name, "")
+        problems = []
+        for file in _files(path):
+            if file.suffix in UNSAFE:
+                problems.append(Problem("unsafe-weights", file.name, f"{file.name!r} may be a pickle", "convert it to safetensors and remove it"))
+            elif file.suffix == ".safetensors" and not _header_fits(file):
+                problems.append(Problem("damaged-weights", file.name, f"{file.name!r} is no whole safetensors file", "get it again"))
+        return problems
+
+
+def _candidates(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        yield from sorted(one for one in root.iterdir() if not one.name.startswith(".") and (one.is_dir() or one.suffix == ".safetensors"))
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that make a model what it is: no cards, pictures or hidden files."""
+    if path.is_file():
+        return [path]
+    found = [one for one in path.rglob("*") if one.is_file() and not one.name.endswith(_LEFT_OUT)]
+    return sorted(one for one in found if not any(part.startswith(".") for part in one.relative_to(path).parts))
+
+
+def _kind(path: Path) -> str | None:
+    """The kind of a model, or None if this is none."""
+    if path.is_dir():
+        if (path / "model_index.json").is_file():
+            return "diffusion"
+        config = path / "config.json"
+        if not config.is_file():
+            return None
+        try:
+            return str(json.loads(config.read_text(encoding="utf-8")).get("nodegraph_kind", "model"))
+        except (OSError, ValueError, AttributeError):
+            return None
+    if path.suffix != ".safetensors":
+        return None
+    header = read_header(path)
+    return None if header is None else str(header.get("__metadata__", {}).get("kind", "weights"))
+
+
+def read_header(path: Path) -> Mapping[str, Any] | None:
+    """The header of a safetensors file, or None when it is none."""
+    try:
+        stat = path.stat()
+        return _header(str(path), stat.st_mtime_ns, stat.st_size)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _header(path: str, mtime_ns: int, size: int) -> Mapping[str, Any]:
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, 100 << 20):
+            raise ValueError("no safetensors file")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("no safetensors file")
+    return header
+
+
+def _header_fits(path: Path) -> bool:
+    header = read_header(path)
+    if header is None:
+        return False
+    with open(path, "rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+    ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+    return path.stat().st_size == start + max(ends, default=0)
+
+
+class Resident:
+    """Weights that are loaded now: borrowed while a node runs, kept after that, given up when room is needed.
+
+    `budget` bounds the bytes of parameters that stay while nobody uses them. Thread-safe.
+    """
+
+    def __init__(self, folder: ModelFolder, budget: int):
+        self.folder, self.budget = folder, budget
+        self._loaded: dict[Any, _Weights] = {}
+        self._lock = threading.Lock()
+        self._clock = 0
+
+    @contextmanager
+    def use(self, handle: Handle, load: Callable[[Files, str, str], Any], device: str, dtype: str) -> Iterator[Any]:
+        """Borrow the weights of a handle as `load` makes them. Raises Refused when files are gone."""
+        dtype = handle.dtype if handle.dtype != "auto" else dtype
+        name = (handle.digest(), load.__module__, load.__qualname__, device, dtype)
+        with self._lock:
+            self._clock += 1
+            weights = self._loaded.setdefault(name, _Weights())
+            weights.users += 1
+            weights.used = self._clock
+        try:
+            with weights.lock:
+                if weights.module is None:
+                    files = self.folder.locate(handle.files)
+                    if files is None:
+                        raise Refused("model-gone", f"the files of {handle.component or 'the model'} are gone", "restore them, or run again")
+                    self.make_room(0)
+                    weights.module = load(files, device, dtype)
+                    weights.nbytes = _weight_bytes(weights.module)
+            yield weights.module
+        finally:
+            with self._lock:
+                weights.users -= 1
+                if weights.module is None and not weights.users:
+                    self._loaded.pop(name, None)
+            self.make_room(0)
+
+    def make_room(self, extra: int) -> int:
+        """Let idle weights go, longest idle first, until they and `extra` bytes fit the budget. Returns bytes freed."""
+        freed = 0
+        with self._lock:
+            total = sum(one.nbytes for one in self._loaded.values()) + extra
+            for name, one in sorted(self._loaded.items(), key=lambda item: item[1].used):
+                if total - freed <= self.budget:
+                    break
+                if not one.users:
+                    freed += one.nbytes
+                    del self._loaded[name]
+        return freed
+
+    def clear(self) -> int:
+        """Let all idle weights go. Returns the bytes freed."""
+        return self.make_room(1 << 62)
+
+    def held(self) -> int:
+        """Bytes of all weights that are loaded."""
+        with self._lock:
+            return sum(one.nbytes for one in self._loaded.values())
+
+
+class _Weights:
+    """One loaded thing, who uses it, and when it was used last."""
+
+    __slots__ = ("lock", "module", "nbytes", "used", "users")
+
+    def __init__(self) -> None:
+        self.module: Any = None
+        self.nbytes = self.users = self.used = 0
+        self.lock = threading.Lock()
+
+
+def _weight_bytes(module: Any) -> int:
+    """The bytes of the parameters and buffers of a module, or of the modules in a tuple, list or dict."""
+    if isinstance(module, Mapping):
+        return sum(map(_weight_bytes, module.values()))
+    if isinstance(module, tuple | list):
+        return sum(map(_weight_bytes, module))
+    if not hasattr(module, "parameters") or not hasattr(module, "buffers"):
+        return 0
+    return sum(int(one.nbytes) for kind in (module.parameters, module.buffers) for one in kind())

@@ -1,0 +1,364 @@
+"""Plans: a workflow expanded into flat steps with inputs bound and keys computed.
+
+A step is one call of a node type (or a list that is mapped when it arrives). A run may extend its plan; what a step is never
+changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from nodegraph import keys, kinds, types
+from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean, listing
+from nodegraph.literals import Outside, Pending, Refused, literal
+from nodegraph.sources import Const, Item, Source, part
+from nodegraph.spec import REQUIRED, NodeType, Port
+from nodegraph.template import INPUTS, Template
+
+
+class Scope:
+    """Where steps stand: the prefix of their paths, and what declared them."""
+
+    __slots__ = ("prefix", "turn", "workflow")
+
+    def __init__(self, prefix: str, workflow: str, turn: int = 0):
+        self.prefix, self.workflow, self.turn = prefix, workflow, turn
+
+
+class Mapped:
+    """A node mapped over lists whose length is not known yet: what to expand when they are there."""
+
+    __slots__ = ("each", "literals", "scope_name", "shared", "used")
+
+    def __init__(self, used: NodeType | Template, shared: dict[str, Source], literals: dict[str, Any], each: dict[str, Source], scope_name: str):
+        self.used, self.shared, self.literals, self.each, self.scope_name = used, shared, literals, each, scope_name
+
+
+class Identities:
+    """How node types enter keys on one engine: their name, code and, if their pack says so, numerics."""
+
+    def __init__(self, numerics: bytes = b""):
+        self.numerics = numerics
+        self._prefixes: dict[NodeType, bytes] = {}
+        self._defaults: dict[NodeType, dict[str, bytes]] = {}
+
+    def prefix(self, used: NodeType) -> bytes:
+        known = self._prefixes.get(used)
+        if known is None:
+            numerics = used.numerics + self.numerics if used.numerics else b""
+            known = self._prefixes[used] = keys.digest(b"type", used.key_name.encode(), numerics)
+        return known
+
+    def defaults(self, used: NodeType) -> dict[str, bytes]:
+        """The parts that stand for ports at their defaults: they are left out of keys."""
+        known = self._defaults.get(used)
+        if known is None:
+            known = {}
+            for name, port in used.inputs.items():
+                if port.default is not REQUIRED:
+                    known[name] = part(name, kinds.content(as_port(port, port.default)))
+            self._defaults[used] = known
+        return known
+
+
+def as_port(port: Port, value: Any) -> Any:
+    """A value as the port hands it to the node: int becomes float where a float is declared."""
+    return float(value) if type(value) is int and types.without_none(port.type) is types.FLOAT else value
+
+
+class Plan:
+    """Flat lists by step. `keys[i]` is the plan key, None for what has none (volatile, effects, and what is behind them).
+
+    `sources[i]` maps ports to sources, `literals[i]` to values, `parts[i]` holds the literals as they enter keys.
+    """
+
+    def __init__(self, identities: Identities, resolve: Any):
+        self.identities = identities
+        self.resolve = resolve  # Pending -> value
+        self.scopes: list[Scope] = []
+        self.names: list[str] = []
+        self.types: list[Any] = []
+        self.sources: list[dict[str, Source]] = []
+        self.literals: list[dict[str, Any]] = []
+        self.parts: list[list[bytes]] = []
+        self.keys: list[bytes | None] = []
+        self.checked: dict[int, tuple[str, ...]] = {}
+        self.effects: list[int] = []
+        self.outputs: dict[str, Source] = {}
+        self.ident_of: Any = None  # set by a run: the identity of a source whose step is done, or None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, step: int) -> str:
+        return self.scopes[step].prefix + self.names[step]
+
+    # -- expanding templates ---------------------------------------------------------------------------------------
+
+    def expand(self, template: Template, bindings: Mapping[str, Source], scope: Scope) -> dict[str, Source]:
+        """Add the steps of a template with its inputs bound. Returns the sources of its outputs."""
+        at: list[Any] = [None] * len(template.names)
+        all_types, all_links, all_each = template.types, template.links, template.each
+        literal_parts = self._literal_parts(template)
+        pending = _pending_by_node(template)
+        for index in template.sequence():
+            used = all_types[index]
+            links = all_links[index]
+            if used.__class__ is NodeType and index not in all_each and index not in pending:
+                sources, parts, literals = {}, literal_parts[index], template.literals[index]
+                for port, link in links.items():
+                    if link.__class__ is tuple and link[0] >= 0 and at[link[0]].__class__ is int:
+                        sources[port] = (at[link[0]], link[1])
+                        continue
+                    source = _resolve(link, at, bindings)
+                    if source.__class__ is Const and used.open is None:  # the order of open ports is that of the file
+                        parts, literals = self._bind_const(used, port, source, parts, literals)
+                    else:
+                        sources[port] = source
+                at[index] = self.step(used, template.names[index], scope, sources, literals, parts)
+                if index in template.checked:
+                    self.checked[at[index]] = template.checked[index]
+            else:
+                at[index] = self._special(template, index, at, bindings, pending.get(index, ()), scope)
+        return {name: _resolve(link, at, bindings) for name, link in template.outputs.items()}
+
+    def _bind_const(self, used: NodeType, port: str, source: Const, parts: list[bytes], literals: dict[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
+        """A bound input enters like a literal; null leaves a port at its default."""
+        declared = used.inputs.get(port) or used.port(port)
+        assert declared is not None  # check has refused unknown ports
+        if source.value is None and not declared.type.optional and declared.default is not REQUIRED:
+            return parts, literals
+        value = as_port(declared, source.value)
+        new = part(port, source.ident if value is source.value else kinds.content(value))
+        if new != self.identities.defaults(used).get(port):
+            parts = [*parts, new]
+        return parts, {**literals, port: value}
+
+    def _literal_parts(self, template: Template) -> list[list[bytes]]:
+        """The literals of each node as they enter keys; pending ones are added when they are resolved."""
+        if not template.key_bytes:
+            for index, used in enumerate(template.types):
+                template.key_bytes.append(self._parts(used, template.literals[index]) if used.__class__ is NodeType else [])
+        return template.key_bytes
+
+    def _parts(self, used: NodeType, literals: Mapping[str, Any]) -> list[bytes]:
+        found = []
+        defaults = self.identities.defaults(used)
+        for port, value in literals.items():
+            if value.__class__ is not Pending:
+                declared = used.inputs.get(port)
+                if declared is not None:
+                    value = as_port(declared, value)
+                new = part(port, kinds.content(value))
+                if new != defaults.get(port):
+                    found.append(new)
+        return found
+
+    def step(self, used: Any, name: str, scope: Scope, sources: dict[str, Source], literals: dict[str, Any], parts: list[bytes]) -> int:
+        """Add one step. Returns its number."""
+        number = len(self.names)
+        self.scopes.append(scope)
+        self.names.append(name)
+        self.types.append(used)
+        self.sources.append(sources)
+        self.literals.append(literals)
+        self.parts.append(parts)
+        if used.effect:
+            self.effects.append(number)
+        if used.volatile or used.effect:
+            self.keys.append(None)
+        else:
+            self.keys.append(self._plan_key(number, used, sources, parts))
+        return number
+
+    def _plan_key(self, number: int, used: NodeType, sources: dict[str, Source], parts: list[bytes]) -> bytes | None:
+        known = self.keys
+        if sources or used.stateful or used.fingerprint:
+            parts = parts.copy()
+            for port, source in sources.items():
+                if source.__class__ is tuple and (key := known[source[0]]) is not None:
+                    ident: bytes | None = b"@%b%b" % (key, source[1].encode())
+                else:
+                    ident = self.plan_ident(source)
+                    if ident is None:
+                        return None
+                parts.append(part(port, ident))
+            parts += self.extra_parts(number, used)
+        if len(parts) > 1:
+            parts = sorted(parts)
+        return blake2b(self.identities.prefix(used) + b"".join(parts), digest_size=keys.SIZE, person=b"plan").digest()
+
+    def extra_parts(self, number: int, used: NodeType) -> list[bytes]:
+        """What a node type adds to its keys: its place if it is stateful, its fingerprint if it has one."""
+        extra = [part("\1place", self.path(number).encode())] if used.stateful else []
+        if used.fingerprint:
+            extra.append(part("\1fingerprint", used.fingerprint(**self.literals[number])))
+        return extra
+
+    def plan_ident(self, source: Source) -> bytes | None:
+        """How a source enters plan keys; None when it has no identity before things run."""
+        kind = source.__class__
+        if kind is tuple:
+            key = self.keys[source[0]]
+            if key is not None:
+                return b"@%b%b" % (key, source[1].encode())
+            return self.ident_of(source) if self.ident_of else None
+        if kind is Const:
+            return source.ident  # type: ignore[no-any-return]
+        if kind is Item:
+            inner = self.plan_ident(source.source)
+            return None if inner is None else b"%b[%d]" % (inner, source.index)
+        inner_all = [self.plan_ident(one) for one in source]
+        return None if None in inner_all else b"[" + b"".join(b"%d:%b" % (len(one), one) for one in inner_all)  # type: ignore[arg-type]
+
+    # -- workflows as nodes, each, literals from outside -----------------------------------------------------------
+
+    def _special(self, template: Template, index: int, at: list[Any], bindings: Mapping[str, Source], pending: tuple[Any, ...], scope: Scope) -> Any:
+        used, name = template.types[index], template.names[index]
+        sources = {port: _resolve(link, at, bindings) for port, link in template.links[index].items()}
+        literals = dict(template.literals[index])
+        for port, what in pending:
+            literals[port] = self.resolve(what)
+        if index not in template.each:
+            return self._use(used, name, sources, literals, scope, template.checked.get(index, ()))
+        each = {}
+        for port, given in template.each[index].items():
+            each[port] = [Const(value) for value in given] if isinstance(given, list) else _resolve(given, at, bindings)
+        return self._map(used, name, sources, literals, each, scope)
+
+    def _use(self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], scope: Scope, checked: tuple[str, ...] = ()) -> Any:
+        """One use of a node type (a step number) or of a workflow (its outputs)."""
+        if isinstance(used, Template):
+            bound = {**{port: Const(value) for port, value in literals.items()}, **sources}
+            inner = Scope(f"{scope.prefix}{name}/", used.workflow.name or scope.workflow)
+            return self.expand(used, self.with_defaults(used, bound), inner)
+        parts = self._parts(used, literals)
+        linked = {}
+        for port, source in sources.items():
+            if source.__class__ is Const and used.open is None:
+                parts, literals = self._bind_const(used, port, source, parts, literals)
+            else:
+                linked[port] = source
+        number = self.step(used, name, scope, linked, literals, parts)
+        if checked:
+            self.checked[number] = checked
+        return number
+
+    def _map(self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], each: dict[str, Source], scope: Scope) -> dict[str, Source]:
+        """Expand now what has a known length; leave the rest to when the lists are there."""
+        listed = {port: known for port, source in each.items() if (known := _known_items(source)) is not None}
+        outputs = list(used.output_types if isinstance(used, Template) else used.outputs)
+        if len(listed) == len(each):
+            return self.map_items(used, name, sources, literals, listed, scope, outputs)
+        mapped = Mapped(used, sources, literals, each, name)
+        declared = {port: Port(port, types.ANY) for port in outputs}
+        carrier = NodeType(f"each({getattr(used, 'name', name)})", {}, declared, _never_called, pack="nodegraph", identity="each")
+        number = self.step(carrier, name, scope, {f"each.{port}": source for port, source in each.items()}, {}, [])
+        self.keys[number] = self._mapped_key(number, mapped) if isinstance(used, NodeType) else None
+        self.types[number] = mapped
+        return {port: (number, port) for port in outputs}
+
+    def _mapped_key(self, number: int, mapped: Mapped) -> bytes | None:
+        used = mapped.used
+        assert isinstance(used, NodeType)
+        if used.volatile or used.effect or used.stateful:
+            return None
+        shared = {**mapped.shared, **self.sources[number]}
+        key = self._plan_key(number, used, shared, self._parts(used, mapped.literals))
+        return key and keys.digest(b"each", key)
+
+    def map_items(self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], each: dict[str, list[Source]], scope: Scope, outputs: list[str]) -> dict[str, Source]:
+        """One use for each item. Raises WorkflowInvalid when the lists differ in length."""
+        counts = {port: len(items) for port, items in each.items()}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{port!r} has {count}" for port, count in counts.items())
+            text = f"the lists of each must be of one length, but {told}"
+            raise WorkflowInvalid([Problem("each-lengths", f"nodes.{scope.prefix}{name}.each", text, "make them of one length")])
+        gathered: dict[str, list[Source]] = {port: [] for port in outputs}
+        for number in range(next(iter(counts.values()), 0)):
+            mine = {**sources, **{port: items[number] for port, items in each.items()}}
+            made = self._use(used, f"{name}[{number}]", mine, dict(literals), scope)
+            for port in outputs:
+                gathered[port].append((made, port) if made.__class__ is int else made[port])
+        return gathered  # type: ignore[return-value]
+
+    def with_defaults(self, template: Template, bound: dict[str, Source]) -> dict[str, Source]:
+        """The sources of all inputs of a workflow: given ones, and the defaults of the others."""
+        for name, port in template.inputs.items():
+            if name not in bound and port.default is not REQUIRED:
+                bound[name] = Const(self.resolve_default(template, port))
+        return bound
+
+    def resolve_default(self, template: Template, port: Port) -> Any:
+        value = None if port.default is None else literal(port, port.default, self._outside(template))
+        return self.resolve(value) if isinstance(value, Pending) else value
+
+    def _outside(self, template: Template) -> Outside:
+        return lambda kind, port, given: self.resolve.outside(kind, port, given, template.workflow)
+
+    # -- graphs that nodes return ----------------------------------------------------------------------------------
+
+    def expand_graph(self, parent: int, template: Template, scope: Scope) -> dict[str, Source]:
+        """Add the steps of a graph that a node returned; its inputs are the inputs of that node."""
+        bound: dict[str, Source] = {port: Const(value) for port, value in self.literals[parent].items()}
+        bound.update(self.sources[parent])
+        for port, declared in self.types[parent].inputs.items():
+            if port not in bound and declared.default is not REQUIRED:
+                bound[port] = Const(declared.default)
+        return self.expand(template, bound, scope)
+
+
+def _never_called(**inputs: Any) -> None:
+    raise NotImplementedError("a mapped node is expanded, not called")
+
+
+def _pending_by_node(template: Template) -> dict[int, tuple[Any, ...]]:
+    found: dict[int, tuple[Any, ...]] = {}
+    for index, port, what in template.pending:
+        found[index] = (*found.get(index, ()), (port, what))
+    return found
+
+
+def _resolve(link: Any, at: list[Any], bindings: Mapping[str, Source]) -> Source:
+    """The source that a template's link means in this expansion."""
+    if link.__class__ is list:
+        return [_resolve(one, at, bindings) for one in link]
+    index, port = link
+    if index == INPUTS:
+        return bindings[port]
+    made = at[index]
+    return (made, port) if made.__class__ is int else made[port]
+
+
+def _known_items(source: Source) -> list[Source] | None:
+    """The items of a list whose length is known before things run."""
+    if source.__class__ is list:
+        return source  # type: ignore[no-any-return]
+    if source.__class__ is Const and isinstance(source.value, list | tuple):
+        return [Const(value) for value in source.value]
+    return None
+
+
+def bind_inputs(plan: Plan, template: Template, given: Mapping[str, Any], outside: Outside) -> dict[str, Source]:
+    """The inputs of a workflow as sources. Raises WorkflowInvalid with everything that is wrong with them."""
+    problems = []
+    bound: dict[str, Source] = {}
+    for name, value in given.items():
+        port = template.inputs.get(name)
+        if port is None:
+            fix = did_you_mean(name, template.inputs) or (f"its inputs are {listing(template.inputs)}" if template.inputs else "it has no inputs")
+            problems.append(template.workflow.problem("unknown-input", ("inputs", name), f"the workflow has no input {name!r}", fix))
+            continue
+        try:
+            made = None if value is None and port.default is None else literal(port, value, outside)
+            bound[name] = Const(plan.resolve(made) if isinstance(made, Pending) else made)
+        except Refused as error:
+            problems.append(template.workflow.problem(error.code, ("inputs", name), error.text, error.fix))
+    for name, port in template.inputs.items():
+        if name not in given and port.default is REQUIRED:
+            problems.append(template.workflow.problem("missing-input", ("inputs", name), f"the workflow needs the input {name!r} ({port.type})", f"give it: --set {name}=…"))
+    if problems:
+        raise WorkflowInvalid(problems)
+    return plan.with_defaults(template, bound)

@@ -1,0 +1,101 @@
+"""Node types by name. A pack registers as a whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from nodegraph.errors import PackInvalid, Problem, did_you_mean
+from nodegraph.spec import NodeType, Port
+
+
+class Registry:
+    """What can be used in a workflow. `generation` grows with every change, so that what was compiled can tell it is old."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, NodeType] = {}
+        self._former: dict[str, str] = {}
+        self._facts: dict[str, Callable[[], Any]] = {}
+        self._broken: dict[str, tuple[str, Problem]] = {}
+        self.versions: dict[str, int] = {}
+        self.generation = 0
+
+    def __iter__(self) -> Iterator[NodeType]:
+        return iter(sorted(self._types.values(), key=lambda one: (one.pack, one.name)))
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def names(self) -> list[str]:
+        return sorted(self._types)
+
+    def get(self, name: str) -> NodeType | None:
+        """The node type of that name, of that former name, or of `pack/name`."""
+        if known := self._types.get(name):
+            return known
+        pack, slash, bare = name.rpartition("/")
+        if slash and (known := self._types.get(bare)) and known.pack == pack:
+            return known
+        return self._types.get(self._former.get(name, ""))
+
+    def add(self, types: Iterable[NodeType], pack: str = "", version: int = 1, facts: Callable[[], Any] | None = None) -> None:
+        """Register the node types of a pack in place of what it had before. All or nothing: raises PackInvalid."""
+        staged = {}
+        clashes = []
+        for one in types:
+            other = staged.get(one.name) or self._types.get(one.name)
+            if other is not None and (other.pack != pack or one.name in staged):
+                text = f"the pack {pack!r} defines {one.name!r}, which the pack {other.pack!r} has already"
+                clashes.append(Problem("node-clash", f"{pack}/{one.name}", text, f"rename it: @node(name={one.name + '_2'!r})"))
+            staged[one.name] = one
+        if clashes:
+            raise PackInvalid(clashes)
+        if pack:
+            self.remove(pack)
+            self.versions[pack] = version
+        self._types.update(staged)
+        self._former.update({old: one.name for one in staged.values() for old in one.was})
+        if facts:
+            self._facts[pack] = facts
+        self.generation += 1
+
+    def remove(self, pack: str) -> None:
+        """Forget the node types of a pack."""
+        self._types = {name: one for name, one in self._types.items() if one.pack != pack}
+        self._facts.pop(pack, None)
+        self.versions.pop(pack, None)
+        self.generation += 1
+
+    def broken(self, pack: str, problem: Problem, names: Iterable[str] = ()) -> None:
+        """Remember that a pack could not be registered, and which node types it would have had."""
+        for name in names:
+            self._broken[name] = (pack, problem)
+        self._broken.setdefault(f"{pack}/", (pack, problem))
+        self.generation += 1
+
+    def unknown(self, name: str) -> tuple[str, str]:
+        """Text and fix for a name that is no node type."""
+        if name in self._broken:
+            pack, problem = self._broken[name]
+            return f"{name!r} is in the pack {pack!r}, which could not be loaded: {problem.text}", problem.fix or "mend the pack"
+        fix = did_you_mean(name, self._types)
+        failed = sorted({pack for pack, _ in self._broken.values()})
+        if not fix:
+            fix = "list what there is with: nodegraph nodes"
+        if failed:
+            fix += f" (packs that could not be loaded: {', '.join(failed)})"
+        return f"there is no node {name!r}", fix
+
+    def facts(self, one: NodeType) -> Callable[..., Any] | None:
+        """The facts function of a node type, or None."""
+        module = self._facts_module(one.pack)
+        return getattr(module, one.name, None) if module else None
+
+    def choices(self, one: NodeType, port: Port, look: Any) -> list[Any] | None:
+        """The live choices of a port, or None when its pack does not know them now."""
+        finder = getattr(self._facts_module(one.pack), f"choices_{port.live}", None)
+        return list(finder(look)) if finder else None
+
+    def _facts_module(self, pack: str) -> Any:
+        load = self._facts.get(pack)
+        return load() if load else None

@@ -1,0 +1,517 @@
+"""Executes a plan: choose, run, record.
+
+Demand goes backward from the asked outputs and the effects: a step runs only if its result is missing and something that must
+run needs it. A run may extend its plan (lists, returned graphs); finished steps never change. All state is guarded by the run's
+lock; nodes are called outside of it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nodegraph import calling
+from nodegraph.calling import Failure, Shared
+from nodegraph.entries import Entry
+from nodegraph.errors import Problem, WorkflowInvalid
+from nodegraph.job import EventLog, Job, Result
+from nodegraph.outcomes import Graph, Need
+from nodegraph.plan import Mapped, Plan, Scope
+from nodegraph.sources import Const, Item, Source
+from nodegraph.spec import NodeType
+from nodegraph.states import DONE, FAILED, IDLE, READY, SKIPPED, WAITING
+
+_SETTLED = (DONE, FAILED, SKIPPED)
+_SINK = NodeType("output", {}, {}, calling.never_called, volatile=True, pack="nodegraph", identity="output")
+
+
+class Execution:
+    """One run of one plan."""
+
+    def __init__(self, shared: Shared, plan: Plan, run_id: str, workflow: str, use_cache: bool, output: Any, provenance: Mapping[str, Any]):
+        self.shared, self.plan, self.id, self.workflow = shared, plan, run_id, workflow
+        self.use_cache, self.output, self.provenance = use_cache, output, provenance
+        self.log = EventLog(run_id, plan.path)
+        self.job = Job(run_id, self.log, self.cancel)
+        self.cancelled = False
+        self.lock = threading.RLock()
+        self.state = bytearray()
+        self.done: list[Any] = []  # Entry, or a dict of sources for a step whose outputs are those of others
+        self.pending: list[int] = []
+        self.dependents: list[Any] = []
+        self.outside: dict[int, tuple[Any, ...]] = {}
+        self.needed: dict[int, set[str]] = {}  # lazy ports that a node has asked for
+        self.causes: dict[int, Any] = {}  # why a step failed or was skipped
+        self.problems: list[Problem] = []
+        self.files: list[Any] = []
+        self.sinks: dict[int, str] = {}
+        self.roots: set[int] = set()
+        self.values: dict[str, Any] = {}  # of finished outputs, by name
+        self.skipped: dict[str, str] = {}
+        self.partial: dict[str, dict[int, Any]] = {}
+        self.idents: dict[str, bytes] = {}
+        self._cancel_calls: list[Callable[[], None]] = []
+        self._wanted: list[int] = []  # steps to demand, the next one last
+        self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
+        self._unblocked: deque[int] = deque()  # steps whose inputs are settled
+        self.active = 0
+        self.finished = False
+        self.started = time.perf_counter()
+        plan.ident_of = self._done_ident
+
+    # -- starting and ending ---------------------------------------------------------------------------------------
+
+    def start(self, outputs: Mapping[str, Source], effects: list[int]) -> None:
+        """Ask for outputs and effects. Returns at once; the job tells the rest."""
+        with self.lock:
+            total = len(self.plan)
+            scope = Scope("", self.workflow)
+            for name, source in outputs.items():
+                step = self.plan.step(_SINK, name, scope, {"value": source}, {}, [])
+                self.sinks[step] = name
+            self._grow()
+            self.roots = {*self.sinks, *effects}
+            self.log.add("planned", -1, {"total": total, "workflow": self.workflow})
+            self._wanted.extend(sorted(self.roots, reverse=True))
+            self._drain()
+            self._end_if_over()
+
+    def _grow(self) -> None:
+        """Make room for the steps that the plan has gained."""
+        more = len(self.plan) - len(self.state)
+        self.state.extend(bytes(more))
+        self.done.extend([None] * more)
+        self.pending.extend([0] * more)
+        self.dependents.extend([None] * more)
+
+    def cancel(self) -> None:
+        """Start nothing more, and tell the nodes at work to stop."""
+        with self.lock:
+            self.cancelled = True
+            calls, self._cancel_calls = self._cancel_calls, []
+            self._end_if_over()
+        for call in calls:
+            call()
+
+    def _end_if_over(self) -> None:
+        """Under the lock: finish the job when nothing that was asked for is left."""
+        if self.finished or self.active or (self.roots and not self.cancelled):
+            return
+        self.finished = True
+        result = calling.collect_result(self)
+        self.log.close(
+            {
+                "status": result.status,
+                "outputs": {name: calling.summary(value) for name, value in result.outputs.items()},
+                "files": [str(path) for path in result.files],
+                "seconds": round(result.seconds, 6),
+            }
+        )
+        self.plan.ident_of = None
+        self.job.finish(result)
+
+    def on_cancel(self, call: Callable[[], None]) -> None:
+        """Have something called when the run is cancelled."""
+        with self.lock:
+            self._cancel_calls.append(call)
+        if self.cancelled:
+            call()
+
+    # -- demand ----------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Under the lock, without recursion however deep the plan: demand what is wanted, settle what is unblocked."""
+        wanted, unblocked = self._wanted, self._unblocked
+        while wanted or unblocked:
+            if wanted:
+                self._demand(wanted.pop())
+            else:
+                self._settle_inputs(unblocked.popleft())
+
+    def _demand(self, step: int) -> None:
+        """Under the lock: have a step computed. What the cache has is taken; what is missing waits for its inputs."""
+        if self.state[step] != IDLE:
+            return
+        key = self.plan.keys[step]
+        if key is not None and self.use_cache and (entry := self.shared.cache.linked(key)) is not None and self._take_hit(step, entry):
+            return
+        self.state[step] = WAITING
+        self._wait_or_unblock(step)
+
+    def _wait_or_unblock(self, step: int) -> None:
+        waits = self._register(step)
+        if not waits:
+            self._unblocked.append(step)
+            return
+        state = self.state
+        for one in reversed(waits) if len(waits) > 1 else waits:
+            if state[one] == IDLE:
+                self._wanted.append(one)
+
+    def _register(self, step: int) -> list[int]:
+        """Under the lock: let a step wait for what its inputs still miss. Returns these steps."""
+        waits: list[int] = []
+        for port, source in self.plan.sources[step].items():
+            if not self._is_lazy(step, port):
+                self._unsettled(source, waits)
+        dependents = self.dependents
+        for one in waits:
+            others = dependents[one]
+            if others is None:
+                dependents[one] = step
+            elif others.__class__ is int:
+                dependents[one] = [others, step]
+            else:
+                others.append(step)
+        self.pending[step] += len(waits)
+        return waits
+
+    def _is_lazy(self, step: int, port: str) -> bool:
+        """Whether an input is lazy and was not asked for."""
+        used = self.plan.types[step]
+        lazy = self.shared.lazy_ports(used)
+        return bool(lazy) and (port in lazy or (None in lazy and port not in used.inputs)) and port not in self.needed.get(step, ())
+
+    def _unsettled(self, source: Source, found: list[int]) -> None:
+        """Add the steps that a source waits for, through the outputs of steps that stand for others."""
+        first = None
+        while source.__class__ is tuple:
+            step = source[0]
+            if self.state[step] not in _SETTLED:
+                found.append(step)
+                return
+            done = self.done[step]
+            if done.__class__ is not dict:
+                return
+            if first is None:
+                first = source
+            else:
+                self._shorten(first, source, done[source[1]])
+            source = done[source[1]]
+        if source.__class__ is list:
+            for one in source:
+                self._unsettled(one, found)
+        elif source.__class__ is Item:
+            self._unsettled(source.source, found)
+
+    def _shorten(self, first: Source, passed: Source, target: Source) -> None:
+        """Let a step that stands for one that stands for another stand for that one, so that long loops stay linear."""
+        if behind := self.outside.get(passed[0]):
+            self.outside[first[0]] = tuple(dict.fromkeys((*self.outside.get(first[0], ()), *behind)))
+        self.done[first[0]][first[1]] = target
+
+    def _take_hit(self, step: int, entry: Entry) -> bool:
+        """Under the lock: a result that the cache has. False when it turns out to be gone."""
+        if entry.kind == "values":
+            self.log.add("cached", step)
+            self._done(step, entry)
+            return True
+        record = self.shared.cache.load(entry)
+        if record is None:
+            return False
+        self.log.add("cached", step)
+        if entry.kind == "skip":
+            self._skip(step, record)
+            return True
+        try:
+            self._done(step, self._expand(step, record))
+        except WorkflowInvalid as error:
+            self._fail(step, error.problems)
+        return True
+
+    # -- readiness -------------------------------------------------------------------------------------------------
+
+    def _settle_inputs(self, step: int) -> None:
+        """Under the lock: all that a step waited for is settled. It becomes ready, waits for more, fails or is skipped."""
+        if self.state[step] != WAITING or self.pending[step]:
+            return
+        if self._forwarded and (more := self._register(step)):
+            self._wanted.extend(one for one in reversed(more) if self.state[one] == IDLE)
+            return
+        if step in self.sinks:
+            self._close_sink(step)
+            return
+        if self.problems or self.causes:
+            for port, source in self.plan.sources[step].items():
+                if self._is_lazy(step, port):
+                    continue
+                verdict, cause = self._verdict(source)
+                if verdict == FAILED:
+                    self._fail_dependent(step, cause)
+                    return
+                if verdict == SKIPPED and port not in self.needed.get(step, ()):
+                    self._skip(step, cause)
+                    return
+        self._enqueue(step)
+
+    def _verdict(self, source: Source) -> tuple[int, Any]:
+        """Whether a settled source failed or was skipped, and why."""
+        while source.__class__ is tuple:
+            step = source[0]
+            if self.state[step] in (FAILED, SKIPPED):
+                return self.state[step], self.causes.get(step)
+            done = self.done[step]
+            if done.__class__ is not dict:
+                return DONE, None
+            source = done[source[1]]
+        worst: tuple[int, Any] = (DONE, None)
+        if source.__class__ is list:
+            for one in source:
+                verdict = self._verdict(one)
+                if verdict[0] == FAILED:
+                    return verdict
+                worst = max(worst, verdict, key=lambda pair: pair[0])
+        elif source.__class__ is Item:
+            return self._verdict(source.source)
+        return worst
+
+    def _enqueue(self, step: int) -> None:
+        if self.cancelled:
+            return
+        self.state[step] = READY
+        self.active += 1
+        self.shared.lane(self.plan.types[step]).push(self, [step])
+
+    # -- running one step ------------------------------------------------------------------------------------------
+
+    def execute(self, step: int) -> int | None:
+        """Run one step in a lane's worker. Returns the next ready step for the same lane."""
+        call = calling.begin(self, step)
+        if call is None:
+            return self._leave()
+        return self._record(step, call, call.run())
+
+    async def execute_async(self, step: int) -> None:
+        """Run one async step in the event loop."""
+        call = calling.begin(self, step)
+        if call is None:
+            following = self._leave()
+        else:
+            following = self._record(step, call, await call.run_async(self))
+        if following is not None:
+            self.shared.lane(self.plan.types[following]).push(self, [following])
+
+    def _leave(self) -> None:
+        with self.lock:
+            self.active -= 1
+            self._end_if_over()
+
+    def _record(self, step: int, call: Any, outcome: Any) -> int | None:
+        """Record what a step gave. Returns the next step for the same lane."""
+        entry = calling.keep(self, step, call, outcome)
+        with self.lock:
+            self.active -= 1
+            following = None
+            if entry.__class__ is Entry:
+                if entry.kind == "skip":
+                    self._skip(step, entry.values)
+                else:
+                    self.log.add("finished", step, call.seconds)
+                    following = self._done(step, entry, self.shared.lane(self.plan.types[step]))
+            else:
+                self._record_outcome(step, call, entry)
+            if self._wanted or self._unblocked:
+                self._drain()
+            calling.unpin(self, step)
+            if not self.active:
+                self._end_if_over()
+        if call.claimed:
+            self.shared.release(call.key)
+        return following
+
+    def _record_outcome(self, step: int, call: Any, outcome: Any) -> None:
+        """Under the lock: an outcome that is no value."""
+        if isinstance(outcome, Failure):
+            self._fail(step, outcome.problems)
+        elif isinstance(outcome, Need):
+            self.needed.setdefault(step, set()).update(outcome.ports)
+            self.state[step] = WAITING
+            self._wait_or_unblock(step)
+        elif isinstance(outcome, dict):  # an alias, an expanded list or a graph: sources by output
+            self.log.add("finished", step, call.seconds)
+            self._done(step, outcome)
+        elif outcome is calling.CANCELLED:
+            self.state[step] = IDLE
+
+    # -- settling --------------------------------------------------------------------------------------------------
+
+    def _done(self, step: int, result: Any, lane: Any = None) -> int | None:
+        """Under the lock: a step is done. Returns a dependent that became ready for the given lane."""
+        self.done[step] = result
+        self.state[step] = DONE
+        self.roots.discard(step)
+        waiting = self.dependents[step]
+        if waiting is None:
+            return None
+        self.dependents[step] = None
+        if result.__class__ is dict:
+            self._forwarded = True
+        if waiting.__class__ is int:
+            if result.__class__ is Entry:
+                result.pins += 1
+            return self._one_less(waiting, lane)
+        if result.__class__ is Entry:
+            result.pins += len(waiting)
+        ready = [following for one in waiting if (following := self._one_less(one, lane)) is not None]
+        if len(ready) > 1:
+            lane.push(self, ready[1:])
+        return ready[0] if ready else None
+
+    def _one_less(self, step: int, lane: Any) -> int | None:
+        """Under the lock: a step waits for one less. Returned if it is now ready for the given lane."""
+        self.pending[step] -= 1
+        if self.pending[step] or self.state[step] != WAITING:
+            return None
+        simple = lane is not None and not self._forwarded and not self.causes and not self.cancelled and step not in self.sinks
+        if simple and self.shared.lane(self.plan.types[step]) is lane:
+            self.state[step] = READY
+            self.active += 1
+            return step
+        self._unblocked.append(step)
+        return None
+
+    def _fail(self, step: int, problems: tuple[Problem, ...]) -> None:
+        """Under the lock: a step failed, and with it what depends on it."""
+        self.problems.extend(problems)
+        self.log.add("failed", step, {"problems": [problem.to_json() for problem in problems]})
+        self._settle_badly(step, FAILED, self.plan.path(step))
+
+    def _fail_dependent(self, step: int, cause: Any) -> None:
+        self.log.add("failed", step, {"because": cause})
+        self._settle_badly(step, FAILED, cause)
+
+    def _skip(self, step: int, reason: Any) -> None:
+        self.log.add("skipped", step, {"reason": str(reason)})
+        self._settle_badly(step, SKIPPED, reason)
+
+    def _settle_badly(self, step: int, verdict: int, cause: Any) -> None:
+        """Under the lock: mark a step, and let what waits for it decide for itself."""
+        self.state[step] = verdict
+        self.causes[step] = cause
+        self.roots.discard(step)
+        waiting, self.dependents[step] = self.dependents[step], None
+        for one in () if waiting is None else (waiting,) if waiting.__class__ is int else waiting:
+            self._one_less(one, None)
+
+    def _close_sink(self, step: int) -> None:
+        """Under the lock: an output is settled. Its values are brought into memory; if they are gone, it waits for them again."""
+        try:
+            calling.collect_output(self, self.sinks[step], self.plan.sources[step]["value"])
+        except calling.Gone as gone:
+            self._recompute(gone.steps, step)
+            return
+        self.state[step] = DONE
+        self.done[step] = {}
+        self.roots.discard(step)
+
+    # -- extending the plan ----------------------------------------------------------------------------------------
+
+    def expand_mapped(self, step: int, mapped: Mapped, items: dict[str, list[Source]]) -> dict[str, Source]:
+        """Add the steps of a list that has arrived. Raises WorkflowInvalid for lists of unequal length."""
+        with self.lock:
+            before = len(self.plan.effects)
+            outputs = list(mapped.used.outputs) if isinstance(mapped.used, NodeType) else list(mapped.used.output_types)
+            made = self.plan.map_items(mapped.used, mapped.scope_name, mapped.shared, mapped.literals, items, self.plan.scopes[step], outputs)
+            self._grow()
+            self._more_roots(self.plan.effects[before:])
+            return made
+
+    def expand_graph(self, step: int, graph: Graph) -> dict[str, Source]:
+        """Add the steps of a graph that a node returned. Raises WorkflowInvalid."""
+        with self.lock:
+            return self._expand(step, graph.record())
+
+    def _expand(self, step: int, record: Any) -> dict[str, Source]:
+        if record is None:
+            raise LookupError
+        plan = self.plan
+        before, first = len(plan.effects), len(plan)
+        scope, name = plan.scopes[step], plan.names[step]
+        base, _, turn = name.partition("@")
+        count = int(turn) if turn.isdigit() else 1
+        tail = calling.tail_node(record, plan.types[step])
+        inner = Scope(f"{scope.prefix}{base}@{count}/" if tail else f"{scope.prefix}{name}/", scope.workflow)
+        outputs = calling.expand_record(self.shared, plan, step, record, inner)
+        self._grow()
+        if tail:  # the next turn of a loop is named like the first, so that names stay short however long it runs
+            for one in range(first, len(plan)):
+                if plan.scopes[one] is inner and plan.names[one] == tail:
+                    plan.scopes[one], plan.names[one] = scope, f"{base}@{count + 1}"
+        effects = plan.effects[before:]
+        volatile = any(isinstance(used, NodeType) and used.volatile for used in plan.types[first:])
+        parent = plan.types[step]
+        if (effects and not parent.effect) or (volatile and not (parent.effect or parent.volatile)):
+            what = "an effect" if effects else "a volatile node"
+            text = f"{parent.name!r} returned a graph with {what}, but is not declared so"
+            raise WorkflowInvalid([Problem("graph-effect", plan.path(step), text, f"declare it: @node({'effect' if effects else 'volatile'}=True)")])
+        self._more_roots(effects)
+        return outputs
+
+    def _more_roots(self, steps: list[int]) -> None:
+        if steps:
+            self.roots.update(steps)
+            self._wanted.extend(reversed(steps))
+
+    def recompute(self, steps: list[int], waiting: int) -> None:
+        """Results turned out to be gone: have them computed again, and let a step wait for them."""
+        with self.lock:
+            self._recompute(steps, waiting)
+            self._drain()
+
+    def _recompute(self, steps: list[int], waiting: int) -> None:
+        for step in steps:
+            self.state[step], self.done[step] = IDLE, None
+        self.state[waiting] = WAITING
+        self._wait_or_unblock(waiting)
+
+    def retry(self, step: int) -> None:
+        """Somebody else's claim on the same work has ended: look again."""
+        with self.lock:
+            if not self.finished and self.state[step] == WAITING:
+                self._enqueue(step)
+
+    def take_hit(self, step: int, entry: Entry) -> bool:
+        """A result was found under the work key of a step that was about to run."""
+        with self.lock:
+            found = self._take_hit(step, entry)
+            self._drain()
+            return found
+
+    # -- identities ------------------------------------------------------------------------------------------------
+
+    def final(self, source: Source) -> Source:
+        """A source without the steps that stand for others."""
+        while source.__class__ is tuple:
+            done = self.done[source[0]]
+            if done.__class__ is not dict:
+                return source
+            source = done[source[1]]
+        return source
+
+    def ident(self, source: Source) -> bytes:
+        """The identity of a settled source in work keys."""
+        if source.__class__ is tuple:
+            entry = self.done[source[0]]
+            if entry.__class__ is Entry:
+                idents = entry.idents
+                return idents[0] if len(idents) == 1 else entry.ident(source[1])  # type: ignore[no-any-return]
+            return self.ident(self.final(source))
+        if source.__class__ is Const:
+            return source.ident  # type: ignore[no-any-return]
+        if source.__class__ is Item:
+            return b"%b[%d]" % (self.ident(source.source), source.index)
+        return calling.list_ident([self.ident(one) for one in source])
+
+    def _done_ident(self, source: Source) -> bytes | None:
+        """For plan keys of steps that are added while running: what is done has its identity."""
+        waits: list[int] = []
+        self._unsettled(source, waits)
+        if waits or self._verdict(source)[0] != DONE:
+            return None
+        return self.ident(source)
+
+
+__all__ = ["Execution", "Job", "Result"]

@@ -1,0 +1,373 @@
+"""Node types, and `@node`, their front end for functions.
+
+A node type is plain data but for `call`; the signature of a function is its only declaration.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Generic, TypeVar
+
+from nodegraph import kinds, types
+from nodegraph.errors import PackInvalid, Problem
+from nodegraph.outcomes import Lazy
+from nodegraph.types import Type
+from nodegraph.values import SeedPort
+
+T = TypeVar("T")
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED: Any = _Missing()
+"""The default of a port that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Marks a `ModelRef` port: which kind of model it takes (`Annotated[ModelRef, Kind("diffusion")]`)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Marks a port whose choices are known only at run time: the pack's facts.py has `choices_<name>(look)`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One typed input or output.
+
+    `lazy`: computed only when the node asks. `open`: stands for any further input (`**more`). `minimum` and so on bound
+    a number, and the items of a list of numbers; `choices` are the only allowed values; `model` is the kind of model
+    that a `model` port takes; `live` names choices known only at run time.
+    """
+
+    name: str
+    type: Type
+    default: Any = REQUIRED
+    lazy: bool = False
+    open: bool = False
+    doc: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    multiple: float | None = None
+    pattern: str | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    choices: tuple[Any, ...] = ()
+    model: str = ""
+    live: str = ""
+    was: tuple[str, ...] = ()
+
+    @property
+    def required(self) -> bool:
+        return self.default is REQUIRED and not self.open
+
+    @property
+    def bounded(self) -> bool:
+        limits = (self.minimum, self.maximum, self.above, self.below, self.multiple, self.pattern)
+        return bool(self.choices) or any(limit is not None for limit in (*limits, self.min_length, self.max_length))
+
+
+@dataclass(frozen=True, eq=False)
+class NodeType:
+    """What can be used in a workflow: a name, typed ports and a function.
+
+    `call(**inputs)` returns the value of the only output, or a NamedTuple or tuple with one value for each output in
+    order, or an outcome (`Lazy`, `Need`, `Skip`, `Graph`). `identity` is what keys know of its code.
+    """
+
+    name: str
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+    call: Callable[..., Any]
+    doc: str = ""
+    version: int = 1
+    pack: str = ""
+    identity: str = ""
+    effect: bool = False
+    volatile: bool = False
+    stateful: bool = False
+    asynchronous: bool = False
+    takes_run: str = ""
+    lane: str = ""
+    single: bool = True
+    fingerprint: Callable[..., bytes] | None = None
+    numerics: bytes = b""
+    was: tuple[str, ...] = ()
+    open: Port | None = field(default=None)
+
+    @property
+    def key_name(self) -> str:
+        return f"{self.pack}/{self.name}@{self.identity or self.version}"
+
+    @property
+    def on_device(self) -> bool:
+        """Whether calls take the device's lane: said, or inferred from ports that take handles."""
+        if self.lane:
+            return self.lane == "device"
+        return any(port.type.name in _ON_DEVICE for port in self.inputs.values())
+
+    def port(self, name: str) -> Port | None:
+        """The input of that name; the open port, if there is one, stands for all others."""
+        return self.inputs.get(name) or (self.open and replace(self.open, name=name, open=False)) or None
+
+
+_ON_DEVICE = frozenset(name for cls, name in kinds.NAMES.items() if issubclass(cls, kinds.Handle))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `@node(...)` was told."""
+
+    name: str = ""
+    version: int = 1
+    effect: bool = False
+    volatile: bool = False
+    stateful: bool = False
+    lane: str = ""
+    fingerprint: Callable[..., bytes] | None = None
+    was: tuple[str, ...] = ()
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@typing.overload
+def node(function: F, /) -> F: ...
+@typing.overload
+def node(
+    *,
+    name: str = "",
+    version: int = 1,
+    effect: bool = False,
+    volatile: bool = False,
+    stateful: bool = False,
+    lane: str = "",
+    fingerprint: Callable[..., bytes] | None = None,
+    was: tuple[str, ...] = (),
+) -> Callable[[F], F]: ...
+def node(function: Any = None, /, **options: Any) -> Any:
+    """Record a function as a node type and return it unchanged.
+
+    `name`: another name than the function's. `version`: raise it when the meaning or a default changes. `effect`: changes
+    the world, runs every time. `volatile`: reads the world (clock, camera), is never cached. `stateful`: keyed by its
+    place, called one at a time. `lane`: "device" or "cpu" where the ports do not tell. `fingerprint(**inputs)`: further
+    bytes for its key. `was`: former names.
+    """
+
+    def record(function: F) -> F:
+        function.__node__ = Options(**options)  # type: ignore[attr-defined]
+        return function
+
+    return record(function) if function is not None else record
+
+
+class RunParameter:
+    """The base of `Run`: a parameter annotated with it gets the running node's context and is no port."""
+
+
+def node_type(function: Callable[..., Any], pack: str = "", identity: str = "") -> NodeType:
+    """The node type of a recorded function. Raises PackInvalid with everything that is wrong with its signature."""
+    options: Options = getattr(function, "__node__", None) or Options()
+    name = options.name or function.__name__
+    where = f"{pack}/{name}" if pack else name
+    reader = _SignatureReader(where, pack, function)
+    inputs, takes_run, further = reader.inputs()
+    outputs, single = reader.outputs()
+    if not name.isidentifier():
+        reader.report("node-name", f"{name!r} is no node name", "use letters, digits and underscores")
+    if options.effect and options.volatile:
+        reader.report("node-options", f"{name!r} cannot be both effect and volatile", "an effect already runs every time")
+    if options.lane not in ("", "cpu", "device"):
+        reader.report("node-options", f"there is no lane {options.lane!r}", "use 'cpu' or 'device'")
+    if reader.problems:
+        raise PackInvalid(reader.problems)
+    return NodeType(
+        name=name,
+        inputs=inputs,
+        outputs=outputs,
+        call=function,
+        doc=inspect.cleandoc(function.__doc__ or ""),
+        version=options.version,
+        pack=pack,
+        identity=identity,
+        effect=options.effect,
+        volatile=options.volatile,
+        stateful=options.stateful,
+        asynchronous=inspect.iscoroutinefunction(function),
+        takes_run=takes_run,
+        lane=options.lane,
+        single=single,
+        fingerprint=options.fingerprint,
+        was=options.was,
+        open=further,
+    )
+
+
+class _SignatureReader:
+    """Reads one function's signature and collects what is wrong with it."""
+
+    def __init__(self, where: str, pack: str, function: Callable[..., Any]):
+        self.where, self.pack, self.function = where, pack, function
+        self.problems: list[Problem] = []
+        self.hints: dict[str, Any] = {}
+        try:
+            self.hints = typing.get_type_hints(function, include_extras=True)
+        except Exception as error:  # any annotation of a pack may fail in any way
+            self.report("node-signature", f"the annotations of {where!r} cannot be read: {error}", "annotate with types that are defined in the module")
+
+    def report(self, code: str, text: str, fix: str = "") -> None:
+        self.problems.append(Problem(code, self.where, text, fix))
+
+    def inputs(self) -> tuple[dict[str, Port], str, Port | None]:
+        ports: dict[str, Port] = {}
+        takes_run, further = "", None
+        for parameter in inspect.signature(self.function).parameters.values():
+            hint = self.hints.get(parameter.name, inspect.Parameter.empty)
+            if isinstance(hint, type) and issubclass(hint, RunParameter):
+                takes_run = parameter.name
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                further = self._port(parameter, hint, open=True)
+            elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+                self.report("node-signature", f"{parameter.name!r} of {self.where!r} is positional", "a port is set by name: use an ordinary parameter, or list[T]")
+            elif port := self._port(parameter, hint):
+                ports[port.name] = port
+        return ports, takes_run, further
+
+    def _port(self, parameter: inspect.Parameter, hint: Any, open: bool = False) -> Port | None:
+        if hint is inspect.Parameter.empty:
+            if "node-signature" not in {problem.code for problem in self.problems}:
+                self.report("node-signature", f"{parameter.name!r} of {self.where!r} has no type", f"annotate it, for example {parameter.name}: Image")
+            return None
+        facts, base = _constraints(hint)
+        lazy = typing.get_origin(base) is Lazy or base is Lazy
+        if lazy:
+            args = typing.get_args(base)
+            inner, base = _constraints(args[0] if args else Any)
+            facts = {**inner, **facts}
+        kind = types.SEED if facts.pop("seed", False) else self._type(parameter.name, base)
+        default = REQUIRED if parameter.default is parameter.empty else parameter.default
+        if default is None and kind and not kind.optional:
+            kind = types.union((kind, types.NONE))
+        if kind is None:
+            return None
+        if default is REQUIRED and kind.optional and kind.kind == "union":
+            default = None
+        facts.setdefault("choices", _literal_choices(base))
+        return Port(parameter.name, kind, default, lazy=lazy, open=open, **facts)
+
+    def _type(self, port: str, annotation: Any) -> Type | None:
+        try:
+            return types.of_annotation(annotation, self._class_name)
+        except ValueError as error:
+            self.report("node-signature", f"{port!r} of {self.where!r}: {error}", "use a value type of nodegraph, a plain Python type, or a class of your pack")
+            return None
+
+    def _class_name(self, cls: type) -> str | None:
+        if known := kinds.NAMES.get(cls):
+            return known
+        if cls.__module__ in ("builtins", "typing"):
+            return "json" if cls in (dict, object) else None
+        return f"{self.pack}/{cls.__name__}" if self.pack else cls.__name__
+
+    def outputs(self) -> tuple[dict[str, Port], bool]:
+        hint = self.hints.get("return", inspect.Signature.empty)
+        if hint is inspect.Signature.empty:
+            if not self.problems:
+                self.report("node-signature", f"{self.where!r} does not say what it returns", "annotate it, for example -> Image, or -> None for an effect without outputs")
+            return {}, False
+        if hint is None or hint is type(None):
+            return {}, False
+        if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
+            return self._record_outputs(hint), False
+        facts, base = _constraints(hint)
+        kind = self._type("return", base)
+        if kind is None:
+            return {}, True
+        name = output_name(kind)
+        return {name: Port(name, kind, doc=facts.get("doc", ""))}, True
+
+    def _record_outputs(self, record: Any) -> dict[str, Port]:
+        ports = {}
+        hints = typing.get_type_hints(record, include_extras=True)
+        for name in record._fields:
+            facts, base = _constraints(hints.get(name, Any))
+            if kind := types.SEED if facts.get("seed") else self._type(name, base):
+                ports[name] = Port(name, kind, doc=facts.get("doc", ""))
+        return ports
+
+
+def output_name(kind: Type) -> str:
+    """The name of a single output: its type in snake case, plural for a list, `value` for what has no name of its own."""
+    if kind.kind == "list" and kind.args[0].kind == "name":
+        return f"{output_name(kind.args[0])}s"
+    if kind.kind == "union" and len(kind.args) == 2 and kind.optional:
+        return output_name(kind.args[0])
+    if kind.kind != "name":
+        return "value"
+    word = kind.name.rpartition("/")[2]
+    return "".join("_" + char.lower() if char.isupper() and index else char.lower() for index, char in enumerate(word))
+
+
+_LIMITS = {"ge": "minimum", "le": "maximum", "gt": "above", "lt": "below", "multiple_of": "multiple", "min_length": "min_length", "max_length": "max_length"}
+
+
+def _constraints(hint: Any) -> tuple[dict[str, Any], Any]:
+    """What `Annotated` says of a port, and the annotation without it."""
+    if typing.get_origin(hint) is not Annotated:
+        return {}, hint
+    base, *marks = typing.get_args(hint)
+    facts: dict[str, Any] = {}
+    for mark in marks:
+        if isinstance(mark, str):
+            facts["doc"] = mark
+        elif mark is SeedPort:
+            facts["seed"] = True
+        elif isinstance(mark, Kind):
+            facts["model"] = mark.name
+        elif isinstance(mark, Choices):
+            facts["live"] = mark.name
+        else:
+            facts.update(_field_constraints(mark))
+    inner, base = _constraints(base)
+    return {**inner, **facts}, base
+
+
+def _field_constraints(mark: Any) -> dict[str, Any]:
+    """The limits of a pydantic `Field(...)` or of an annotated-types mark (`Ge`, `Interval`, …)."""
+    facts: dict[str, Any] = {}
+    for part in [mark, *getattr(mark, "metadata", ())]:
+        for theirs, ours in _LIMITS.items():
+            if (limit := getattr(part, theirs, None)) is not None:
+                facts[ours] = limit
+        if pattern := getattr(part, "pattern", None):
+            facts["pattern"] = str(pattern)
+    if doc := getattr(mark, "description", None):
+        facts["doc"] = doc
+    return facts
+
+
+def _literal_choices(annotation: Any) -> tuple[Any, ...]:
+    """The values of a Literal, also inside of `list[…]` and `… | None`."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return typing.get_args(annotation)
+    found: tuple[Any, ...] = ()
+    for arg in typing.get_args(annotation):
+        found += _literal_choices(arg)
+    return found
+
+
+__all__ = ["REQUIRED", "Choices", "Generic", "Kind", "NodeType", "Options", "Port", "RunParameter", "node", "node_type", "output_name"]

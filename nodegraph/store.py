@@ -1,0 +1,391 @@
+"""The disk tier: one SQLite index (WAL) of results and links, small values inside it, larger ones as files.
+
+Files are written aside and renamed, checked against their digest when they are read, and read by mmap. Several processes may
+share a folder. Whatever goes wrong with the disk, a run goes on without it, and says so once.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nodegraph import keys
+from nodegraph.entries import Entry
+from nodegraph.packing import Packed, Unpackable, unpack
+
+FORMAT = 1
+INLINE = 4096
+"""Packed results up to this many bytes lie in the index itself."""
+LOOKUPS = 64
+"""After this many single look-ups the known keys are read at once."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS results (key BLOB UNIQUE NOT NULL, head BLOB NOT NULL, body BLOB, digest BLOB NOT NULL,
+    size INTEGER NOT NULL, seconds REAL NOT NULL, used REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS links (plan BLOB UNIQUE NOT NULL, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, digest BLOB NOT NULL,
+    PRIMARY KEY (device, inode, size, mtime_ns)) WITHOUT ROWID;
+"""
+log = logging.getLogger("nodegraph.store")
+
+
+class Store:
+    """The disk tier in one folder, bounded by `budget` bytes. Thread-safe; writing happens in a thread of its own."""
+
+    def __init__(self, folder: Path, budget: int):
+        self.folder, self.budget = folder, budget
+        self.trouble = ""
+        self._lock = threading.RLock()
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+        self._results = _KnownKeys("results", "key")
+        self._links = _KnownKeys("links", "plan")
+        self._size = 0
+        self._database: sqlite3.Connection | None = None
+        with self._guard("open"):
+            self._open()
+
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(self.folder / "index.sqlite", timeout=20, check_same_thread=False, isolation_level=None)
+        try:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version > FORMAT:
+                raise OSError(f"the cache is of format {version}, newer than this nodegraph's {FORMAT}")
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            if version != FORMAT:
+                database.executescript(_SCHEMA)
+                database.execute(f"PRAGMA user_version={FORMAT}")
+            self._size = database.execute("SELECT coalesce(sum(size), 0) FROM results").fetchone()[0]
+        except (sqlite3.Error, OSError):
+            database.close()
+            raise
+        self._database = database
+
+    def _guard(self, doing: str) -> _Guard:
+        return _Guard(self, doing)
+
+    def fail(self, doing: str, error: Exception) -> None:
+        """Go on without the disk tier. Said once."""
+        if not self.trouble:
+            self.trouble = f"cannot {doing} the cache in {str(self.folder)!r}: {error}"
+            log.warning("%s; going on without the disk tier", self.trouble)
+        self._database = None
+
+    @staticmethod
+    def worth(seconds: float, nbytes: int) -> bool:
+        """Whether writing and reading a result back costs clearly less than computing it again."""
+        return seconds > 0.02 + nbytes / 100e6
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> Entry | None:
+        """The result under a work key, without its values."""
+        row = self._row(self._results, "SELECT head, size, seconds FROM results WHERE key = ?", key)
+        if row is None:
+            return None
+        entry = None
+        with self._guard("read"):
+            try:
+                kind, ports, idents, outside = unpack(memoryview(row[0]))
+                entry = Entry(key, kind, tuple(ports), None, tuple(idents), row[2], tuple(outside))
+                entry.nbytes, entry.stored = row[1], True
+            except (ValueError, Unpackable):
+                self._discard(key)
+        return entry
+
+    def linked(self, plan_key: bytes) -> bytes | None:
+        """The work key that a plan key led to."""
+        row = self._row(self._links, "SELECT key FROM links WHERE plan = ?", plan_key)
+        return row[0] if row else None
+
+    def _row(self, known: _KnownKeys, query: str, key: bytes) -> Any:
+        if self._database is None:
+            return None
+        found = None
+        with self._lock, self._guard("read"):
+            if known.may_have(self._database, key):
+                found = self._database.execute(query, (key,)).fetchone()
+        return found
+
+    def refresh(self) -> None:
+        """Notice what other processes have written."""
+        with self._lock, self._guard("read"):
+            if self._database is not None:
+                self._results.refresh(self._database)
+                self._links.refresh(self._database)
+
+    def read(self, entry: Entry) -> Any:
+        """The values of a result, or None when they are gone or damaged (then the result is forgotten)."""
+        row = None
+        with self._lock, self._guard("read"):
+            if self._database is not None:
+                row = self._database.execute("SELECT body, digest FROM results WHERE key = ?", (entry.key,)).fetchone()
+                self._database.execute("UPDATE results SET used = ? WHERE key = ?", (time.time(), entry.key)) if row else None
+        if row is None or entry.key is None:
+            return None
+        try:
+            data = memoryview(row[0]) if row[0] is not None else _mapped(self._path(entry.key))
+            if keys.digest(b"record", data) != row[1]:  # type: ignore[arg-type]
+                raise ValueError("the bytes are not those that were written")
+            values = unpack(data)
+            return tuple(values) if entry.kind == "values" else values
+        except (OSError, ValueError, Unpackable) as error:
+            log.warning("a cached result is damaged and set aside: %s", error)
+            self._set_aside(entry.key)
+            return None
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def put(self, entry: Entry, plan_key: bytes | None, sink: bool = False) -> None:
+        """Write a result soon, in the writer's thread. `sink`: then let its values go from memory."""
+
+        def write() -> None:
+            self._write(entry, plan_key)
+            if sink:
+                entry.values = None
+
+        self._later(write)
+
+    def link(self, plan_key: bytes, key: bytes) -> None:
+        self._later(lambda: self._write_link(plan_key, key))
+
+    def _later(self, work: Callable[[], None]) -> None:
+        if self._database is None:
+            return
+        if self._writer is None:
+            with self._lock:
+                if self._writer is None:
+                    self._writer = threading.Thread(target=self._write_loop, name="nodegraph-store", daemon=True)
+                    self._writer.start()
+        self._queue.put(work)
+
+    def _write_loop(self) -> None:
+        while (work := self._queue.get()) is not None:
+            with self._guard("write to"):
+                work()
+
+    def flush(self) -> None:
+        """Wait until everything asked for so far is written."""
+        if self._writer is not None and self._writer.is_alive():
+            written = threading.Event()
+            self._queue.put(written.set)
+            written.wait()
+
+    def _write(self, entry: Entry, plan_key: bytes | None) -> None:
+        values = entry.values
+        if self._database is None or values is None or entry.key is None:
+            return
+        if not entry.stored:
+            try:
+                packed = Packed(list(values) if entry.kind == "values" else values)
+                head = b"".join(Packed([entry.kind, list(entry.ports), list(entry.idents), list(entry.outside)]).chunks())
+            except Unpackable as error:
+                log.debug("not stored: %s", error)
+                return
+            body, digest = self._write_body(entry.key, packed)
+            row = (entry.key, head, body, digest, packed.size, entry.seconds, time.time())
+            with self._lock:
+                self._database.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                self._results.add(entry.key)
+                self._size += packed.size
+            entry.stored = True
+        if plan_key is not None:
+            self._write_link(plan_key, entry.key)
+        if self._size > self.budget:
+            self.prune(int(self.budget * 0.9))
+
+    def _write_link(self, plan_key: bytes, key: bytes) -> None:
+        with self._lock:
+            if self._database is not None:
+                self._database.execute("INSERT OR REPLACE INTO links VALUES (?, ?)", (plan_key, key))
+                self._links.add(plan_key)
+
+    def _write_body(self, key: bytes, packed: Packed) -> tuple[bytes | None, bytes]:
+        """Write a packed record: into the index if it is small (returned), otherwise to its file."""
+        if packed.size <= INLINE:
+            body = b"".join(packed.chunks())
+            return body, keys.digest(b"record", body)
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
+        hasher = keys.hasher(b"record")
+        hasher.update(packed.size.to_bytes(8, "little"))
+        try:
+            with open(aside, "wb") as file:
+                for chunk in packed.chunks():
+                    hasher.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+        return None, hasher.digest()
+
+    def _path(self, key: bytes) -> Path:
+        name = key.hex()
+        return self.folder / "results" / name[:2] / f"{name[2:]}.ng"
+
+    # -- files' digests --------------------------------------------------------------------------------------------
+
+    def file_digest(self, path: Path) -> bytes:
+        """The digest of a file, remembered by device, inode, size and time, so that a renamed file is not read again."""
+        stat = path.stat()
+        name = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        row = None
+        with self._lock, self._guard("read"):
+            if self._database is not None:
+                query = "SELECT digest FROM files WHERE device = ? AND inode = ? AND size = ? AND mtime_ns = ?"
+                row = self._database.execute(query, name).fetchone()
+        if row:
+            return row[0]  # type: ignore[no-any-return]
+        digest = keys.file_digest(path)
+        with self._lock, self._guard("write to"):
+            # a file changed within the clock's grain could change again without a new time: do not remember it yet
+            if self._database is not None and time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
+                self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*name, digest))
+        return digest
+
+    # -- keeping house ---------------------------------------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """Counts and bytes."""
+        facts: dict[str, Any] = {"folder": str(self.folder), "budget": self.budget, "trouble": self.trouble or None}
+        with self._lock, self._guard("read"):
+            if self._database is not None:
+                count, size, seconds = self._database.execute("SELECT count(*), coalesce(sum(size), 0), coalesce(sum(seconds), 0) FROM results").fetchone()
+                links = self._database.execute("SELECT count(*) FROM links").fetchone()[0]
+                facts.update(results=count, bytes=size, seconds_saved_by_each_use=round(seconds, 3), links=links)
+        return facts
+
+    def verify(self) -> dict[str, Any]:
+        """Read everything back: damaged results are set aside, files without a result removed."""
+        damaged = checked = 0
+        for key in self._all_keys():
+            entry = self.get(key)
+            checked += 1
+            if entry is None or self.read(entry) is None:
+                damaged += 1
+        known = {self._path(key) for key in self._all_keys()}
+        stray = [path for path in self.folder.glob("results/*/*") if path not in known and path.suffix != ".damaged" and _old(path)]
+        for path in stray:
+            path.unlink(missing_ok=True)
+        return {"checked": checked, "damaged": damaged, "stray_files_removed": len(stray)}
+
+    def prune(self, bound: int) -> dict[str, Any]:
+        """Remove what saves the least time for its bytes, oldest first among equals, until `bound` bytes are left."""
+        removed = freed = 0
+        with self._lock:
+            if self._database is None:
+                return {"removed": 0, "freed": 0}
+            rows = self._database.execute("SELECT key, size FROM results ORDER BY seconds / (size + 1000.0) * (1 + 1 / (1 + (? - used) / 86400)), used", (time.time(),)).fetchall()
+            total = sum(size for _, size in rows)
+            for key, size in rows:
+                if total - freed <= bound:
+                    break
+                self._discard(key)
+                removed, freed = removed + 1, freed + size
+            self._database.execute("DELETE FROM links WHERE key NOT IN (SELECT key FROM results)")
+            self._size = total - freed
+        return {"removed": removed, "freed": freed}
+
+    def clear(self) -> dict[str, Any]:
+        """Remove every result."""
+        return self.prune(-1)
+
+    def close(self) -> None:
+        """Write what is waiting and close the index."""
+        if self._writer is not None:
+            self._queue.put(None)
+            self._writer.join()
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _all_keys(self) -> Iterator[bytes]:
+        with self._lock:
+            rows = self._database.execute("SELECT key FROM results").fetchall() if self._database is not None else []
+        yield from (row[0] for row in rows)
+
+    def _discard(self, key: bytes) -> None:
+        with self._lock:
+            if self._database is not None:
+                self._database.execute("DELETE FROM results WHERE key = ?", (key,))
+        self._path(key).unlink(missing_ok=True)
+
+    def _set_aside(self, key: bytes) -> None:
+        """Keep a damaged file for a person to look at, where it is never read again."""
+        path = self._path(key)
+        with self._guard("write to"):
+            if path.exists():
+                path.replace(path.with_suffix(".damaged"))
+            self._discard(key)
+
+
+class _Guard:
+    """Turns any trouble with the disk into a run without the disk tier."""
+
+    def __init__(self, store: Store, doing: str):
+        self.store, self.doing = store, doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        if isinstance(error, sqlite3.Error | OSError):
+            self.store.fail(self.doing, error)
+            return True
+        return False
+
+
+class _KnownKeys:
+    """The first bytes of all keys of a table, so that a miss costs no query. Read when single look-ups become many."""
+
+    def __init__(self, table: str, column: str):
+        self._query = f"SELECT rowid, {column} FROM {table} WHERE rowid > ?"
+        self._known: set[bytes] | None = None
+        self._last_row = 0
+        self._lookups = 0
+
+    def may_have(self, database: sqlite3.Connection, key: bytes) -> bool:
+        if self._known is None:
+            self._lookups += 1
+            if self._lookups <= LOOKUPS:
+                return True
+            self._known = set()
+            self.refresh(database)
+        return key[:8] in self._known
+
+    def add(self, key: bytes) -> None:
+        if self._known is not None:
+            self._known.add(key[:8])
+
+    def refresh(self, database: sqlite3.Connection) -> None:
+        if self._known is not None:
+            for row, key in database.execute(self._query, (self._last_row,)):
+                self._known.add(key[:8])
+                self._last_row = row
+
+
+def _mapped(path: Path) -> memoryview:
+    with open(path, "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _old(path: Path) -> bool:
+    """Not being written by another process right now."""
+    try:
+        return time.time() - path.stat().st_mtime > 60
+    except OSError:
+        return False

@@ -1,0 +1,74 @@
+"""A workflow compiled against a registry: names resolved to indexes, literals to values, in flat lists.
+
+A template is made by `check` and used by `plan`. It is immutable once made, and kept on its workflow as long as the registry
+and the models stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nodegraph.errors import Problem
+from nodegraph.spec import NodeType, Port
+from nodegraph.types import Type
+from nodegraph.workflow import Workflow
+
+INPUTS = -1
+"""The index that stands for the workflow's own inputs in a link."""
+Link = tuple[int, str]
+"""(index of a node or INPUTS, port)."""
+Links = Link | list[Link]
+"""One link, or several that make a list."""
+
+
+@dataclass(slots=True)
+class Template:
+    """Flat lists by index of the node, in file order.
+
+    `types[i]` is a NodeType, or a Template for a workflow used as a node. `links[i]` and `literals[i]` hold what the author
+    wrote; literals that stand for something outside are `Pending` and listed in `pending`. `each[i]` maps ports to a link
+    or a literal list. `order` is topological, ties in file order; None when file order is. `checked[i]` names ports whose
+    value must be checked when it is there, as its source is `any`.
+    """
+
+    workflow: Workflow
+    names: list[str] = field(default_factory=list)
+    types: list[Any] = field(default_factory=list)
+    links: list[dict[str, Links]] = field(default_factory=list)
+    literals: list[dict[str, Any]] = field(default_factory=list)
+    each: dict[int, dict[str, Any]] = field(default_factory=dict)
+    order: list[int] | None = None
+    inputs: dict[str, Port] = field(default_factory=dict)
+    feeds: dict[str, list[tuple[int, Port]]] = field(default_factory=dict)
+    outputs: dict[str, Links] = field(default_factory=dict)
+    output_types: dict[str, Type] = field(default_factory=dict)
+    pending: list[tuple[int, str, Any]] = field(default_factory=list)
+    checked: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    children: list[Template] = field(default_factory=list)
+    key_bytes: list[Any] = field(default_factory=list)
+
+    def ports_of(self, index: int) -> dict[str, Port]:
+        """The declared inputs of a node."""
+        return self.types[index].inputs  # type: ignore[no-any-return]
+
+    def sequence(self) -> Any:
+        """Node indexes in topological order."""
+        return range(len(self.names)) if self.order is None else self.order
+
+    @property
+    def all_problems(self) -> list[Problem]:
+        """Problems of this workflow and of those it uses, each once."""
+        found: dict[int, Problem] = {}
+        stack = [self]
+        while stack:
+            one = stack.pop()
+            if id(one) not in found:
+                found.update({id(problem): problem for problem in one.problems})
+                stack.extend(one.children)
+        return list(found.values())
+
+
+Used = NodeType | Template
+"""What a node of a workflow can use."""
