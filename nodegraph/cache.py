@@ -14,6 +14,8 @@ from nodegraph import arrays, kinds
 from nodegraph.entries import Entry, compacted, host_bytes, rebuilt
 from nodegraph.store import Store
 
+Outside = tuple[Any, ...]
+"""Values that stand for something outside: files, handles."""
 KEEP = 0.9
 """When a tier is over its budget it is brought down to this part of it, so that evictions come in waves."""
 
@@ -27,7 +29,7 @@ class Cache:
     def __init__(self, store: Store | None, budget: int, device_budget: int, valid: Callable[[Any], bool]):
         self.store, self.budget, self.device_budget, self._valid = store, budget, device_budget, valid
         self._entries: dict[bytes, Entry] = {}
-        self._links: dict[bytes, bytes] = {}
+        self._links: dict[bytes, tuple[bytes, Outside]] = {}
         self._storages: dict[tuple[int, int], int] = {}
         self._lock = threading.RLock()
         self._age = 0.0
@@ -39,34 +41,35 @@ class Cache:
         return len(self._entries)
 
     def get(self, key: bytes) -> Entry | None:
-        """The result under a work key, from any tier. Values on disk are not read yet."""
+        """The result under a work key, from any tier, while the outside values in it are valid. Values on disk are not read yet."""
         entry = self._entries.get(key)
         if entry is not None:
             entry.score = self._age + entry.seconds / entry.nbytes
-            return entry
-        return self.store.get(key) if self.store else None
-
-    def linked(self, plan_key: bytes) -> Entry | None:
-        """The result of a plan key, while every outside value it names is still valid."""
-        key = self._links.get(plan_key)
-        if key is None and self.store:
-            key = self.store.linked(plan_key)
-        if key is None:
-            return None
-        entry = self.get(key)
+        elif self.store:
+            entry = self.store.get(key)
         if entry is not None and entry.outside and not all(map(self._valid, entry.outside)):
             return None
         return entry
 
-    def link(self, plan_key: bytes, entry: Entry) -> None:
-        """Remember that a plan key led to a result."""
-        if entry.key is not None:
-            self._links[plan_key] = entry.key
-            if entry.stored and self.store:
-                self.store.link(plan_key, entry.key)
+    def linked(self, plan_key: bytes) -> tuple[Entry, Outside] | None:
+        """The result of a plan key and the outside values behind it, while every one of them is still valid."""
+        link = self._links.get(plan_key)
+        if link is None and self.store:
+            link = self.store.linked(plan_key)
+        if link is None or not all(map(self._valid, link[1])):
+            return None
+        entry = self.get(link[0])
+        return None if entry is None else (entry, link[1])
 
-    def put(self, entry: Entry, plan_key: bytes | None, keep: bool = False) -> None:
-        """Keep a fresh result. `keep`: write it to disk whatever it cost (a workflow's output)."""
+    def link(self, plan_key: bytes, entry: Entry, outside: Outside) -> None:
+        """Remember that a plan key led to a result, and the outside values behind it."""
+        if entry.key is not None:
+            self._links[plan_key] = (entry.key, outside)
+            if entry.stored and self.store:
+                self.store.link(plan_key, entry.key, outside)
+
+    def put(self, entry: Entry, plan_key: bytes | None, outside: Outside) -> None:
+        """Keep a fresh result, in memory and, if that is worth it, on disk."""
         key = entry.key
         assert key is not None  # only results with a key can be kept
         if entry.kind == "values":
@@ -82,21 +85,21 @@ class Cache:
             self._entries[key] = entry
             self._count(entry, +1)
             if plan_key is not None:
-                self._links[plan_key] = key
+                self._links[plan_key] = (key, outside)
             entry.score = self._age + entry.seconds / entry.nbytes
             if self.used > self.budget:
                 self._evict_host()
             if self.device_used > self.device_budget:
                 self._sink_device(self.device_budget)
-        if self.store and (keep or self.store.worth(entry.seconds, entry.nbytes)):
-            self.store.put(entry, plan_key)
+        if self.store and self.store.worth(entry.seconds, entry.nbytes):
+            self.store.put(entry, plan_key, outside)
 
-    def keep(self, entry: Entry, plan_key: bytes | None) -> None:
+    def keep(self, entry: Entry, plan_key: bytes | None, outside: Outside) -> None:
         """Write a result to disk whatever it cost: it is a workflow's output."""
         if self.store and not entry.stored and entry.key is not None and entry.values is not None:
-            self.store.put(entry, plan_key)
+            self.store.put(entry, plan_key, outside)
         elif self.store and plan_key is not None and entry.stored:
-            self.store.link(plan_key, entry.key)  # type: ignore[arg-type]
+            self.store.link(plan_key, entry.key, outside)  # type: ignore[arg-type]
 
     def load(self, entry: Entry) -> Any:
         """The values of a result, brought into memory. None when they are gone: then it is a miss, and forgotten."""
@@ -175,7 +178,7 @@ class Cache:
             if entry.stored:
                 entry.values = None
             elif self.store and entry.seconds > entry.nbytes / 500e6:
-                self.store.put(entry, None, sink=True)
+                self.store.put(entry, None, (), sink=True)
             else:
                 entry.values = None
 

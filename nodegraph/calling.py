@@ -31,6 +31,7 @@ from nodegraph.values import Image
 if TYPE_CHECKING:
     from nodegraph.run import Execution
 
+_PLAIN = frozenset({int, str, float, bool})
 CANCELLED = object()
 """The outcome of a call that stopped because its run was cancelled."""
 
@@ -59,7 +60,9 @@ def never_called(**inputs: Any) -> None:
 class Shared:
     """What all runs of an engine share: cache, claims, lanes, weights, compiler."""
 
-    def __init__(self, cache: Cache, resident: Resident, checker: Checker, identities: Identities, lanes: dict[str, Any], device: str, dtype: str):
+    def __init__(
+        self, cache: Cache, resident: Resident, checker: Checker, identities: Identities, lanes: dict[str, Any], device: str, dtype: str
+    ):
         self.cache, self.resident, self.checker, self.identities = cache, resident, checker, identities
         self.lanes, self.device, self.dtype = lanes, device, dtype
         self.compiling = threading.Lock()
@@ -197,8 +200,9 @@ def begin(run: Execution, step: int) -> Any:
                 claimed = True
                 entry = shared.cache.get(key)
             if entry is not None and run.take_hit(step, entry):
+                outside = note_outside(run, step, entry.outside)
                 if (plan_key := plan.keys[step]) is not None:
-                    shared.cache.link(plan_key, entry)
+                    shared.cache.link(plan_key, entry, outside)
                 if claimed:
                     shared.release(key)
                 return None
@@ -226,7 +230,11 @@ def work_key(run: Execution, step: int, used: NodeType) -> bytes:
         lazy = run.shared.lazy_ports(used)
         for port, source in sources.items():
             if not lazy or not run._is_lazy(step, port):
-                parts.append(part(port, run.ident(source) if run._verdict(source)[0] == DONE else b"skipped") if lazy else part(port, run.ident(source)))
+                parts.append(
+                    part(port, run.ident(source) if run._verdict(source)[0] == DONE else b"skipped")
+                    if lazy
+                    else part(port, run.ident(source))
+                )
         parts += plan.extra_parts(step, used)
     if len(parts) > 1:
         parts = sorted(parts)
@@ -299,7 +307,11 @@ class Items(Sequence[Any]):
 
     def __init__(self, run: Execution, sources: list[Source]):
         self._run, self._sources = run, sources
-        missing = [final[0] for one in sources if (final := run.final(one)).__class__ is tuple and run.done[final[0]].values is None and not _readable(run, final[0])]
+        missing = [
+            final[0]
+            for one in sources
+            if (final := run.final(one)).__class__ is tuple and run.done[final[0]].values is None and not _readable(run, final[0])
+        ]
         if missing:
             raise Gone(missing)
 
@@ -382,8 +394,9 @@ def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
             entry = _values(run, step, call, outcome)
     except Problems as error:
         return Failure(*error.problems)
+    outside = note_outside(run, step, entry.outside)
     if call.key is not None and run.use_cache:
-        run.shared.cache.put(entry, plan.keys[step])
+        run.shared.cache.put(entry, plan.keys[step], outside)
     return entry
 
 
@@ -397,14 +410,15 @@ def _values(run: Execution, step: int, call: Any, outcome: Any) -> Entry:
     idents = []
     for (name, port), value in zip(outputs.items(), values, strict=True):
         if not kinds.conforms(port.type, value):
-            raise _wrong_output(run, step, f"says that {name!r} is {port.type}, but gave {kinds.describe(value)}", "return what is declared")
-        kind = value.__class__
-        if kind is int or kind is str or kind is float or kind is bool:
+            raise _wrong_output(
+                run, step, f"says that {name!r} is {port.type}, but gave {kinds.describe(value)}", "return what is declared"
+            )
+        if value.__class__ in _PLAIN:
             idents.append(keys.identity(value))
         else:
             idents.append(output_ident(call.key or b"", name, value, by_content))
-    outside = _outside(run, step, values)
-    return Entry(call.key, "values", tuple(outputs), values, tuple(idents), call.seconds, outside)
+    own = () if outcome.__class__ in _PLAIN else tuple(one for value in values for one in kinds.outside_in(value))
+    return Entry(call.key, "values", tuple(outputs), values, tuple(idents), call.seconds, own)
 
 
 def _wrong_output(run: Execution, step: int, text: str, fix: str) -> Problems:
@@ -412,16 +426,16 @@ def _wrong_output(run: Execution, step: int, text: str, fix: str) -> Problems:
     return Problems([Problem("wrong-output", path, f"{run.plan.types[step].name!r} {text}", fix)])
 
 
-def _outside(run: Execution, step: int, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Every outside value that the outputs name, or that what they came from names."""
-    found: dict[bytes, Any] = {}
-    for source in run.plan.sources[step].values():
-        for one in outside_of(run, source):
-            found[kinds.content(one)] = one
-    for value in values:
-        if value.__class__ not in (int, str, float, bool):
-            for one in kinds.outside_in(value):
-                found[kinds.content(one)] = one
+def note_outside(run: Execution, step: int, own: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Remember the outside values that a step gave, or that are behind what it has seen. Returns them, each once."""
+    if not own and not run.outside:
+        return ()
+    found = {kinds.content(one): one for one in own}
+    for port, source in run.plan.sources[step].items():
+        if not run._is_lazy(step, port):
+            found.update((kinds.content(one), one) for one in outside_of(run, source))
+    if found:
+        run.outside[step] = tuple(found.values())
     return tuple(found.values())
 
 
@@ -429,12 +443,10 @@ def outside_of(run: Execution, source: Source) -> tuple[Any, ...]:
     """The outside values behind a source, those of steps that chose what it stands for included."""
     gathered: tuple[Any, ...] = ()
     while source.__class__ is tuple:
-        done = run.done[source[0]]
-        if done.__class__ is Entry:
-            return gathered + done.outside if gathered else done.outside  # type: ignore[no-any-return]
-        if done is None:
-            return gathered
         gathered += run.outside.get(source[0], ())
+        done = run.done[source[0]]
+        if done.__class__ is not dict:
+            return gathered
         source = done[source[1]]
     if source.__class__ is list:
         for one in source:
@@ -454,26 +466,12 @@ def _alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> dict[s
     linked = source is not None
     if source is None:
         source = Const(plan.literals[step].get(lazy.port))
-    _note_outside(run, step)
+    outside = note_outside(run, step, ())
     plan_key = plan.keys[step]
     if linked and plan_key is not None and run.use_cache:
         record = {"nodes": {}, "outputs": {output: f"inputs.{lazy.port}"}}
-        run.shared.cache.put(Entry(keys.digest(b"alias", plan_key), "graph", (), record, (), 0.0, run.outside.get(step, ())), plan_key)
+        run.shared.cache.put(Entry(keys.digest(b"alias", plan_key), "graph", (), record, (), 0.0, ()), plan_key, outside)
     return {output: source}
-
-
-def _note_outside(run: Execution, step: int) -> None:
-    if outside := _outside_asked(run, step):
-        run.outside[step] = outside
-
-
-def _outside_asked(run: Execution, step: int) -> tuple[Any, ...]:
-    """The outside values behind the inputs that a node has seen."""
-    gathered: tuple[Any, ...] = ()
-    for port, source in run.plan.sources[step].items():
-        if not run._is_lazy(step, port):
-            gathered += outside_of(run, source)
-    return gathered
 
 
 def _need(run: Execution, step: int, used: NodeType, need: Need) -> Need:
@@ -481,7 +479,12 @@ def _need(run: Execution, step: int, used: NodeType, need: Need) -> Need:
     linked = run.plan.sources[step]
     for port in need.ports:
         if port not in linked or not (run._is_lazy(step, port) or port in seen):
-            raise _wrong_output(run, step, f"needs {port!r}, which is none of its lazy linked inputs", f"ask for one of {listing(linked)}" if linked else "check lazy.ready first")
+            raise _wrong_output(
+                run,
+                step,
+                f"needs {port!r}, which is none of its lazy linked inputs",
+                f"ask for one of {listing(linked)}" if linked else "check lazy.ready first",
+            )
     if not set(need.ports) - seen:
         raise _wrong_output(run, step, f"needs {listing(need.ports)} again, which it has", "use lazy.value when lazy.ready is true")
     return need
@@ -494,11 +497,10 @@ def _graph(run: Execution, step: int, call: Any, graph: Graph) -> dict[str, Sour
     if missing or extra:
         text = f"returned a graph that gives {listing(graph.outputs) or 'nothing'}, but its outputs are {listing(used.outputs)}"
         raise _wrong_output(run, step, text, "graph.give(…) each output once")
-    _note_outside(run, step)
+    outside = note_outside(run, step, ())
     sources = run.expand_graph(step, graph)
     if call.key is not None and run.use_cache:
-        entry = Entry(call.key, "graph", (), graph.record(), (), call.seconds, run.outside.get(step, ()))
-        run.shared.cache.put(entry, run.plan.keys[step])
+        run.shared.cache.put(Entry(call.key, "graph", (), graph.record(), (), call.seconds, ()), run.plan.keys[step], outside)
     return sources
 
 
@@ -626,7 +628,7 @@ def _keep_on_disk(run: Execution, source: Source) -> None:
         step = source[0]
         done = run.done[step]
         if done.__class__ is Entry:
-            run.shared.cache.keep(done, run.plan.keys[step])
+            run.shared.cache.keep(done, run.plan.keys[step], run.outside.get(step, ()))
             return
         source = done[source[1]]
     for one in source if source.__class__ is list else [source.source] if source.__class__ is Item else []:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nodegraph import graph, types
-from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean, listing
+from nodegraph.errors import WorkflowInvalid, did_you_mean, listing
 from nodegraph.facts import Facts, Look, Mismatch
 from nodegraph.literals import Pending, Refused, article, literal
 from nodegraph.registry import Registry
@@ -132,7 +132,9 @@ class _Compilation:
                 fix = did_you_mean(pack, self.registry.versions) or "install the pack, or name its folder in NODEGRAPH_PACKS"
                 self.report("pack-missing", ("requires", pack), f"the pack {pack!r} is not here", fix)
             elif have < int(least):
-                self.report("pack-version", ("requires", pack), f"the pack {pack!r} is version {have}, but {wanted} is required", f"update {pack!r}")
+                self.report(
+                    "pack-version", ("requires", pack), f"the pack {pack!r} is version {have}, but {wanted} is required", f"update {pack!r}"
+                )
 
     # -- the workflow's own inputs ---------------------------------------------------------------------------------
 
@@ -178,7 +180,9 @@ class _Compilation:
             if declared := self._port(index, port, "with"):
                 self._literal(index, declared, given, ("nodes", name, "with", port), literals)
                 if port in links:
-                    self.report("set-twice", ("nodes", name, "with", port), f"{port!r} of {name!r} is linked and written", "keep one of them")
+                    self.report(
+                        "set-twice", ("nodes", name, "with", port), f"{port!r} of {name!r} is linked and written", "keep one of them"
+                    )
         if node.each:
             self._each(index, node)
         self._required(index, name, node)
@@ -230,9 +234,19 @@ class _Compilation:
             fix = did_you_mean(port, self.template.inputs) or f'declare it: "inputs": {{"{port}": {{"type": "…"}}}}'
             self.report("unknown-reference", path, f"the workflow has no input {port!r}", fix)
         elif not dot or not port:
-            self.report("bad-reference", path, f"{reference!r} is no reference; one is written 'node.output' or 'inputs.name'", f"write '{name}.<output>'" if number is not None else "")
+            self.report(
+                "bad-reference",
+                path,
+                f"{reference!r} is no reference; one is written 'node.output' or 'inputs.name'",
+                f"write '{name}.<output>'" if number is not None else "",
+            )
         else:
-            self.report("unknown-reference", path, f"there is no node {name!r}", did_you_mean(name, self.index) or f"the nodes are {listing(self.index)}")
+            self.report(
+                "unknown-reference",
+                path,
+                f"there is no node {name!r}",
+                did_you_mean(name, self.index) or f"the nodes are {listing(self.index)}",
+            )
         return None
 
     def _literal(self, index: int, port: Port, given: Any, path: tuple[str | int, ...], literals: dict[str, Any]) -> None:
@@ -253,7 +267,11 @@ class _Compilation:
         if port.live and isinstance(value, str):
             known = self.registry.choices(self.template.types[index], port, self.world)
             if known is not None and value not in known:
-                raise Refused("not-a-choice", f"{port.name!r} must be one of {listing(map(str, known))}, but is {value!r}", did_you_mean(value, map(str, known)))
+                raise Refused(
+                    "not-a-choice",
+                    f"{port.name!r} must be one of {listing(map(str, known))}, but is {value!r}",
+                    did_you_mean(value, map(str, known)),
+                )
 
     def _outside(self, kind: Type, port: Port, given: Any) -> Any:
         """Resolve the text of a file, model or workflow port."""
@@ -266,7 +284,11 @@ class _Compilation:
                 self.template.children.append(child)
             return child.workflow
         if not isinstance(given, str):
-            raise Refused("wrong-type", f"{port.name!r} takes {article(kind)}, named by text, but the given value is {given!r}", "write its name in double quotes")
+            raise Refused(
+                "wrong-type",
+                f"{port.name!r} takes {article(kind)}, named by text, but the given value is {given!r}",
+                "write its name in double quotes",
+            )
         if kind is types.MODEL:
             return Pending("model", self.world.model(given, port.model))
         return Pending("file", given, str(self.world.file(given, self.workflow.folder)))
@@ -287,7 +309,9 @@ class _Compilation:
                 mapped[port] = self._each_items(index, declared, given, path)
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{port!r} has {count}" for port, count in lengths.items())
-            self.report("each-lengths", ("nodes", name, "each"), f"the lists of each must be of one length, but {counts}", "make them of one length")
+            self.report(
+                "each-lengths", ("nodes", name, "each"), f"the lists of each must be of one length, but {counts}", "make them of one length"
+            )
         self.template.each[index] = {port: given for port, given in mapped.items() if given is not None}
 
     def _each_items(self, index: int, port: Port, given: list[Any], path: tuple[str | int, ...]) -> list[Any]:
@@ -302,8 +326,18 @@ class _Compilation:
 
     def _required(self, index: int, name: str, node: Node) -> None:
         for port, declared in self.template.types[index].inputs.items():
-            if declared.default is REQUIRED and not declared.open and port not in node.from_ and port not in node.with_ and port not in node.each:
-                fix = "link it: " + self._sources_for(declared.type) if declared.type.kind != "name" or declared.type not in types.PLAIN.values() else f'link it, or write "with": {{"{port}": …}}'
+            if (
+                declared.default is REQUIRED
+                and not declared.open
+                and port not in node.from_
+                and port not in node.with_
+                and port not in node.each
+            ):
+                fix = (
+                    "link it: " + self._sources_for(declared.type)
+                    if declared.type.kind != "name" or declared.type not in types.PLAIN.values()
+                    else f'link it, or write "with": {{"{port}": …}}'
+                )
                 self.report("missing-input", ("nodes", name), f"{name!r} needs {port!r} ({declared.type})", fix)
 
     def _sources_for(self, wanted: Type) -> str:
@@ -311,7 +345,11 @@ class _Compilation:
         found = [f"inputs.{name}" for name, port in self.template.inputs.items() if types.accepts(wanted, port.type, {})]
         for number, used in enumerate(self.template.types):
             if used is not None:
-                found += [f"{self.template.names[number]}.{port}" for port, kind in _declared_outputs(used).items() if not types.has_variables(kind) and types.accepts(wanted, kind, {})]
+                found += [
+                    f"{self.template.names[number]}.{port}"
+                    for port, kind in _declared_outputs(used).items()
+                    if not types.has_variables(kind) and types.accepts(wanted, kind, {})
+                ]
         return f"these give {wanted}: {listing(found, 4)}" if found else f"nothing here gives {wanted} yet"
 
     # -- order and types -------------------------------------------------------------------------------------------
@@ -322,7 +360,12 @@ class _Compilation:
             self.template.order = graph.order(sources)
         except graph.CycleError as error:
             names = [self.template.names[index] for index in [*error.path, error.path[0]]]
-            self.report("cycle", ("nodes", names[0]), f"these nodes depend on each other in a circle: {' → '.join(names)}", "remove one of these links; a loop is the node 'repeat'")
+            self.report(
+                "cycle",
+                ("nodes", names[0]),
+                f"these nodes depend on each other in a circle: {' → '.join(names)}",
+                "remove one of these links; a loop is the node 'repeat'",
+            )
             return False
         self.given = [{} for _ in sources]
         return True
@@ -376,7 +419,12 @@ class _Compilation:
             if source is None:
                 return
             if source.kind != "list" and source is not types.ANY:
-                self.report("each-type", path, f"each takes a list, but {self._spelled(link)!r} gives {source}", f'link it in "from", or give a list[{port.type}]')
+                self.report(
+                    "each-type",
+                    path,
+                    f"each takes a list, but {self._spelled(link)!r} gives {source}",
+                    f'link it in "from", or give a list[{port.type}]',
+                )
                 return
             self._accept(index, path, port, source.args[0] if source.kind == "list" else source, link, bound)
         elif isinstance(link, list):
@@ -387,7 +435,9 @@ class _Compilation:
     def _list_link(self, index: int, path: tuple[str | int, ...], port: Port, links: list[Link], bound: dict[str, Type]) -> None:
         target = types.without_none(port.type)
         if target.kind != "list" and target is not types.ANY:
-            self.report("type-mismatch", path, f"{self._target(path)} takes one {port.type}, but {len(links)} links are given", "keep one link")
+            self.report(
+                "type-mismatch", path, f"{self._target(path)} takes one {port.type}, but {len(links)} links are given", "keep one link"
+            )
             return
         item = Port(port.name, target.args[0] if target.kind == "list" else types.ANY)
         for number, link in enumerate(links):
@@ -445,7 +495,6 @@ class _Compilation:
             if all(kind is not None for kind in kinds):
                 self.template.outputs[name] = link
                 self.template.output_types[name] = types.list_of(types.union(kinds)) if isinstance(link, list) else kinds[0]  # type: ignore[assignment, arg-type]
-
 
     def _inherit_bounds(self) -> None:
         """Give each input the bounds of the ports it feeds, and check its default against them."""

@@ -166,7 +166,9 @@ class Engine:
         shared = self._ready()
         if self.store:
             self.store.refresh()
-        run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), self._provenance(source, given))
+        run = Execution(
+            shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), self._provenance(source, given)
+        )
         run.start(outputs, effects)
         return run.job
 
@@ -355,7 +357,16 @@ def _narrow(plan: Plan, template: Template, outputs: dict[str, Source], wanted: 
             roots.append(by_path[name])
         else:
             known = [*outputs, *(f"{one}.{port}" for one, step in by_path.items() for port in _output_names(plan, step))]
-            raise WorkflowInvalid([template.workflow.problem("unknown-output", ("outputs", name), f"there is no output {name!r}", did_you_mean(name, known) or f"the outputs are {listing(outputs)}")])
+            raise WorkflowInvalid(
+                [
+                    template.workflow.problem(
+                        "unknown-output",
+                        ("outputs", name),
+                        f"there is no output {name!r}",
+                        did_you_mean(name, known) or f"the outputs are {listing(outputs)}",
+                    )
+                ]
+            )
     sources = [[step for source in plan.sources[number].values() for step in steps_in(source)] for number in range(len(plan))]
     reached = ancestors(sources, [*roots, *(step for source in chosen.values() for step in steps_in(source))])
     return chosen, sorted({*roots, *(step for step in plan.effects if step in reached)})

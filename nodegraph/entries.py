@@ -15,13 +15,21 @@ class Entry:
 
     `kind` is `values`, `graph` (the node returned a graph: `values` has its record) or `skip` (`values` has the reason).
     `values` is None while the result lies on disk only. `idents[i]` is the identity under which output i enters keys.
-    `seconds` is what computing took. `outside` holds every outside value that it, or what it came from, names.
+    `seconds` is what computing took. `outside` holds the outside values among its own outputs; those behind it belong to the
+    links that lead to it.
     """
 
     __slots__ = ("idents", "key", "kind", "nbytes", "outside", "pins", "ports", "score", "seconds", "stored", "values")
 
     def __init__(
-        self, key: bytes | None, kind: str, ports: tuple[str, ...], values: Any, idents: tuple[bytes, ...], seconds: float, outside: tuple[Any, ...]
+        self,
+        key: bytes | None,
+        kind: str,
+        ports: tuple[str, ...],
+        values: Any,
+        idents: tuple[bytes, ...],
+        seconds: float,
+        outside: tuple[Any, ...],
     ):
         self.key, self.kind, self.ports, self.values, self.idents = key, kind, ports, values, idents
         self.seconds, self.outside = seconds, outside

@@ -25,9 +25,7 @@ class ModelRef:
 
     def part(self, *components: str) -> FileDigests:
         """The files of some components (sub-folders, or files by name)."""
-        return tuple(
-            (path, digest) for path, digest in self.files if any(path == c or path.startswith(c + "/") for c in components)
-        )
+        return tuple((path, digest) for path, digest in self.files if any(path == c or path.startswith(c + "/") for c in components))
 
     def digest(self) -> bytes:
         return keys.merkle(b"model", self.files)

@@ -90,7 +90,9 @@ class EventLog:
                 index += 1
                 self._read = max(self._read, index)
                 node = self._path(step) if step >= 0 else ""
-                yield Event(kind, self.run, index, when, node, data if isinstance(data, dict) else {"seconds": data} if data is not None else None)
+                yield Event(
+                    kind, self.run, index, when, node, data if isinstance(data, dict) else {"seconds": data} if data is not None else None
+                )
                 if kind == "done":
                     return
             self._wait(index)

@@ -76,9 +76,7 @@ def _content_bytes(value: Any) -> bytes:
     try:
         return b"P" + keys.canonical(value)
     except TypeError as error:
-        raise TypeError(
-            f"a {type(value).__name__} has no content identity; give the class parts() and from_parts()"
-        ) from error
+        raise TypeError(f"a {type(value).__name__} has no content identity; give the class parts() and from_parts()") from error
 
 
 def _sized(raw: bytes) -> bytes:

@@ -122,7 +122,16 @@ def _mismatch(port: Port, kind: Type, given: Any, fix: str) -> Refused:
 
 def _what(given: Any) -> str:
     """What a JSON value is, in a word."""
-    words = {bool: "a bool", int: "an int", float: "a float", str: "text", list: "no such list", tuple: "no such list", dict: "no such object", type(None): "no value"}
+    words = {
+        bool: "a bool",
+        int: "an int",
+        float: "a float",
+        str: "text",
+        list: "no such list",
+        tuple: "no such list",
+        dict: "no such object",
+        type(None): "no value",
+    }
     return words.get(type(given), f"a {type(given).__name__}")
 
 
@@ -157,7 +166,11 @@ def _check_bounds(port: Port, value: Any) -> None:
         if port.choices and item not in port.choices:
             from nodegraph.errors import did_you_mean, listing
 
-            raise Refused("not-a-choice", f"{port.name!r} must be one of {listing(map(str, port.choices), 40)}, but is {kinds.describe(item)}", did_you_mean(str(item), map(str, port.choices)))
+            raise Refused(
+                "not-a-choice",
+                f"{port.name!r} must be one of {listing(map(str, port.choices), 40)}, but is {kinds.describe(item)}",
+                did_you_mean(str(item), map(str, port.choices)),
+            )
         if isinstance(item, int | float) and not isinstance(item, bool):
             _check_number(port, item)
         elif isinstance(item, str):

@@ -74,19 +74,33 @@ class ModelFolder:
         found = _kind(path)
         if kind and found != kind:
             others = [one.name for one in self.list() if one.kind == kind]
-            raise Refused("wrong-model", f"the model {name!r} is of kind {found!r}, but {kind!r} is needed", f"models of that kind: {listing(others)}" if others else "")
+            raise Refused(
+                "wrong-model",
+                f"the model {name!r} is of kind {found!r}, but {kind!r} is needed",
+                f"models of that kind: {listing(others)}" if others else "",
+            )
         return name
 
     def _unknown(self, name: str, kind: str) -> Refused:
         for root in self.roots:
             unsafe = [one for suffix in UNSAFE if (one := root / (name if name.endswith(suffix) else name + suffix)).is_file()]
             if unsafe:
-                return Refused("unsafe-weights", f"{unsafe[0].name!r} may be a pickle, which can run any code when it is opened", "convert it to safetensors on a machine you trust")
+                return Refused(
+                    "unsafe-weights",
+                    f"{unsafe[0].name!r} may be a pickle, which can run any code when it is opened",
+                    "convert it to safetensors on a machine you trust",
+                )
             folder = root / name
             if name and "/" not in name and folder.is_dir():
-                return Refused("model-incomplete", f"the folder {name!r} holds no model: it has neither model_index.json nor config.json", "add the missing parts, or name another model")
+                return Refused(
+                    "model-incomplete",
+                    f"the folder {name!r} holds no model: it has neither model_index.json nor config.json",
+                    "add the missing parts, or name another model",
+                )
         known = [one.name for one in self.list() if not kind or one.kind == kind]
-        fix = did_you_mean(name, known) or (f"models of kind {kind!r} here: {listing(known)}" if known else "add one with: nodegraph models add PATH")
+        fix = did_you_mean(name, known) or (
+            f"models of kind {kind!r} here: {listing(known)}" if known else "add one with: nodegraph models add PATH"
+        )
         return Refused("unknown-model", f"there is no model {name!r}", fix)
 
     def ref(self, name: str) -> ModelRef:
@@ -125,7 +139,12 @@ class ModelFolder:
         """A JSON file inside of a model folder, or None."""
         root = self.find(model)
         target = root / path if root else None
-        if target is None or not target.is_file() or root not in target.resolve().parents and root.resolve() not in target.resolve().parents:  # type: ignore[union-attr]
+        if (
+            target is None
+            or not target.is_file()
+            or (root not in target.resolve().parents
+            and root.resolve() not in target.resolve().parents)
+        ):  # type: ignore[union-attr]
             return None
         try:
             data = json.loads(target.read_text(encoding="utf-8"))
@@ -151,9 +170,17 @@ class ModelFolder:
         """Copy a model into the first root. Raises Refused."""
         source = Path(path)
         if source.suffix in UNSAFE:
-            raise Refused("unsafe-weights", f"{source.name!r} may be a pickle, which can run any code when it is opened", "convert it to safetensors on a machine you trust")
+            raise Refused(
+                "unsafe-weights",
+                f"{source.name!r} may be a pickle, which can run any code when it is opened",
+                "convert it to safetensors on a machine you trust",
+            )
         if not source.exists() or _kind(source) is None:
-            raise Refused("no-model", f"{str(path)!r} is no model folder and no safetensors file", "give a folder with model_index.json, or a .safetensors file")
+            raise Refused(
+                "no-model",
+                f"{str(path)!r} is no model folder and no safetensors file",
+                "give a folder with model_index.json, or a .safetensors file",
+            )
         name = name or source.name.removesuffix(".safetensors")
         if self.find(name):
             raise Refused("model-exists", f"there is a model {name!r} already", "give another --name")
@@ -172,7 +199,14 @@ class ModelFolder:
         ref = self.ref(name)
         sizes = {file: self._paths[digest].stat().st_size for file, digest in ref.files}
         files = [{"file": file, "digest": digest.hex(), "bytes": sizes[file]} for file, digest in ref.files]
-        return {"name": name, "kind": _kind(path), "path": str(path), "digest": ref.digest().hex(), "bytes": sum(sizes.values()), "files": files}
+        return {
+            "name": name,
+            "kind": _kind(path),
+            "path": str(path),
+            "digest": ref.digest().hex(),
+            "bytes": sum(sizes.values()),
+            "files": files,
+        }
 
     def verify(self, name: str) -> list[Problem]:
         """Read every file again: damaged safetensors and pickles are problems. Raises Refused."""
@@ -182,7 +216,9 @@ class ModelFolder:
         problems = []
         for file in _files(path):
             if file.suffix in UNSAFE:
-                problems.append(Problem("unsafe-weights", file.name, f"{file.name!r} may be a pickle", "convert it to safetensors and remove it"))
+                problems.append(
+                    Problem("unsafe-weights", file.name, f"{file.name!r} may be a pickle", "convert it to safetensors and remove it")
+                )
             elif file.suffix == ".safetensors" and not _header_fits(file):
                 problems.append(Problem("damaged-weights", file.name, f"{file.name!r} is no whole safetensors file", "get it again"))
         return problems
@@ -277,7 +313,9 @@ class Resident:
                 if weights.module is None:
                     files = self.folder.locate(handle.files)
                     if files is None:
-                        raise Refused("model-gone", f"the files of {handle.component or 'the model'} are gone", "restore them, or run again")
+                        raise Refused(
+                            "model-gone", f"the files of {handle.component or 'the model'} are gone", "restore them, or run again"
+                        )
                     self.make_room(0)
                     weights.module = load(files, device, dtype)
                     weights.nbytes = _weight_bytes(weights.module)

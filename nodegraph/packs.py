@@ -109,7 +109,12 @@ class _PackReader:
             raise self._fail("bad-toml", f"{FILE} cannot be read: {error}", "mend the file", str(path)) from None
         for key in data:
             if key not in _KEYS:
-                raise self._fail("unknown-key", f"{key!r} is no key of {FILE}", did_you_mean(key, _KEYS) or f"known keys are {', '.join(_KEYS)}", str(path))
+                raise self._fail(
+                    "unknown-key",
+                    f"{key!r} is no key of {FILE}",
+                    did_you_mean(key, _KEYS) or f"known keys are {', '.join(_KEYS)}",
+                    str(path),
+                )
         name, version = data.get("name", self.folder.name), data.get("version", 1)
         if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
             raise self._fail("bad-name", f"{name!r} is no name for a pack", "use letters, digits and underscores", str(path))
@@ -119,7 +124,9 @@ class _PackReader:
         self._numerics = tuple(data.get("numerics", ()))
         for needed in data.get("requires", ()):
             if not _findable_distribution(needed):
-                raise self._fail("pack-requires", f"the pack {name!r} needs {needed!r}, which is not installed", f"pip install {needed}", str(path))
+                raise self._fail(
+                    "pack-requires", f"the pack {name!r} needs {needed!r}, which is not installed", f"pip install {needed}", str(path)
+                )
 
     def _read_sources(self) -> None:
         for path in sorted(self.folder.rglob("*.py")):
@@ -140,14 +147,25 @@ class _PackReader:
         try:
             module = loader.load(name)
         except SyntaxError as error:
-            raise self._fail("bad-module", f"{name}.py is not valid Python: {error.msg}", "mend this line", file, error.lineno or 1) from None
+            raise self._fail(
+                "bad-module", f"{name}.py is not valid Python: {error.msg}", "mend this line", file, error.lineno or 1
+            ) from None
         except Missing as error:
-            raise self._fail("pack-import", f"the pack {self.info.name!r} cannot be imported: {error}", "install it, or import it inside of the function that uses it", file) from None
+            raise self._fail(
+                "pack-import",
+                f"the pack {self.info.name!r} cannot be imported: {error}",
+                "install it, or import it inside of the function that uses it",
+                file,
+            ) from None
         made, problems = [], []
         sys.modules[module.__name__] = module  # type hints of its records are looked up there
         try:
             for function in list(vars(module).values()):
-                if inspect.isfunction(function) and isinstance(getattr(function, "__node__", None), Options) and function.__module__ == module.__name__:
+                if (
+                    inspect.isfunction(function)
+                    and isinstance(getattr(function, "__node__", None), Options)
+                    and function.__module__ == module.__name__
+                ):
                     try:
                         made.append(self._late(name, function))
                     except PackInvalid as error:
@@ -165,7 +183,11 @@ class _PackReader:
         late = replace(one, call=Late(where, function.__name__), numerics=self._numerics_bytes())
         for port in (*one.inputs.values(), *one.outputs.values()):
             if isinstance(port.default, Placeholder):
-                raise self._fail("node-signature", f"the default of {port.name!r} of {one.name!r} needs {port.default!r}, which is not imported to read a pack", "write a plain value")
+                raise self._fail(
+                    "node-signature",
+                    f"the default of {port.name!r} of {one.name!r} needs {port.default!r}, which is not imported to read a pack",
+                    "write a plain value",
+                )
         if one.fingerprint:
             late = replace(late, fingerprint=Late(where, one.fingerprint.__name__))
         return late
@@ -204,7 +226,12 @@ class _PackReader:
         for one, several in _ABSOLUTE.findall(text):
             for name in [one] if one else [word.split(" as ")[0].strip() for word in several.split(",")]:
                 if name.partition(".")[0] not in sys.stdlib_module_names and name not in ("nodegraph.facts", "nodegraph"):
-                    raise self._fail("facts-import", f"facts.py imports {name!r}", "it may import the standard library and nodegraph.facts alone", str(self.folder / "facts.py"))
+                    raise self._fail(
+                        "facts-import",
+                        f"facts.py imports {name!r}",
+                        "it may import the standard library and nodegraph.facts alone",
+                        str(self.folder / "facts.py"),
+                    )
 
     def facts(self) -> Any:
         """The pack's facts module, imported when it is first asked for."""

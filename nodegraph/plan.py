@@ -32,7 +32,9 @@ class Mapped:
 
     __slots__ = ("each", "literals", "scope_name", "shared", "used")
 
-    def __init__(self, used: NodeType | Template, shared: dict[str, Source], literals: dict[str, Any], each: dict[str, Source], scope_name: str):
+    def __init__(
+        self, used: NodeType | Template, shared: dict[str, Source], literals: dict[str, Any], each: dict[str, Source], scope_name: str
+    ):
         self.used, self.shared, self.literals, self.each, self.scope_name = used, shared, literals, each, scope_name
 
 
@@ -124,7 +126,9 @@ class Plan:
                 at[index] = self._special(template, index, at, bindings, pending.get(index, ()), scope)
         return {name: _resolve(link, at, bindings) for name, link in template.outputs.items()}
 
-    def _bind_const(self, used: NodeType, port: str, source: Const, parts: list[bytes], literals: dict[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
+    def _bind_const(
+        self, used: NodeType, port: str, source: Const, parts: list[bytes], literals: dict[str, Any]
+    ) -> tuple[list[bytes], dict[str, Any]]:
         """A bound input enters like a literal; null leaves a port at its default."""
         declared = used.inputs.get(port) or used.port(port)
         assert declared is not None  # check has refused unknown ports
@@ -215,7 +219,9 @@ class Plan:
 
     # -- workflows as nodes, each, literals from outside -----------------------------------------------------------
 
-    def _special(self, template: Template, index: int, at: list[Any], bindings: Mapping[str, Source], pending: tuple[Any, ...], scope: Scope) -> Any:
+    def _special(
+        self, template: Template, index: int, at: list[Any], bindings: Mapping[str, Source], pending: tuple[Any, ...], scope: Scope
+    ) -> Any:
         used, name = template.types[index], template.names[index]
         sources = {port: _resolve(link, at, bindings) for port, link in template.links[index].items()}
         literals = dict(template.literals[index])
@@ -228,7 +234,9 @@ class Plan:
             each[port] = [Const(value) for value in given] if isinstance(given, list) else _resolve(given, at, bindings)
         return self._map(used, name, sources, literals, each, scope)
 
-    def _use(self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], scope: Scope, checked: tuple[str, ...] = ()) -> Any:
+    def _use(
+        self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], scope: Scope, checked: tuple[str, ...] = ()
+    ) -> Any:
         """One use of a node type (a step number) or of a workflow (its outputs)."""
         if isinstance(used, Template):
             bound = {**{port: Const(value) for port, value in literals.items()}, **sources}
@@ -246,7 +254,9 @@ class Plan:
             self.checked[number] = checked
         return number
 
-    def _map(self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], each: dict[str, Source], scope: Scope) -> dict[str, Source]:
+    def _map(
+        self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], each: dict[str, Source], scope: Scope
+    ) -> dict[str, Source]:
         """Expand now what has a known length; leave the rest to when the lists are there."""
         listed = {port: known for port, source in each.items() if (known := _known_items(source)) is not None}
         outputs = list(used.output_types if isinstance(used, Template) else used.outputs)
@@ -269,7 +279,16 @@ class Plan:
         key = self._plan_key(number, used, shared, self._parts(used, mapped.literals))
         return key and keys.digest(b"each", key)
 
-    def map_items(self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], each: dict[str, list[Source]], scope: Scope, outputs: list[str]) -> dict[str, Source]:
+    def map_items(
+        self,
+        used: Any,
+        name: str,
+        sources: dict[str, Source],
+        literals: dict[str, Any],
+        each: dict[str, list[Source]],
+        scope: Scope,
+        outputs: list[str],
+    ) -> dict[str, Source]:
         """One use for each item. Raises WorkflowInvalid when the lists differ in length."""
         counts = {port: len(items) for port, items in each.items()}
         if len(set(counts.values())) > 1:
@@ -348,7 +367,9 @@ def bind_inputs(plan: Plan, template: Template, given: Mapping[str, Any], outsid
     for name, value in given.items():
         port = template.inputs.get(name)
         if port is None:
-            fix = did_you_mean(name, template.inputs) or (f"its inputs are {listing(template.inputs)}" if template.inputs else "it has no inputs")
+            fix = did_you_mean(name, template.inputs) or (
+                f"its inputs are {listing(template.inputs)}" if template.inputs else "it has no inputs"
+            )
             problems.append(template.workflow.problem("unknown-input", ("inputs", name), f"the workflow has no input {name!r}", fix))
             continue
         try:
@@ -358,7 +379,11 @@ def bind_inputs(plan: Plan, template: Template, given: Mapping[str, Any], outsid
             problems.append(template.workflow.problem(error.code, ("inputs", name), error.text, error.fix))
     for name, port in template.inputs.items():
         if name not in given and port.default is REQUIRED:
-            problems.append(template.workflow.problem("missing-input", ("inputs", name), f"the workflow needs the input {name!r} ({port.type})", f"give it: --set {name}=…"))
+            problems.append(
+                template.workflow.problem(
+                    "missing-input", ("inputs", name), f"the workflow needs the input {name!r} ({port.type})", f"give it: --set {name}=…"
+                )
+            )
     if problems:
         raise WorkflowInvalid(problems)
     return plan.with_defaults(template, bound)

@@ -42,7 +42,7 @@ class Execution:
         self.done: list[Any] = []  # Entry, or a dict of sources for a step whose outputs are those of others
         self.pending: list[int] = []
         self.dependents: list[Any] = []
-        self.outside: dict[int, tuple[Any, ...]] = {}
+        self.outside: dict[int, tuple[Any, ...]] = {}  # outside values that a step gave, or that are behind it
         self.needed: dict[int, set[str]] = {}  # lazy ports that a node has asked for
         self.causes: dict[int, Any] = {}  # why a step failed or was skipped
         self.problems: list[Problem] = []
@@ -136,8 +136,11 @@ class Execution:
         if self.state[step] != IDLE:
             return
         key = self.plan.keys[step]
-        if key is not None and self.use_cache and (entry := self.shared.cache.linked(key)) is not None and self._take_hit(step, entry):
-            return
+        if key is not None and self.use_cache and (found := self.shared.cache.linked(key)) is not None:
+            if found[1]:
+                self.outside[step] = found[1]
+            if self._take_hit(step, found[0]):
+                return
         self.state[step] = WAITING
         self._wait_or_unblock(step)
 
@@ -414,7 +417,9 @@ class Execution:
         with self.lock:
             before = len(self.plan.effects)
             outputs = list(mapped.used.outputs) if isinstance(mapped.used, NodeType) else list(mapped.used.output_types)
-            made = self.plan.map_items(mapped.used, mapped.scope_name, mapped.shared, mapped.literals, items, self.plan.scopes[step], outputs)
+            made = self.plan.map_items(
+                mapped.used, mapped.scope_name, mapped.shared, mapped.literals, items, self.plan.scopes[step], outputs
+            )
             self._grow()
             self._more_roots(self.plan.effects[before:])
             return made
@@ -446,7 +451,9 @@ class Execution:
         if (effects and not parent.effect) or (volatile and not (parent.effect or parent.volatile)):
             what = "an effect" if effects else "a volatile node"
             text = f"{parent.name!r} returned a graph with {what}, but is not declared so"
-            raise WorkflowInvalid([Problem("graph-effect", plan.path(step), text, f"declare it: @node({'effect' if effects else 'volatile'}=True)")])
+            raise WorkflowInvalid(
+                [Problem("graph-effect", plan.path(step), text, f"declare it: @node({'effect' if effects else 'volatile'}=True)")]
+            )
         self._more_roots(effects)
         return outputs
 

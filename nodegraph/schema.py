@@ -170,7 +170,8 @@ class _Writer:
 
     def _mapped(self, one: NodeType, port: Port) -> Json:
         """What `each` takes for a port: a link to a list, or a list of values."""
-        items = self.literal(one, port) if _writable(port.type) else False
+        place = "additionalProperties" if port.open else f"properties/{port.name}"
+        items = {"$ref": f"#/$defs/node.{one.name}/properties/with/{place}"} if _writable(port.type) else False
         return {"anyOf": [{"$ref": "#/$defs/reference"}, {"type": "array", "items": items}], **_described(port)}
 
     def literal(self, one: NodeType, port: Port) -> Json:

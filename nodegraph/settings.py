@@ -220,8 +220,7 @@ def _cache(value: Any, folder: Path) -> Path | bool:
 
 def _device(value: Any, folder: Path) -> str:
     kind, colon, number = value.partition(":") if isinstance(value, str) else ("", "", "")
-    fits = kind in ("auto", "cpu") and not colon or kind in ("cuda", "mps", "xpu") and (number.isdigit() or not colon)
-    if not fits:
+    if (kind not in ("auto", "cpu") or colon) and (kind not in ("cuda", "mps", "xpu") or (colon and not number.isdigit())):
         raise _Refused(f"must be {DEVICES}")
     return str(value)
 

@@ -16,7 +16,13 @@ import types as python_types
 from collections.abc import Callable
 from typing import Any
 
-REAL = frozenset(sys.stdlib_module_names | {"nodegraph", "pydantic", "annotated_types", "typing_extensions"}) - {"tkinter", "idlelib", "turtle", "antigravity", "this"}
+REAL = frozenset(sys.stdlib_module_names | {"nodegraph", "pydantic", "annotated_types", "typing_extensions"}) - {
+    "tkinter",
+    "idlelib",
+    "turtle",
+    "antigravity",
+    "this",
+}
 """Top-level modules that are really imported."""
 
 
@@ -125,7 +131,12 @@ def _reduce(statement: ast.stmt) -> ast.stmt | None:
         statement.test = ast.copy_location(ast.Constant(True), statement.test)
         statement.body = [_optional(statement.body)]
         return ast.fix_missing_locations(statement)
-    if isinstance(statement, ast.Import | ast.ImportFrom | ast.ClassDef | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.If | ast.Try | ast.TypeAlias if sys.version_info >= (3, 12) else ast.Import | ast.ImportFrom | ast.ClassDef | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.If | ast.Try):
+    if isinstance(
+        statement,
+        ast.Import | ast.ImportFrom | ast.ClassDef | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.If | ast.Try | ast.TypeAlias
+        if sys.version_info >= (3, 12)
+        else ast.Import | ast.ImportFrom | ast.ClassDef | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.If | ast.Try,
+    ):
         return statement
     return None
 

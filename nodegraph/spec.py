@@ -227,7 +227,11 @@ class _SignatureReader:
         try:
             self.hints = typing.get_type_hints(function, include_extras=True)
         except Exception as error:  # any annotation of a pack may fail in any way
-            self.report("node-signature", f"the annotations of {where!r} cannot be read: {error}", "annotate with types that are defined in the module")
+            self.report(
+                "node-signature",
+                f"the annotations of {where!r} cannot be read: {error}",
+                "annotate with types that are defined in the module",
+            )
 
     def report(self, code: str, text: str, fix: str = "") -> None:
         self.problems.append(Problem(code, self.where, text, fix))
@@ -242,7 +246,11 @@ class _SignatureReader:
             elif parameter.kind is parameter.VAR_KEYWORD:
                 further = self._port(parameter, hint, open=True)
             elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
-                self.report("node-signature", f"{parameter.name!r} of {self.where!r} is positional", "a port is set by name: use an ordinary parameter, or list[T]")
+                self.report(
+                    "node-signature",
+                    f"{parameter.name!r} of {self.where!r} is positional",
+                    "a port is set by name: use an ordinary parameter, or list[T]",
+                )
             elif port := self._port(parameter, hint):
                 ports[port.name] = port
         return ports, takes_run, further
@@ -250,7 +258,11 @@ class _SignatureReader:
     def _port(self, parameter: inspect.Parameter, hint: Any, open: bool = False) -> Port | None:
         if hint is inspect.Parameter.empty:
             if "node-signature" not in {problem.code for problem in self.problems}:
-                self.report("node-signature", f"{parameter.name!r} of {self.where!r} has no type", f"annotate it, for example {parameter.name}: Image")
+                self.report(
+                    "node-signature",
+                    f"{parameter.name!r} of {self.where!r} has no type",
+                    f"annotate it, for example {parameter.name}: Image",
+                )
             return None
         facts, base = _constraints(hint)
         lazy = typing.get_origin(base) is Lazy or base is Lazy
@@ -273,7 +285,11 @@ class _SignatureReader:
         try:
             return types.of_annotation(annotation, self._class_name)
         except ValueError as error:
-            self.report("node-signature", f"{port!r} of {self.where!r}: {error}", "use a value type of nodegraph, a plain Python type, or a class of your pack")
+            self.report(
+                "node-signature",
+                f"{port!r} of {self.where!r}: {error}",
+                "use a value type of nodegraph, a plain Python type, or a class of your pack",
+            )
             return None
 
     def _class_name(self, cls: type) -> str | None:
@@ -287,7 +303,11 @@ class _SignatureReader:
         hint = self.hints.get("return", inspect.Signature.empty)
         if hint is inspect.Signature.empty:
             if not self.problems:
-                self.report("node-signature", f"{self.where!r} does not say what it returns", "annotate it, for example -> Image, or -> None for an effect without outputs")
+                self.report(
+                    "node-signature",
+                    f"{self.where!r} does not say what it returns",
+                    "annotate it, for example -> Image, or -> None for an effect without outputs",
+                )
             return {}, False
         if hint is None or hint is type(None):
             return {}, False
@@ -322,7 +342,15 @@ def output_name(kind: Type) -> str:
     return "".join("_" + char.lower() if char.isupper() and index else char.lower() for index, char in enumerate(word))
 
 
-_LIMITS = {"ge": "minimum", "le": "maximum", "gt": "above", "lt": "below", "multiple_of": "multiple", "min_length": "min_length", "max_length": "max_length"}
+_LIMITS = {
+    "ge": "minimum",
+    "le": "maximum",
+    "gt": "above",
+    "lt": "below",
+    "multiple_of": "multiple",
+    "min_length": "min_length",
+    "max_length": "max_length",
+}
 
 
 def _constraints(hint: Any) -> tuple[dict[str, Any], Any]:

@@ -29,7 +29,7 @@ LOOKUPS = 64
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (key BLOB UNIQUE NOT NULL, head BLOB NOT NULL, body BLOB, digest BLOB NOT NULL,
     size INTEGER NOT NULL, seconds REAL NOT NULL, used REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS links (plan BLOB UNIQUE NOT NULL, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS links (plan BLOB UNIQUE NOT NULL, key BLOB NOT NULL, outside BLOB);
 CREATE TABLE IF NOT EXISTS files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, digest BLOB NOT NULL,
     PRIMARY KEY (device, inode, size, mtime_ns)) WITHOUT ROWID;
 """
@@ -102,10 +102,15 @@ class Store:
                 self._discard(key)
         return entry
 
-    def linked(self, plan_key: bytes) -> bytes | None:
-        """The work key that a plan key led to."""
-        row = self._row(self._links, "SELECT key FROM links WHERE plan = ?", plan_key)
-        return row[0] if row else None
+    def linked(self, plan_key: bytes) -> tuple[bytes, tuple[Any, ...]] | None:
+        """The work key that a plan key led to, and the outside values behind it."""
+        row = self._row(self._links, "SELECT key, outside FROM links WHERE plan = ?", plan_key)
+        if row is None:
+            return None
+        try:
+            return row[0], tuple(unpack(memoryview(row[1]))) if row[1] is not None else ()
+        except (ValueError, Unpackable):
+            return None
 
     def _row(self, known: _KnownKeys, query: str, key: bytes) -> Any:
         if self._database is None:
@@ -145,18 +150,19 @@ class Store:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def put(self, entry: Entry, plan_key: bytes | None, sink: bool = False) -> None:
+    def put(self, entry: Entry, plan_key: bytes | None, outside: tuple[Any, ...], sink: bool = False) -> None:
         """Write a result soon, in the writer's thread. `sink`: then let its values go from memory."""
 
         def write() -> None:
-            self._write(entry, plan_key)
+            self._write(entry, plan_key, outside)
             if sink:
                 entry.values = None
 
         self._later(write)
 
-    def link(self, plan_key: bytes, key: bytes) -> None:
-        self._later(lambda: self._write_link(plan_key, key))
+    def link(self, plan_key: bytes, key: bytes, outside: tuple[Any, ...]) -> None:
+        """Write a link soon."""
+        self._later(lambda: self._write_link(plan_key, key, outside))
 
     def _later(self, work: Callable[[], None]) -> None:
         if self._database is None:
@@ -180,7 +186,7 @@ class Store:
             self._queue.put(written.set)
             written.wait()
 
-    def _write(self, entry: Entry, plan_key: bytes | None) -> None:
+    def _write(self, entry: Entry, plan_key: bytes | None, outside: tuple[Any, ...]) -> None:
         values = entry.values
         if self._database is None or values is None or entry.key is None:
             return
@@ -199,14 +205,15 @@ class Store:
                 self._size += packed.size
             entry.stored = True
         if plan_key is not None:
-            self._write_link(plan_key, entry.key)
+            self._write_link(plan_key, entry.key, outside)
         if self._size > self.budget:
             self.prune(int(self.budget * 0.9))
 
-    def _write_link(self, plan_key: bytes, key: bytes) -> None:
+    def _write_link(self, plan_key: bytes, key: bytes, outside: tuple[Any, ...]) -> None:
+        packed = b"".join(Packed(list(outside)).chunks()) if outside else None
         with self._lock:
             if self._database is not None:
-                self._database.execute("INSERT OR REPLACE INTO links VALUES (?, ?)", (plan_key, key))
+                self._database.execute("INSERT OR REPLACE INTO links VALUES (?, ?, ?)", (plan_key, key, packed))
                 self._links.add(plan_key)
 
     def _write_body(self, key: bytes, packed: Packed) -> tuple[bytes | None, bytes]:
@@ -263,7 +270,9 @@ class Store:
         facts: dict[str, Any] = {"folder": str(self.folder), "budget": self.budget, "trouble": self.trouble or None}
         with self._lock, self._guard("read"):
             if self._database is not None:
-                count, size, seconds = self._database.execute("SELECT count(*), coalesce(sum(size), 0), coalesce(sum(seconds), 0) FROM results").fetchone()
+                count, size, seconds = self._database.execute(
+                    "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(seconds), 0) FROM results"
+                ).fetchone()
                 links = self._database.execute("SELECT count(*) FROM links").fetchone()[0]
                 facts.update(results=count, bytes=size, seconds_saved_by_each_use=round(seconds, 3), links=links)
         return facts
@@ -288,7 +297,10 @@ class Store:
         with self._lock:
             if self._database is None:
                 return {"removed": 0, "freed": 0}
-            rows = self._database.execute("SELECT key, size FROM results ORDER BY seconds / (size + 1000.0) * (1 + 1 / (1 + (? - used) / 86400)), used", (time.time(),)).fetchall()
+            rows = self._database.execute(
+                "SELECT key, size FROM results ORDER BY seconds / (size + 1000.0) * (1 + 1 / (1 + (? - used) / 86400)), used",
+                (time.time(),),
+            ).fetchall()
             total = sum(size for _, size in rows)
             for key, size in rows:
                 if total - freed <= bound:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import types as python_types
 import typing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar, Union
 
 
@@ -35,7 +35,7 @@ class Type:
         return self is NONE or (self.kind == "union" and NONE in self.args)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _make(kind: str, name: str, args: tuple[Type, ...]) -> Type:
     return Type(kind, name, args)
 

@@ -92,7 +92,15 @@ class Workflow(_Model):
         shown = str(path)
         try:
             if Path(path).stat().st_size > MAX_BYTES:
-                _refuse(Problem("file-too-large", "", f"{shown!r} is larger than {MAX_BYTES >> 20} MiB", "split the workflow into several files", shown))
+                _refuse(
+                    Problem(
+                        "file-too-large",
+                        "",
+                        f"{shown!r} is larger than {MAX_BYTES >> 20} MiB",
+                        "split the workflow into several files",
+                        shown,
+                    )
+                )
             text = Path(path).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             _refuse(Problem("not-text", "", f"{shown!r} is not UTF-8 text (byte {error.start})", "save it as UTF-8", shown))
@@ -179,7 +187,11 @@ kinds.register(Workflow, "workflow")
 
 
 def _set_fields(model: BaseModel) -> dict[str, Any]:
-    return {(type(model).model_fields[name].alias or name): getattr(model, name) for name in type(model).model_fields if name in model.model_fields_set}
+    return {
+        (type(model).model_fields[name].alias or name): getattr(model, name)
+        for name in type(model).model_fields
+        if name in model.model_fields_set
+    }
 
 
 def _node_json(node: Node) -> dict[str, Any]:
@@ -228,7 +240,17 @@ def _parse(text: str, file: str) -> Any:
     try:
         data = json.loads(text, object_pairs_hook=repeated, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        _refuse(Problem("bad-json", "", f"this is not JSON: {error.msg[:1].lower() + error.msg[1:]}", _json_fix(text, error.pos), file, error.lineno, error.colno))
+        _refuse(
+            Problem(
+                "bad-json",
+                "",
+                f"this is not JSON: {error.msg[:1].lower() + error.msg[1:]}",
+                _json_fix(text, error.pos),
+                file,
+                error.lineno,
+                error.colno,
+            )
+        )
     except RecursionError:
         _refuse(Problem("too-deep", "", "the workflow is nested too deeply", "use files for the inner workflows", file))
     except ValueError as error:
@@ -282,14 +304,25 @@ def _shape(data: Mapping[str, Any]) -> Iterator[tuple[positions.Path, Problem]]:
     if type(version) is not int:
         return
     if version != FORMAT:
-        yield ("nodegraph",), Problem("format-version", "nodegraph", f"this nodegraph reads format {FORMAT}, but the file is format {version}", "update nodegraph" if version > FORMAT else f'write "nodegraph": {FORMAT}')
+        yield (
+            ("nodegraph",),
+            Problem(
+                "format-version",
+                "nodegraph",
+                f"this nodegraph reads format {FORMAT}, but the file is format {version}",
+                "update nodegraph" if version > FORMAT else f'write "nodegraph": {FORMAT}',
+            ),
+        )
     for section in ("inputs", "nodes", "outputs"):
         names = data.get(section)
         for name in names if isinstance(names, Mapping) else ():
             reserved = section == "nodes" and name == "inputs"
             if reserved or not isinstance(name, str) or not NAME.fullmatch(name):
                 why = "is reserved for the workflow's own inputs" if reserved else f"is no name for one of the {section}"
-                yield (section, name), Problem("bad-name", f"{section}.{name}", f"{name!r} {why}", "use letters, digits, _ and -, starting with a letter")
+                yield (
+                    (section, name),
+                    Problem("bad-name", f"{section}.{name}", f"{name!r} {why}", "use letters, digits, _ and -, starting with a letter"),
+                )
 
 
 _KNOWN = {

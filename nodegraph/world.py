@@ -28,7 +28,11 @@ class World:
         base = folder if folder is not None else Path.cwd()
         path = (base / Path(text).expanduser()).resolve() if trusted else (base / text).resolve()
         if not trusted and folder is not None and not any(root == path or root in path.parents for root in [base.resolve(), *self.roots]):
-            raise Refused("path-outside", f"{text!r} leads outside of the workflow's folder", "put the file beside the workflow, or allow its folder with --root")
+            raise Refused(
+                "path-outside",
+                f"{text!r} leads outside of the workflow's folder",
+                "put the file beside the workflow, or allow its folder with --root",
+            )
         try:
             if path.is_file():
                 return path
@@ -37,7 +41,11 @@ class World:
             near = did_you_mean(path.name, (one.name for one in path.parent.iterdir())) if path.parent.is_dir() else ""
         except OSError as error:
             raise Refused("file-missing", f"{text[:80]!r} cannot be looked at: {error.strerror}", "give the path of a file") from error
-        raise Refused("file-missing", f"there is no file {text!r}", near or f"paths are relative to {'the workflow' if not trusted else 'the working folder'}")
+        raise Refused(
+            "file-missing",
+            f"there is no file {text!r}",
+            near or f"paths are relative to {'the workflow' if not trusted else 'the working folder'}",
+        )
 
     def model(self, name: str, kind: str) -> str:
         return self._models.model(name, kind)
@@ -51,7 +59,9 @@ class World:
                 return Workflow.of(given)
             return checker.template(Workflow.load(self.file(given, folder, trusted))).workflow
         if not isinstance(given, str):
-            raise Refused("wrong-type", f"{port.name!r} takes {article(kind)}, named by text, but the given value is {given!r}", "write its name")
+            raise Refused(
+                "wrong-type", f"{port.name!r} takes {article(kind)}, named by text, but the given value is {given!r}", "write its name"
+            )
         if kind is types.MODEL:
             return Pending("model", self.model(given, port.model))
         return Pending("file", given, str(self.file(given, folder, trusted)))

@@ -1,0 +1,469 @@
+"""What runs mean: a table of cases over small pure nodes. Each test is one promise of the design."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from engine_nodes import CALLS, VOLATILE, flow, make_engine, traced
+
+from nodegraph import Workflow, WorkflowInvalid
+
+
+@pytest.fixture
+def engine():
+    CALLS.clear()
+    with make_engine() as made:
+        yield made
+
+
+def plus(a=None, b=None):
+    """The node `plus`: text is a link, a number a literal."""
+    given = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
+    return {
+        "use": "plus",
+        "from": {name: value for name, value in given.items() if isinstance(value, str)},
+        "with": {name: value for name, value in given.items() if not isinstance(value, str)},
+    }
+
+
+def ran(seen):
+    return sorted(seen.get("finished", []))
+
+
+# -- demand and keys ---------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_computes_nothing(engine):
+    workflow = flow({"a": plus(1, 2), "b": plus(b=5, a="a.int")}, {"out": "b.int"})
+    first, _ = traced(engine, workflow)
+    second, seen = traced(engine, workflow)
+    assert first.outputs == second.outputs == {"out": 8}
+    assert seen["cached"] == ["b"]
+    assert "started" not in seen
+
+
+def test_names_and_wrapping_change_no_key(engine):
+    traced(engine, flow({"a": plus(1, 2), "b": plus(b=5, a="a.int")}, {"out": "b.int"}))
+    _, seen = traced(engine, flow({"y": plus(1, 2), "x": plus(b=5, a="y.int")}, {"other": "x.int"}))
+    assert "started" not in seen
+    inner = flow({"p": plus(b=2, a="inputs.n"), "q": plus(b=5, a="p.int")}, {"out": "q.int"}, inputs={"n": {"type": "int"}})
+    _, seen = traced(engine, flow({"w": {"use": inner, "with": {"n": 1}}}, {"out": "w.out"}))
+    assert "started" not in seen
+
+
+def test_a_changed_literal_runs_only_what_is_behind_it(engine):
+    nodes = {"a": plus(1, 1), "b": plus(2, 2), "c": plus(a="a.int", b="b.int"), "d": plus(b=9, a="b.int")}
+    outputs = {"c": "c.int", "d": "d.int"}
+    traced(engine, flow(nodes, outputs))
+    _, seen = traced(engine, flow({**nodes, "a": plus(1, 7)}, outputs))
+    assert ran(seen) == ["a", "c"]
+
+
+def test_nothing_runs_behind_a_value_that_came_out_equal(engine):
+    def workflow(n):
+        return flow({"p": {"use": "parity", "with": {"a": n}}, "q": plus(b=10, a="p.int"), "r": plus(b=1, a="q.int")}, {"out": "r.int"})
+
+    traced(engine, workflow(1))
+    result, seen = traced(engine, workflow(3))
+    assert result.outputs == {"out": 12}
+    assert ran(seen) == ["p"]
+
+
+def test_a_port_at_its_default_is_in_no_key(engine):
+    traced(engine, flow({"a": {"use": "plus", "with": {"a": 4}}}, {"out": "a.int"}))
+    _, seen = traced(engine, flow({"a": plus(4, 0)}, {"out": "a.int"}))
+    assert "started" not in seen
+
+
+def test_what_nobody_asks_for_does_not_run(engine):
+    _, seen = traced(engine, flow({"a": plus(1), "unused": plus(2)}, {"out": "a.int"}))
+    assert ran(seen) == ["a"]
+
+
+def test_int_widens_to_float_and_nothing_else(engine):
+    result, _ = traced(
+        engine, flow({"a": plus(3), "f": {"use": "scaled", "from": {"a": "a.int"}, "with": {"factor": 2}}}, {"out": "f.float"})
+    )
+    assert result.outputs == {"out": 6.0}
+    assert type(result.outputs["out"]) is float
+
+
+# -- lazy inputs -------------------------------------------------------------------------------------------------------
+
+
+def chosen(n, untaken=5):
+    nodes = {
+        "even": {"use": "is_even", "with": {"a": n}},
+        "yes": plus(1, 1),
+        "no": plus(untaken, 1),
+        "s": {"use": "pick", "from": {"condition": "even.bool", "on_true": "yes.int", "on_false": "no.int"}},
+    }
+    return flow(nodes, {"out": "s.value"})
+
+
+def test_switch_computes_only_the_branch_it_takes(engine):
+    result, seen = traced(engine, chosen(2))
+    assert result.outputs == {"out": 2}
+    assert ran(seen) == ["even", "s", "yes"]
+
+
+def test_only_the_switch_runs_again_when_the_untaken_branch_is_edited(engine):
+    traced(engine, chosen(2))
+    result, seen = traced(engine, chosen(2, untaken=6))
+    assert result.outputs == {"out": 2}
+    assert ran(seen) == ["s"]
+    result, seen = traced(engine, chosen(3, untaken=6))
+    assert result.outputs == {"out": 7}
+
+
+def test_need_computes_an_input_when_it_is_asked_for(engine):
+    def workflow(wanted):
+        nodes = {"x": plus(10), "e": {"use": "either", "from": {"extra": "x.int"}, "with": {"base": 1, "wanted": wanted}}}
+        return flow(nodes, {"out": "e.int"})
+
+    result, seen = traced(engine, workflow(False))
+    assert (result.outputs, ran(seen)) == ({"out": 1}, ["e"])
+    result, seen = traced(engine, workflow(True))
+    assert (result.outputs, ran(seen)) == ({"out": 11}, ["e", "x"])
+    _, seen = traced(engine, workflow(True))
+    assert "started" not in seen
+
+
+def test_coalesce_takes_the_first_that_is_there_in_file_order(engine):
+    def workflow(*numbers):
+        nodes: dict = {f"n{i}": {"use": "only_even", "with": {"a": n}} for i, n in enumerate(numbers)}
+        nodes["c"] = {"use": "first_there", "from": {f"o{i}": f"n{i}.int" for i in range(len(numbers))}}
+        return flow(nodes, {"out": "c.value"})
+
+    result, seen = traced(engine, workflow(1, 4, 6))
+    assert result.outputs == {"out": 4}
+    assert "n2" not in seen["started"]
+    result, _ = traced(engine, workflow(1, 3))
+    assert (result.ok, result.outputs, result.skipped) == (True, {}, {"out": "nothing is there"})
+
+
+def test_skip_skips_what_depends_on_it(engine):
+    nodes = {"odd": {"use": "only_even", "with": {"a": 3}}, "after": plus(a="odd.int"), "other": plus(1)}
+    result, seen = traced(engine, flow(nodes, {"out": "after.int", "other": "other.int"}))
+    assert result.status == "ok"
+    assert result.outputs == {"other": 1}
+    assert result.skipped == {"out": "3 is odd"}
+    assert sorted(seen["skipped"]) == ["after", "odd"]
+
+
+# -- loops and graphs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turns", [0, 1, 10, 2_000])
+def test_loops(engine, turns):
+    workflow = flow({"s": plus(7), "l": {"use": "repeat_plus", "from": {"value": "s.int"}, "with": {"count": turns}}}, {"out": "l.int"})
+    result, seen = traced(engine, workflow)
+    assert result.outputs == {"out": 7 + turns}
+    assert max(map(len, seen["started"])) < 20, "paths of turns stay short"
+    result, seen = traced(engine, workflow)
+    assert result.outputs == {"out": 7 + turns}
+    assert "started" not in seen
+
+
+def test_a_loop_of_100_000_turns(engine):
+    workflow = flow({"l": {"use": "repeat_plus", "with": {"value": 0, "count": 100_000}}}, {"out": "l.int"})
+    assert engine.run(workflow).outputs == {"out": 100_000}
+
+
+def test_a_returned_graph_that_holds_a_workflow(engine, tmp_path):
+    body = flow({"p": plus(b=3, a="inputs.value")}, {"value": "p.int"}, inputs={"value": {"type": "int"}})
+    nodes = {"a": plus(1), "u": {"use": "use_workflow", "from": {"value": "a.int"}, "with": {"body": body}}}
+    workflow = flow(nodes, {"out": "u.int"})
+    result, seen = traced(engine, workflow)
+    assert result.outputs == {"out": 4}
+    assert "u/body/p" in seen["finished"]
+    _, seen = traced(engine, workflow)
+    assert "started" not in seen
+    (tmp_path / "body.json").write_text(Workflow.of(body).model_dump_json(by_alias=True, exclude_defaults=True))
+    file = tmp_path / "main.json"
+    nodes["u"]["with"]["body"] = "body.json"
+    file.write_text(__import__("json").dumps(flow(nodes, {"out": "u.int"})))
+    assert engine.run(file).outputs == {"out": 4}
+
+
+# -- each --------------------------------------------------------------------------------------------------------------
+
+
+def test_each_over_a_literal_list_and_a_mapped_node_behind_it(engine):
+    nodes = {
+        "m": {"use": "plus", "each": {"a": [1, 2, 3]}, "with": {"b": 10}},
+        "n": {"use": "plus", "each": {"a": "m.int"}, "with": {"b": 1}},
+    }
+    result, seen = traced(engine, flow(nodes, {"out": "n.int"}))
+    assert result.outputs == {"out": [12, 13, 14]}
+    order = seen["finished"]
+    assert order.index("n[0]") < order.index("m[2]"), "depth first: no barrier between mapped nodes"
+
+
+def test_equal_elements_have_equal_keys_whatever_the_length(engine):
+    def workflow(items):
+        return flow({"m": {"use": "plus", "each": {"a": items}, "with": {"b": 10}}}, {"out": "m.int"})
+
+    traced(engine, workflow([1, 2, 3]))
+    result, seen = traced(engine, workflow([3, 9, 1, 3]))
+    assert result.outputs == {"out": [13, 19, 11, 13]}
+    assert ran(seen) == ["m[1]"]
+
+
+def test_each_over_a_list_whose_length_is_known_only_at_run_time(engine):
+    def workflow(n):
+        nodes = {
+            "l": {"use": "count_up", "with": {"n": n}},
+            "m": {"use": "plus", "each": {"a": "l.ints"}, "with": {"b": 10}},
+            "t": {"use": "total", "from": {"items": "m.int"}},
+        }
+        return flow(nodes, {"all": "m.int", "sum": "t.int"})
+
+    result, _ = traced(engine, workflow(3))
+    assert result.outputs == {"all": [10, 11, 12], "sum": 33}
+    result, seen = traced(engine, workflow(4))
+    assert result.outputs == {"all": [10, 11, 12, 13], "sum": 46}
+    assert [path for path in ran(seen) if "[" in path] == ["m[3]"]
+    result, seen = traced(engine, workflow(0))
+    assert result.outputs == {"all": [], "sum": 0}
+
+
+def test_each_nested_is_a_workflow_in_a_workflow(engine):
+    inner = flow(
+        {"m": {"use": "plus", "each": {"a": "inputs.row"}, "with": {"b": 1}}}, {"out": "m.int"}, inputs={"row": {"type": "list[int]"}}
+    )
+    result, _ = traced(engine, flow({"rows": {"use": inner, "each": {"row": [[1, 2], [], [3]]}}}, {"out": "rows.out"}))
+    assert result.outputs == {"out": [[2, 3], [], [4]]}
+
+
+def test_each_of_unequal_lengths_is_a_problem_before_and_at_run_time(engine):
+    with pytest.raises(WorkflowInvalid, match="each-lengths"):
+        engine.run(flow({"m": {"use": "plus", "each": {"a": [1, 2], "b": [1]}}}, {"out": "m.int"}))
+    nodes = {"l": {"use": "count_up", "with": {"n": 2}}, "m": {"use": "plus", "each": {"a": "l.ints", "b": [1, 2, 3]}}, "x": plus(1)}
+    result, _ = traced(engine, flow(nodes, {"out": "m.int", "x": "x.int"}))
+    assert [problem.code for problem in result.problems] == ["each-lengths"]
+    assert result.outputs == {"x": 1}
+
+
+def test_a_failed_element_fails_whole_list_consumers_only(engine):
+    nodes = {
+        "f": {"use": "fails", "each": {"a": [1, 2, 3]}, "with": {"when": 2}},
+        "next": {"use": "plus", "each": {"a": "f.int"}, "with": {"b": 10}},
+        "sum": {"use": "total", "from": {"items": "f.int"}},
+    }
+    result, seen = traced(engine, flow(nodes, {"out": "next.int", "sum": "sum.int"}))
+    assert result.status == "failed"
+    assert result.outputs == {}
+    assert result.partial == {"out": {0: 11, 2: 13}}
+    assert sorted(seen["failed"]) == ["f[1]", "next[1]", "sum"]
+    assert len(result.problems) == 1
+
+
+def test_several_links_make_a_list_in_file_order(engine):
+    nodes = {"a": plus(1), "b": plus(2), "l": {"use": "listed", "from": {"items": ["b.int", "a.int", "b.int"]}}}
+    assert engine.run(flow(nodes, {"out": "l.value"})).outputs == {"out": [2, 1, 2]}
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_diamond_with_a_failing_side(engine):
+    nodes = {
+        "top": plus(1),
+        "bad": {"use": "fails", "from": {"a": "top.int"}},
+        "good": plus(b=1, a="top.int"),
+        "join": plus(a="bad.int", b="good.int"),
+        "more": plus(b=5, a="good.int"),
+    }
+    result, seen = traced(engine, flow(nodes, {"join": "join.int", "more": "more.int"}))
+    assert result.status == "failed"
+    assert result.outputs == {"more": 7}
+    assert [problem.code for problem in result.problems] == ["node-failed"]
+    assert result.problems[0].text == "'fails' failed: ValueError: no 1"
+    assert seen["failed"] == ["bad", "join"]
+
+
+def test_a_failure_is_not_kept(engine):
+    workflow = flow({"bad": {"use": "fails", "with": {"a": 1}}}, {"out": "bad.int"})
+    assert not traced(engine, workflow)[0].ok
+    _, seen = traced(engine, workflow)
+    assert seen["started"] == ["bad"]
+
+
+# -- outside -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_effect_runs_every_time_over_cached_inputs(engine, tmp_path):
+    engine.output = tmp_path
+    workflow = flow({"a": plus(1, 2), "w": {"use": "write_text", "from": {"text": "a.int"}, "with": {"name": "x.txt"}}}, {"out": "a.int"})
+    result, _ = traced(engine, workflow)
+    assert result.files == [tmp_path / "x.txt"]
+    (tmp_path / "x.txt").unlink()
+    result, seen = traced(engine, workflow)
+    assert (tmp_path / "x.txt").read_text() == "3"
+    assert (seen["cached"], ran(seen)) == (["a"], ["w"])
+
+
+def test_volatile_nodes_run_and_what_came_out_equal_behind_them_does_not(engine):
+    workflow = flow(
+        {"t": {"use": "ticks"}, "p": plus(b=1, a="t.int"), "before": plus(4), "q": plus(a="p.int", b="before.int")}, {"out": "q.int"}
+    )
+    VOLATILE["now"] = 10
+    assert traced(engine, workflow)[0].outputs == {"out": 15}
+    result, seen = traced(engine, workflow)
+    assert (result.outputs, ran(seen)) == ({"out": 15}, ["t"])
+    VOLATILE["now"] = 20
+    result, seen = traced(engine, workflow)
+    assert (result.outputs, ran(seen)) == ({"out": 25}, ["p", "q", "t"])
+
+
+def test_a_computed_file_is_looked_at_again_when_it_changed(engine, tmp_path):
+    path = tmp_path / "data.bin"
+    path.write_bytes(b"12345")
+    workflow = flow(
+        {
+            "f": {"use": "file_of", "with": {"name": str(path)}},
+            "s": {"use": "size_of", "from": {"file": "f.file"}},
+            "p": plus(b=1, a="s.int"),
+        },
+        {"out": "p.int"},
+    )
+    assert traced(engine, workflow)[0].outputs == {"out": 6}
+    assert "started" not in traced(engine, workflow)[1]
+    path.write_bytes(b"1234567")
+    result, seen = traced(engine, workflow)
+    assert (result.outputs, ran(seen)) == ({"out": 8}, ["f", "p", "s"])
+
+
+def test_stateful_nodes_are_keyed_by_their_place(engine):
+    nodes = {"x": {"use": "place", "with": {"a": 1}}, "y": {"use": "place", "with": {"a": 1}}}
+    assert engine.run(flow(nodes, {"x": "x.text", "y": "y.text"})).outputs == {"x": "x", "y": "y"}
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use", ["slow", "slow_async"])
+def test_independent_branches_overlap(engine, use):
+    nodes = {name: {"use": use, "with": {"a": number, "seconds": 0.5}} for number, name in enumerate("abc")}
+    begun = time.perf_counter()
+    engine.run(flow(nodes, {name: f"{name}.int" for name in nodes}))
+    assert time.perf_counter() - begun < 1.4, "three waits of half a second, one after another, take 1.5 s"
+
+
+def test_two_branches_meet(engine):
+    nodes = {"a": {"use": "meets", "with": {"a": 1}}, "b": {"use": "meets", "with": {"a": 2}}}
+    assert engine.run(flow(nodes, {"a": "a.int", "b": "b.int"})).outputs == {"a": 1, "b": 2}
+
+
+def test_identical_work_in_flight_is_done_once(engine):
+    CALLS.clear()
+    workflow = flow({"s": {"use": "slow", "with": {"a": 3, "seconds": 0.2}}, "p": plus(a="s.int", b=77)}, {"out": "p.int"})
+    jobs = [engine.submit(workflow) for _ in range(50)]
+    assert {job.result(timeout=30).outputs["out"] for job in jobs} == {80}
+    assert CALLS.count("plus") == 1
+
+
+def test_cancel_stops_within_a_step_and_the_next_run_is_right(engine):
+    workflow = flow({"s": {"use": "steps", "with": {"a": 1, "count": 1000}}}, {"out": "s.int"})
+    job = engine.submit(workflow)
+    for event in job.events():
+        if event.kind == "progress":
+            job.cancel()
+            break
+    result = job.result(timeout=5)
+    assert (result.status, result.outputs) == ("cancelled", {})
+    assert engine.run(flow({"s": {"use": "steps", "with": {"a": 1, "count": 3}}}, {"out": "s.int"})).outputs == {"out": 1}
+
+
+def test_a_cancelled_owner_of_a_claim_blocks_nobody(engine):
+    workflow = flow({"s": {"use": "steps", "with": {"a": 1, "count": 60}}}, {"out": "s.int"})
+    first = engine.submit(workflow)
+    next(event for event in first.events() if event.kind == "progress")
+    second = engine.submit(workflow)
+    time.sleep(0.05)
+    first.cancel()
+    assert first.result(timeout=5).status == "cancelled"
+    assert second.result(timeout=30).outputs == {"out": 1}
+
+
+def test_events_begin_with_planned_and_end_with_done(engine):
+    job = engine.submit(flow({"a": plus(1)}, {"out": "a.int"}))
+    events = list(job.events())
+    assert [event.kind for event in events] == ["planned", "started", "finished", "done"]
+    assert events[0].data["total"] == 1
+    assert [event.seq for event in events] == [1, 2, 3, 4]
+    assert {event.run for event in events} == {job.id}
+    assert set(events[1].to_json()) == {"event", "v", "run", "seq", "time", "node"}
+
+
+def test_only_asks_for_less(engine, tmp_path):
+    engine.output = tmp_path
+    nodes = {"a": plus(1), "b": plus(2), "w": {"use": "write_text", "from": {"text": "b.int"}, "with": {"name": "b.txt"}}}
+    workflow = flow(nodes, {"a": "a.int", "b": "b.int"})
+    job = engine.submit(workflow, only=["a"])
+    assert job.result(timeout=5).outputs == {"a": 1}
+    assert not (tmp_path / "b.txt").exists()
+    assert engine.submit(workflow, only=["b.int"]).result(timeout=5).outputs == {"b.int": 2}
+
+
+def test_no_cache_neither_looks_up_nor_keeps(engine):
+    workflow = flow({"a": plus(5, 5)}, {"out": "a.int"})
+    engine.run(workflow)
+    CALLS.clear()
+    assert engine.run(workflow, cache=False).outputs == {"out": 10}
+    assert CALLS == ["plus"]
+
+
+def test_results_do_not_depend_on_cache_or_threads():
+    nodes = {f"n{i}": plus(i, f"n{i - 3}.int" if i > 2 else 0) for i in range(40)}
+    workflow = flow(nodes, {f"o{i}": f"n{i}.int" for i in range(40)})
+    results = []
+    for threads, cache in ((1, True), (8, True), (8, False)):
+        with make_engine(threads=threads) as engine:
+            results.append(engine.run(workflow, cache=cache).outputs)
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_node_may_give_several_outputs(engine):
+    nodes = {"h": {"use": "halves", "with": {"a": 7}}, "p": plus(a="h.left", b="h.right")}
+    assert engine.run(flow(nodes, {"out": "p.int", "left": "h.left"})).outputs == {"out": 7, "left": 3}
+
+
+# -- the disk tier -----------------------------------------------------------------------------------------------------
+
+
+def test_outputs_survive_a_restart(tmp_path: Path):
+    workflow = flow({"a": plus(1, 2), "b": plus(b=5, a="a.int")}, {"out": "b.int"})
+    with make_engine(cache=tmp_path) as engine:
+        traced(engine, workflow)
+    with make_engine(cache=tmp_path) as engine:
+        result, seen = traced(engine, workflow)
+        assert (result.outputs, seen["cached"]) == ({"out": 8}, ["b"])
+        assert "started" not in seen
+
+
+def test_a_damaged_cache_is_a_miss(tmp_path: Path):
+    workflow = flow({"a": plus(1, 2)}, {"out": "a.int"})
+    with make_engine(cache=tmp_path) as engine:
+        traced(engine, workflow)
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "index.sqlite") as database:
+        database.execute("UPDATE results SET body = zeroblob(length(body))")
+    with make_engine(cache=tmp_path) as engine:
+        result, seen = traced(engine, workflow)
+        assert (result.outputs, ran(seen)) == ({"out": 3}, ["a"])
+
+
+def test_a_cache_folder_that_cannot_be_used_is_done_without(tmp_path: Path, caplog):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with make_engine(cache=tmp_path / "cache") as engine:
+        assert engine.run(flow({"a": plus(1)}, {"out": "a.int"})).outputs == {"out": 1}
+    assert "going on without the disk tier" in caplog.text
+    (tmp_path / "garbage").mkdir()
+    (tmp_path / "garbage" / "index.sqlite").write_bytes(b"no database at all" * 100)
+    with make_engine(cache=tmp_path / "garbage") as engine:
+        assert engine.run(flow({"a": plus(1)}, {"out": "a.int"})).outputs == {"out": 1}
