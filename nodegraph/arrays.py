@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-NUMPY_NAMES = frozenset(["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64"])
+NUMPY_NAMES = frozenset(
+    ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64"]
+)
 
 
 def is_torch(array: Any) -> bool:

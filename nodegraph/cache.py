@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from nodegraph import arrays, kinds
-from nodegraph.entries import Entry, compacted, host_bytes, rebuilt
+from nodegraph.entries import OVERHEAD, Entry, compacted, host_bytes, rebuilt
 from nodegraph.store import Store
 
 Outside = tuple[Any, ...]
 """Values that stand for something outside: files, handles."""
+PLAIN_BYTES = OVERHEAD + 64
+"""What a result that is one number takes."""
 KEEP = 0.9
 """When a tier is over its budget it is brought down to this part of it, so that evictions come in waves."""
 
@@ -29,7 +31,7 @@ class Cache:
     def __init__(self, store: Store | None, budget: int, device_budget: int, valid: Callable[[Any], bool]):
         self.store, self.budget, self.device_budget, self._valid = store, budget, device_budget, valid
         self._entries: dict[bytes, Entry] = {}
-        self._links: dict[bytes, tuple[bytes, Outside]] = {}
+        self._links: dict[bytes, bytes | tuple[bytes, Outside]] = {}  # a bare work key where nothing outside is behind it
         self._storages: dict[tuple[int, int], int] = {}
         self._lock = threading.RLock()
         self._age = 0.0
@@ -53,10 +55,13 @@ class Cache:
 
     def linked(self, plan_key: bytes) -> tuple[Entry, Outside] | None:
         """The result of a plan key and the outside values behind it, while every one of them is still valid."""
-        link = self._links.get(plan_key)
-        if link is None and self.store:
-            link = self.store.linked(plan_key)
-        if link is None or not all(map(self._valid, link[1])):
+        link: Any = self._links.get(plan_key)
+        if link is None:
+            if self.store is None or (link := self.store.linked(plan_key)) is None:
+                return None
+        elif link.__class__ is bytes:
+            link = (link, ())
+        if link[1] and not all(map(self._valid, link[1])):
             return None
         entry = self.get(link[0])
         return None if entry is None else (entry, link[1])
@@ -64,9 +69,26 @@ class Cache:
     def link(self, plan_key: bytes, entry: Entry, outside: Outside) -> None:
         """Remember that a plan key led to a result, and the outside values behind it."""
         if entry.key is not None:
-            self._links[plan_key] = (entry.key, outside)
+            self._links[plan_key] = (entry.key, outside) if outside else entry.key
             if entry.stored and self.store:
                 self.store.link(plan_key, entry.key, outside)
+
+    def put_plain(self, entry: Entry, plan_key: bytes | None) -> None:
+        """Keep a fresh result that is one number, bool or text, and that nothing outside is behind."""
+        key, value = entry.key, entry.values[0]
+        nbytes = entry.nbytes = PLAIN_BYTES if value.__class__ is not str else PLAIN_BYTES + len(value)
+        entry.score = self._age + entry.seconds / nbytes
+        with self._lock:
+            if key in self._entries:
+                self._forget(key)
+            self._entries[key] = entry  # type: ignore[index]
+            self.used += nbytes
+            if plan_key is not None:
+                self._links[plan_key] = key  # type: ignore[assignment]
+            if self.used > self.budget:
+                self._evict_host()
+        if entry.seconds > 0.02 and self.store:
+            self.store.put(entry, plan_key, ())
 
     def put(self, entry: Entry, plan_key: bytes | None, outside: Outside) -> None:
         """Keep a fresh result, in memory and, if that is worth it, on disk."""
@@ -85,7 +107,7 @@ class Cache:
             self._entries[key] = entry
             self._count(entry, +1)
             if plan_key is not None:
-                self._links[plan_key] = (key, outside)
+                self._links[plan_key] = (key, outside) if outside else key
             entry.score = self._age + entry.seconds / entry.nbytes
             if self.used > self.budget:
                 self._evict_host()

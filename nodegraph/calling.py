@@ -57,6 +57,33 @@ def never_called(**inputs: Any) -> None:
     raise NotImplementedError("this step is settled by the engine, not called")
 
 
+class Traits:
+    """What is worth knowing of a node type before each of its calls.
+
+    `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
+    `gives` comes out. `floats`: ports that turn int into float.
+    """
+
+    __slots__ = ("floats", "gives", "lane", "lazy", "plain", "ports")
+
+    def __init__(self, used: Any, lanes: dict[str, Any]):
+        self.lane, self.lazy, self.floats, self.plain, self.gives, self.ports = lanes["cpu"], frozenset(), frozenset(), False, None, ()
+        if not isinstance(used, NodeType):
+            return
+        self.lane = lanes["async" if used.asynchronous else "device" if used.on_device else "cpu"]
+        lazy: set[str | None] = {name for name, port in used.inputs.items() if port.lazy}
+        if used.open and used.open.lazy:
+            lazy.add(None)
+        self.lazy = frozenset(lazy)
+        self.floats = frozenset(name for name, port in used.inputs.items() if types.without_none(port.type) is types.FLOAT)
+        self.ports = tuple(used.outputs)
+        special = used.effect or used.volatile or used.stateful or used.fingerprint or used.open or used.takes_run
+        self.plain = not (special or lazy or used.asynchronous)
+        if used.single and len(used.outputs) == 1:
+            kind = next(iter(used.outputs.values())).type
+            self.gives = next((cls for cls, plain in types.PLAIN.items() if plain is kind and cls is not type(None)), None)
+
+
 class Shared:
     """What all runs of an engine share: cache, claims, lanes, weights, compiler."""
 
@@ -69,50 +96,37 @@ class Shared:
         self._claims: dict[bytes, Any] = {}
         self._waiters: dict[bytes, list[tuple[Execution, int]]] = {}
         self._claims_lock = threading.Lock()
-        self._lane_of: dict[Any, Any] = {}
-        self._lazy: dict[Any, frozenset[str | None]] = {}
+        self._traits: dict[Any, Traits] = {}
         self._places: dict[str, threading.Lock] = {}
 
-    def lane(self, used: Any) -> Any:
-        """The lane that a node type runs in."""
-        found = self._lane_of.get(used)
+    def traits(self, used: Any) -> Traits:
+        """What is worth knowing of a node type before each of its calls."""
+        found = self._traits.get(used)
         if found is None:
-            if not isinstance(used, NodeType):
-                return self.lanes["cpu"]
-            name = "async" if used.asynchronous else "device" if used.on_device else "cpu"
-            found = self._lane_of[used] = self.lanes[name]
-        return found
-
-    def lazy_ports(self, used: Any) -> frozenset[str | None]:
-        """The lazy ports of a node type; None among them stands for its open ports."""
-        found = self._lazy.get(used)
-        if found is None:
-            if not isinstance(used, NodeType):
-                return frozenset()
-            names: set[str | None] = {name for name, port in used.inputs.items() if port.lazy}
-            if used.open and used.open.lazy:
-                names.add(None)
-            found = self._lazy[used] = frozenset(names)
+            found = Traits(used, self.lanes)
+            if isinstance(used, NodeType):  # mapped nodes come and go with their plans
+                self._traits[used] = found
         return found
 
     def claim(self, key: bytes, run: Execution, step: int) -> bool:
         """Take the right to compute a work key. False: somebody else is at it, and the step is told when that has ended."""
         token = (run, step)
-        if self._claims.setdefault(key, token) is token:
-            return True
-        with self._claims_lock:
-            if self._claims.setdefault(key, token) is token:
-                return True
-            self._waiters.setdefault(key, []).append(token)
-            return False
+        while self._claims.setdefault(key, token) is not token:
+            with self._claims_lock:
+                self._waiters.setdefault(key, []).append(token)
+                if key in self._claims:
+                    return False
+                self._waiters[key].remove(token)  # the owner was done before it could see us
+        return True
 
     def release(self, key: bytes) -> None:
         """The work is done, or given up: whoever waits looks again."""
-        with self._claims_lock:
-            self._claims.pop(key, None)
-            waiting = self._waiters.pop(key, ()) if self._waiters else ()
-        for run, step in waiting:
-            run.retry(step)
+        del self._claims[key]
+        if self._waiters:
+            with self._claims_lock:
+                waiting = self._waiters.pop(key, ())
+            for run, step in waiting:
+                run.retry(step)
 
     def place(self, path: str) -> threading.Lock:
         """The lock of a stateful node's place."""
@@ -122,10 +136,11 @@ class Shared:
 class Call:
     """One call that is about to happen."""
 
-    __slots__ = ("claimed", "inputs", "key", "run_", "seconds", "step", "used")
+    __slots__ = ("claimed", "inputs", "key", "lane", "run_", "seconds", "step", "traits", "used")
 
-    def __init__(self, run: Execution, step: int, used: NodeType, key: bytes | None, claimed: bool, inputs: dict[str, Any]):
-        self.run_, self.step, self.used, self.key, self.claimed, self.inputs = run, step, used, key, claimed, inputs
+    def __init__(self, run: Execution, step: int, used: NodeType, traits: Traits, key: bytes | None, claimed: bool, inputs: dict[str, Any]):
+        self.run_, self.step, self.used, self.traits, self.lane = run, step, used, traits, traits.lane
+        self.key, self.claimed, self.inputs = key, claimed, inputs
         self.seconds = 0.0
 
     def run(self) -> Any:
@@ -165,11 +180,11 @@ class Call:
 class _Settled:
     """Stands in for a Call whose outcome is known."""
 
-    __slots__ = ("outcome",)
-    key, claimed, seconds = None, False, 0.0
+    __slots__ = ("claimed", "key", "outcome")
+    seconds, lane = 0.0, None
 
-    def __init__(self, outcome: Any):
-        self.outcome = outcome
+    def __init__(self, outcome: Any, key: bytes | None = None, claimed: bool = False):
+        self.outcome, self.key, self.claimed = outcome, key, claimed
 
     def run(self) -> Any:
         return self.outcome
@@ -186,10 +201,12 @@ def begin(run: Execution, step: int) -> Any:
         return None
     if used.__class__ is Mapped:
         return _begin_mapped(run, step, used)
+    traits = shared.traits(used)
     run.state[step] = RUNNING
     key, claimed = None, False
+    ready = _plain_inputs(run, step, used) if traits.plain else None
     if not (used.volatile or used.effect):
-        key = work_key(run, step, used)
+        key = ready[0] if ready else work_key(run, step, used)
         if run.use_cache:
             entry = shared.cache.get(key)
             if entry is None:
@@ -199,26 +216,51 @@ def begin(run: Execution, step: int) -> Any:
                 run.state[step] = RUNNING
                 claimed = True
                 entry = shared.cache.get(key)
-            if entry is not None and run.take_hit(step, entry):
-                outside = note_outside(run, step, entry.outside)
-                if (plan_key := plan.keys[step]) is not None:
-                    shared.cache.link(plan_key, entry, outside)
-                if claimed:
-                    shared.release(key)
+            if entry is not None and _found(run, step, key, entry, claimed):
                 return None
     try:
-        inputs = gather(run, step, used)
+        inputs = ready[1] if ready else gather(run, step, used)
     except Gone as gone:
         if claimed:
             shared.release(key)  # type: ignore[arg-type]
         run.recompute(gone.steps, step)
         return None
-    call = Call(run, step, used, key, claimed, inputs)
     run.log.add("started", step)
     if step in plan.checked and (problem := _wrong_input(run, step, used, inputs)):
-        settled = Call(run, step, NodeType("", {}, {}, lambda: Failure(problem)), key, claimed, {})
-        return settled
-    return call
+        return _Settled(Failure(problem), key, claimed)
+    return Call(run, step, used, traits, key, claimed, inputs)
+
+
+def _found(run: Execution, step: int, key: bytes, entry: Entry, claimed: bool) -> bool:
+    """Take a result that lies under the work key. False when it turns out to be gone."""
+    outside = note_outside(run, step, entry.outside)
+    if not run.take_hit(step, entry):
+        return False
+    if (plan_key := run.plan.keys[step]) is not None:
+        run.shared.cache.link(plan_key, entry, outside)
+    if claimed:
+        run.shared.release(key)
+    return True
+
+
+def _plain_inputs(run: Execution, step: int, used: NodeType) -> tuple[bytes, dict[str, Any]] | None:
+    """Work key and arguments in one go, for a plain node whose inputs are all results in memory; None for any other."""
+    plan, done = run.plan, run.done
+    inputs, parts, sources = plan.literals[step].copy(), plan.parts[step], plan.sources[step]
+    if sources:
+        floats = run.shared.traits(used).floats
+        parts = parts.copy()
+        for port, source in sources.items():
+            if source.__class__ is not tuple or (entry := done[source[0]]).__class__ is not Entry or (values := entry.values) is None:
+                return None
+            index = 0 if len(values) == 1 else entry.ports.index(source[1])
+            value = values[index]
+            inputs[port] = float(value) if value.__class__ is int and port in floats else value
+            parts.append(part(port, entry.idents[index]))
+    if len(parts) > 1:
+        parts = sorted(parts)
+    prefix = run.shared.identities.prefix(used)
+    return blake2b(prefix + b"".join(parts), digest_size=keys.SIZE, person=b"work").digest(), inputs
 
 
 def work_key(run: Execution, step: int, used: NodeType) -> bytes:
@@ -227,7 +269,7 @@ def work_key(run: Execution, step: int, used: NodeType) -> bytes:
     parts, sources = plan.parts[step], plan.sources[step]
     if sources or used.stateful or used.fingerprint:
         parts = parts.copy()
-        lazy = run.shared.lazy_ports(used)
+        lazy = run.shared.traits(used).lazy
         for port, source in sources.items():
             if not lazy or not run._is_lazy(step, port):
                 parts.append(
@@ -252,7 +294,7 @@ def list_ident(idents: list[bytes]) -> bytes:
 def gather(run: Execution, step: int, used: NodeType) -> dict[str, Any]:
     """The keyword arguments of a call. Raises Gone."""
     inputs = dict(run.plan.literals[step])
-    lazy = run.shared.lazy_ports(used)
+    lazy = run.shared.traits(used).lazy
     for port, source in run.plan.sources[step].items():
         declared = used.inputs.get(port)
         if lazy and (declared.lazy if declared else None in lazy):
@@ -380,6 +422,12 @@ def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
     """Make an entry of an outcome and cache it; sources by output for an alias or a graph; other outcomes as they are."""
     if call.__class__ is _Settled or outcome.__class__ is Failure or outcome is CANCELLED:
         return outcome
+    traits = call.traits
+    if outcome.__class__ is traits.gives and traits.plain and not run.outside:
+        entry = Entry(call.key, "values", traits.ports, (outcome,), (keys.identity(outcome),), call.seconds, ())
+        if run.use_cache:
+            run.shared.cache.put_plain(entry, run.plan.keys[step])
+        return entry
     used, plan = call.used, run.plan
     try:
         if outcome.__class__ is Lazy:
@@ -576,7 +624,7 @@ class NodeRun(Run):
         self.output, self.workflow = run.output, run.plan.scopes[step].workflow or run.workflow
 
     def metadata(self) -> dict[str, Any]:
-        return {**self._run.provenance, "node": self.path}
+        return {**self._run.provenance(), "node": self.path}
 
     def progress(self, step: int, total: int, text: str = "", preview: Image | None = None) -> None:
         data: dict[str, Any] = {"step": step, "total": total}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import threading
 import uuid
@@ -132,7 +133,7 @@ class Engine:
     def plan(self, workflow: Any, inputs: Mapping[str, Any] | None = None, *, only: Iterable[str] = (), **more: Any) -> Preview:
         """What a run would do. Raises WorkflowInvalid."""
         plan, outputs, effects, name = self._plan(Workflow.of(workflow), {**(inputs or {}), **more}, only)
-        run = Execution(self._ready(), plan, "preview", name, True, self.output, {})
+        run = Execution(self._ready(), plan, "preview", name, True, self.output, dict)
         return _preview(run, plan, outputs, effects)
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -166,8 +167,9 @@ class Engine:
         shared = self._ready()
         if self.store:
             self.store.refresh()
+        provenance = functools.cache(lambda: self._provenance(source, given))
         run = Execution(
-            shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), self._provenance(source, given)
+            shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance
         )
         run.start(outputs, effects)
         return run.job

@@ -6,8 +6,7 @@ node's path, and `done` at the end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 VERSION = 1
 """The version of the event format, sent as `v`."""
@@ -15,8 +14,7 @@ VERSION = 1
 Kind = Literal["planned", "started", "progress", "cached", "finished", "failed", "skipped", "done"]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One thing that happened. `seq` counts within the run; `time` is seconds since the epoch; `node` is a path."""
 
     kind: Kind

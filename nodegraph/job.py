@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Result:
     keys: dict[str, str] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     seconds: float = 0.0
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Callable[[], dict[str, Any]] = dict
 
     @property
     def ok(self) -> bool:
@@ -41,7 +41,7 @@ class Result:
 
     def metadata(self, output: str) -> dict[str, Any]:
         """What a file made from an output tells of its making: no time, no host."""
-        return {**self.provenance, "output": output, "key": self.keys.get(output, "")}
+        return {**self.provenance(), "output": output, "key": self.keys.get(output, "")}
 
 
 class EventLog:

@@ -45,6 +45,14 @@ class Identities:
         self.numerics = numerics
         self._prefixes: dict[NodeType, bytes] = {}
         self._defaults: dict[NodeType, dict[str, bytes]] = {}
+        self._links: dict[tuple[str, str], bytes] = {}
+
+    def link(self, port: str, output: str) -> bytes:
+        """How a linked port begins in a plan key; the key of the source, of fixed length, follows."""
+        known = self._links.get((port, output))
+        if known is None:
+            known = self._links[port, output] = b"%b\0@%b\0" % (port.encode(), output.encode())
+        return known
 
     def prefix(self, used: NodeType) -> bytes:
         known = self._prefixes.get(used)
@@ -102,28 +110,28 @@ class Plan:
     def expand(self, template: Template, bindings: Mapping[str, Source], scope: Scope) -> dict[str, Source]:
         """Add the steps of a template with its inputs bound. Returns the sources of its outputs."""
         at: list[Any] = [None] * len(template.names)
-        all_types, all_links, all_each = template.types, template.links, template.each
-        literal_parts = self._literal_parts(template)
+        all_types, all_links, all_each, names = template.types, template.links, template.each, template.names
+        literal_parts, literals = self._literal_parts(template), template.literals
         pending = _pending_by_node(template)
         for index in template.sequence():
             used = all_types[index]
-            links = all_links[index]
-            if used.__class__ is NodeType and index not in all_each and index not in pending:
-                sources, parts, literals = {}, literal_parts[index], template.literals[index]
-                for port, link in links.items():
-                    if link.__class__ is tuple and link[0] >= 0 and at[link[0]].__class__ is int:
-                        sources[port] = (at[link[0]], link[1])
-                        continue
-                    source = _resolve(link, at, bindings)
-                    if source.__class__ is Const and used.open is None:  # the order of open ports is that of the file
-                        parts, literals = self._bind_const(used, port, source, parts, literals)
-                    else:
-                        sources[port] = source
-                at[index] = self.step(used, template.names[index], scope, sources, literals, parts)
-                if index in template.checked:
-                    self.checked[at[index]] = template.checked[index]
-            else:
+            if used.__class__ is not NodeType or index in all_each or index in pending:
                 at[index] = self._special(template, index, at, bindings, pending.get(index, ()), scope)
+                continue
+            parts, given = literal_parts[index], literals[index]
+            sources: dict[str, Source] = {}
+            for port, link in all_links[index].items():
+                if link.__class__ is tuple and link[0] >= 0 and (made := at[link[0]]).__class__ is int:
+                    sources[port] = (made, link[1])
+                    continue
+                source = _resolve(link, at, bindings)
+                if source.__class__ is Const and used.open is None:  # the order of open ports is that of the file
+                    parts, given = self._bind_const(used, port, source, parts, given)
+                else:
+                    sources[port] = source
+            at[index] = step = self.step(used, names[index], scope, sources, given, parts)
+            if index in template.checked:
+                self.checked[step] = template.checked[index]
         return {name: _resolve(link, at, bindings) for name, link in template.outputs.items()}
 
     def _bind_const(
@@ -171,28 +179,26 @@ class Plan:
         self.parts.append(parts)
         if used.effect:
             self.effects.append(number)
-        if used.volatile or used.effect:
-            self.keys.append(None)
-        else:
-            self.keys.append(self._plan_key(number, used, sources, parts))
+        self.keys.append(None if used.volatile or used.effect else self._plan_key(number, used, sources, parts))
         return number
 
     def _plan_key(self, number: int, used: NodeType, sources: dict[str, Source], parts: list[bytes]) -> bytes | None:
-        known = self.keys
-        if sources or used.stateful or used.fingerprint:
+        identities = self.identities
+        if sources:
             parts = parts.copy()
             for port, source in sources.items():
-                if source.__class__ is tuple and (key := known[source[0]]) is not None:
-                    ident: bytes | None = b"@%b%b" % (key, source[1].encode())
-                else:
-                    ident = self.plan_ident(source)
-                    if ident is None:
-                        return None
+                if source.__class__ is tuple and (key := self.keys[source[0]]) is not None:
+                    parts.append(identities.link(port, source[1]) + key)
+                    continue
+                ident = self.plan_ident(source)
+                if ident is None:
+                    return None
                 parts.append(part(port, ident))
-            parts += self.extra_parts(number, used)
+        if used.stateful or used.fingerprint:
+            parts = parts + self.extra_parts(number, used)
         if len(parts) > 1:
             parts = sorted(parts)
-        return blake2b(self.identities.prefix(used) + b"".join(parts), digest_size=keys.SIZE, person=b"plan").digest()
+        return blake2b(identities.prefix(used) + b"".join(parts), digest_size=keys.SIZE, person=b"plan").digest()
 
     def extra_parts(self, number: int, used: NodeType) -> list[bytes]:
         """What a node type adds to its keys: its place if it is stateful, its fingerprint if it has one."""

@@ -31,7 +31,7 @@ _SINK = NodeType("output", {}, {}, calling.never_called, volatile=True, pack="no
 class Execution:
     """One run of one plan."""
 
-    def __init__(self, shared: Shared, plan: Plan, run_id: str, workflow: str, use_cache: bool, output: Any, provenance: Mapping[str, Any]):
+    def __init__(self, shared: Shared, plan: Plan, run_id: str, workflow: str, use_cache: bool, output: Any, provenance: Callable[[], dict[str, Any]]):
         self.shared, self.plan, self.id, self.workflow = shared, plan, run_id, workflow
         self.use_cache, self.output, self.provenance = use_cache, output, provenance
         self.log = EventLog(run_id, plan.path)
@@ -157,8 +157,11 @@ class Execution:
     def _register(self, step: int) -> list[int]:
         """Under the lock: let a step wait for what its inputs still miss. Returns these steps."""
         waits: list[int] = []
+        lazy, state = self.shared.traits(self.plan.types[step]).lazy, self.state
         for port, source in self.plan.sources[step].items():
-            if not self._is_lazy(step, port):
+            if source.__class__ is tuple and state[source[0]] < DONE and not lazy:
+                waits.append(source[0])
+            elif not lazy or not self._is_lazy(step, port):
                 self._unsettled(source, waits)
         dependents = self.dependents
         for one in waits:
@@ -175,7 +178,7 @@ class Execution:
     def _is_lazy(self, step: int, port: str) -> bool:
         """Whether an input is lazy and was not asked for."""
         used = self.plan.types[step]
-        lazy = self.shared.lazy_ports(used)
+        lazy = self.shared.traits(used).lazy
         return bool(lazy) and (port in lazy or (None in lazy and port not in used.inputs)) and port not in self.needed.get(step, ())
 
     def _unsettled(self, source: Source, found: list[int]) -> None:
@@ -276,7 +279,7 @@ class Execution:
             return
         self.state[step] = READY
         self.active += 1
-        self.shared.lane(self.plan.types[step]).push(self, [step])
+        self.shared.traits(self.plan.types[step]).lane.push(self, [step])
 
     # -- running one step ------------------------------------------------------------------------------------------
 
@@ -285,7 +288,7 @@ class Execution:
         call = calling.begin(self, step)
         if call is None:
             return self._leave()
-        return self._record(step, call, call.run())
+        return self._record(step, call, calling.keep(self, step, call, call.run()))
 
     async def execute_async(self, step: int) -> None:
         """Run one async step in the event loop."""
@@ -293,29 +296,27 @@ class Execution:
         if call is None:
             following = self._leave()
         else:
-            following = self._record(step, call, await call.run_async(self))
+            following = self._record(step, call, calling.keep(self, step, call, await call.run_async(self)))
         if following is not None:
-            self.shared.lane(self.plan.types[following]).push(self, [following])
+            self.shared.traits(self.plan.types[following]).lane.push(self, [following])
 
     def _leave(self) -> None:
         with self.lock:
             self.active -= 1
             self._end_if_over()
 
-    def _record(self, step: int, call: Any, outcome: Any) -> int | None:
+    def _record(self, step: int, call: Any, entry: Any) -> int | None:
         """Record what a step gave. Returns the next step for the same lane."""
-        entry = calling.keep(self, step, call, outcome)
         with self.lock:
             self.active -= 1
             following = None
-            if entry.__class__ is Entry:
-                if entry.kind == "skip":
-                    self._skip(step, entry.values)
-                else:
-                    self.log.add("finished", step, call.seconds)
-                    following = self._done(step, entry, self.shared.lane(self.plan.types[step]))
-            else:
+            if entry.__class__ is not Entry:
                 self._record_outcome(step, call, entry)
+            elif entry.kind == "skip":
+                self._skip(step, entry.values)
+            else:
+                self.log.add("finished", step, call.seconds)
+                following = self._done(step, entry, call.lane)
             if self._wanted or self._unblocked:
                 self._drain()
             calling.unpin(self, step)
@@ -369,7 +370,7 @@ class Execution:
         if self.pending[step] or self.state[step] != WAITING:
             return None
         simple = lane is not None and not self._forwarded and not self.causes and not self.cancelled and step not in self.sinks
-        if simple and self.shared.lane(self.plan.types[step]) is lane:
+        if simple and self.shared.traits(self.plan.types[step]).lane is lane:
             self.state[step] = READY
             self.active += 1
             return step

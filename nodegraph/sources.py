@@ -35,7 +35,7 @@ class Item:
 
 def part(port: str, ident: bytes) -> bytes:
     """A port with its identity, framed, as it stands in a key."""
-    return b"%b\0%d:%b" % (port.encode(), len(ident), ident)
+    return port.encode() + b"\0" + len(ident).to_bytes(4, "little") + ident
 
 
 def steps_in(source: Source) -> list[int]:

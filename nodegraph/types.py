@@ -136,42 +136,50 @@ Bindings = dict[str, Type]
 def accepts(target: Type, source: Type, bound: Bindings) -> bool:
     """Whether a link from `source` may feed `target`. Type variables of `target` are bound in `bound` as they are met.
 
-    The only widening is int → float. A source union must be wholly accepted. `any` accepts all and gives all (it is
-    checked when the value is there).
+    The only widening is int → float. A source union must be wholly accepted. `any` accepts all and gives all (it is checked when
+    the value is there). A variable keeps the type it met first; int widens to float, and T to `T | none`; nothing else does.
     """
-    if target is source or target is ANY or source is ANY:
+    if target is source or target is ANY:
         return True
     if target.kind == "var":
-        known = bound.setdefault(target.name, source)
-        return known is source or known.kind == "var" or _widen(bound, target.name, known, source)
-    if source.kind == "union":
-        return all(accepts(target, member, bound) for member in source.args)
+        return _bind(target.name, source, bound)
+    if source is ANY:
+        for name in variables(target):
+            bound[name] = ANY
+        return True
     if target.kind == "union":
         return _accepts_union(target, source, bound)
+    if source.kind == "union":
+        return all(accepts(target, member, bound) for member in source.args)
     if target.kind == "list" and source.kind == "list":
         return accepts(target.args[0], source.args[0], bound)
-    if source.kind == "var":
-        return True
     if target is SEED:
         return source in (INT, RNG, _INTS)
     return (target is FLOAT and source is INT) or (target is JSON and is_json(source))
 
 
-def _widen(bound: Bindings, name: str, known: Type, source: Type) -> bool:
-    """A variable that met int may become float, and one that met T may become T | none."""
+def _bind(name: str, source: Type, bound: Bindings) -> bool:
+    known = bound.setdefault(name, source)
+    if known is source:
+        return True
+    if known is ANY or source is ANY:
+        bound[name] = ANY
+        return True
     if accepts(known, source, {}):
         return True
-    if accepts(source, known, {}):
-        bound[name] = source
+    if accepts(source, known, {}) or NONE in (known, source):
+        bound[name] = source if NONE not in (known, source) else union((known, source))
         return True
     return False
 
 
 def _accepts_union(target: Type, source: Type, bound: Bindings) -> bool:
-    """Concrete members first, so that `T | none` does not bind T to none."""
+    """Concrete members first, so that `T | none` does not bind T to none; what is left of the source goes to a variable."""
     concrete = [member for member in target.args if member.kind != "var"]
-    variables = [member for member in target.args if member.kind == "var"]
-    return any(accepts(member, source, bound) for member in concrete + variables)
+    variable = next((member for member in target.args if member.kind == "var"), None)
+    members = source.args if source.kind == "union" else (source,)
+    left = [one for one in members if not any(accepts(member, one, bound) for member in concrete)]
+    return not left or (variable is not None and accepts(variable, union(left), bound))
 
 
 def is_json(kind: Type) -> bool:
@@ -199,3 +207,13 @@ def erase(kind: Type) -> Type:
 
 def has_variables(kind: Type) -> bool:
     return kind.kind == "var" or any(map(has_variables, kind.args))
+
+
+def variables(kind: Type) -> list[str]:
+    """The names of the type variables in `kind`."""
+    return [kind.name] if kind.kind == "var" else [name for arg in kind.args for name in variables(arg)]
+
+
+def names(kind: Type) -> list[str]:
+    """The names of the types in `kind`: `list[image | none]` has `image` and `none`."""
+    return [kind.name] if kind.kind == "name" else [name for arg in kind.args for name in names(arg)]

@@ -5,26 +5,23 @@ A `Workflow` is immutable and knows where it came from, so that problems show fi
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from nodegraph import keys, kinds, positions
+from nodegraph import keys, kinds, positions, reading
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean
+from nodegraph.reading import FORMAT, dotted, refuse
 
-FORMAT = 1
-"""The version of the format, the value of the key `nodegraph`."""
-NAME = re.compile(r"[^\W\d][\w-]*", re.UNICODE)
 MAX_BYTES = 256 << 20
 """A workflow file larger than this is refused before it is parsed."""
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Input(_Model):
@@ -71,7 +68,8 @@ class Workflow(_Model):
     outputs: dict[str, Link] = {}
     _file: str = PrivateAttr("")
     _folder: Path | None = PrivateAttr(None)
-    _text: str = PrivateAttr("")
+    _positions: positions.Positions | None = PrivateAttr(None)
+    _stamp: tuple[str, int, int] | None = PrivateAttr(None)
     _at: positions.Path = PrivateAttr(())
     _digest: bytes = PrivateAttr(b"")
     _compiled: Any = PrivateAttr(None)
@@ -87,32 +85,30 @@ class Workflow(_Model):
         return self._folder
 
     @classmethod
-    def load(cls, path: str | Path) -> Workflow:
+    def load(cls, path: str | os.PathLike[str]) -> Workflow:
         """Read a file."""
-        shown = str(path)
+        file, shown = Path(path), str(path)
         try:
-            if Path(path).stat().st_size > MAX_BYTES:
-                _refuse(
-                    Problem(
-                        "file-too-large",
-                        "",
-                        f"{shown!r} is larger than {MAX_BYTES >> 20} MiB",
-                        "split the workflow into several files",
-                        shown,
-                    )
-                )
-            text = Path(path).read_text(encoding="utf-8-sig")
+            stat = file.stat()
+            if stat.st_size > MAX_BYTES:
+                text = f"{shown!r} is larger than {MAX_BYTES >> 20} MiB"
+                refuse(Problem("file-too-large", "", text, "split the workflow into several files", shown))
+            text = file.read_text(encoding="utf-8-sig")
+            folder = file.resolve().parent
         except UnicodeDecodeError as error:
-            _refuse(Problem("not-text", "", f"{shown!r} is not UTF-8 text (byte {error.start})", "save it as UTF-8", shown))
+            refuse(Problem("not-text", "", f"{shown!r} is not UTF-8 text (byte {error.start})", "save it as UTF-8", shown))
         except OSError as error:
-            _refuse(Problem("file-missing", "", f"cannot read {shown!r}: {error.strerror}", _near_file(path), shown))
-        return cls.read(text, file=shown, folder=Path(path).resolve().parent)
+            refuse(Problem("file-missing", "", f"cannot read {shown!r}: {error.strerror}", _near_file(file), shown))
+        except (ValueError, RuntimeError):  # a null character; a circle of links
+            refuse(Problem("file-missing", "", f"{shown!r} is no path", _NO_PATH, shown))
+        workflow = cls.read(text, file=shown, folder=folder)
+        workflow._stamp = (str(file.resolve()), stat.st_mtime_ns, stat.st_size)
+        return workflow
 
     @classmethod
     def read(cls, text: str, file: str = "", folder: Path | None = None) -> Workflow:
         """Read JSON text."""
-        data = _parse(text, file)
-        return cls._validate(data, text, file, folder)
+        return cls._validate(reading.parse(text, file), text, file, folder)
 
     @classmethod
     def of(cls, source: Any) -> Workflow:
@@ -121,37 +117,58 @@ class Workflow(_Model):
             return source
         if isinstance(source, Mapping):
             return cls._validate(source, "", "", None)
-        return cls.load(source)
+        if isinstance(source, str | os.PathLike):
+            return cls.load(source)
+        text = f"a workflow is a path, an object or a Workflow, but this is {kinds.describe(source)}"
+        refuse(Problem("not-a-workflow", "", text, _NO_PATH))
 
     @classmethod
     def _validate(cls, data: Any, text: str, file: str, folder: Path | None) -> Workflow:
         if not isinstance(data, Mapping):
-            _refuse(Problem("not-a-workflow", "", "a workflow is a JSON object", 'start with {"nodegraph": 1, "nodes": {…}}', file, 1, 1))
-        problems = [problem for path, problem in _shape(data)]
+            what = f"a workflow is a JSON object, but this is {kinds.describe(data)}"
+            line = 1 if text else 0
+            refuse(Problem("not-a-workflow", "", what, 'start with {"nodegraph": 1, "nodes": {}}', file, line, line))
+        found = list(reading.shape(data))
         workflow = None
-        try:
-            workflow = cls.model_validate(data)
-        except ValidationError as error:
-            problems += _from_pydantic(error, data)
-        except RecursionError:
-            problems.append(Problem("too-deep", "", "the workflow is nested too deeply", "use files for the inner workflows"))
-        if problems or workflow is None:
-            raise WorkflowInvalid(_placed(problems, text, file))
-        workflow._place(text, file, folder, ())
+        if not any(problem.code == "too-deep" for _, problem in found):
+            try:
+                workflow = cls.model_validate(data)
+            except ValidationError as error:
+                found += reading.translated(error, data, _KEYS)
+            except RecursionError:
+                found.append(
+                    ((), Problem("too-deep", "", "the workflow is nested too deeply", "put inner workflows into files of their own"))
+                )
+        if found or workflow is None:
+            raise WorkflowInvalid(reading.placed(found, text, file))
+        workflow._place(positions.Positions(text) if text else None, file, folder, ())
         return workflow
 
-    def _place(self, text: str, file: str, folder: Path | None, at: positions.Path) -> None:
+    def inside(self, data: Mapping[str, Any], path: positions.Path) -> Workflow:
+        """A workflow that is written as a value at a path of this one. Raises WorkflowInvalid with places in this file."""
+        try:
+            inner = Workflow._validate(data, "", "", None)
+        except WorkflowInvalid as error:
+            steps = [_steps(problem.where, data) for problem in error.problems]
+            raise WorkflowInvalid(
+                self.problem(problem.code, (*path, *inside), problem.text, problem.fix, **problem.data)
+                for problem, inside in zip(error.problems, steps, strict=True)
+            ) from None
+        inner._place(self._positions, self._file, self._folder, (*self._at, *path))
+        return inner
+
+    def _place(self, where: positions.Positions | None, file: str, folder: Path | None, at: positions.Path) -> None:
         """Remember where this workflow, and those written inside of it, came from."""
-        self._text, self._file, self._folder, self._at = text, file, folder, at
+        self._positions, self._file, self._folder, self._at = where, file, folder, at
         for name, node in self.nodes.items():
             if isinstance(node.use, Workflow):
-                node.use._place(text, file, folder, (*at, "nodes", name, "use"))
+                node.use._place(where, file, folder, (*at, "nodes", name, "use"))
 
     def problem(self, code: str, path: positions.Path, text: str, fix: str = "", **data: Any) -> Problem:
-        """A problem at a path of this workflow, with line and column where there is text."""
-        line, column = positions.locate(self._text, (*self._at, *path)) if self._text else (0, 0)
-        where = ".".join(str(step) for step in path)
-        return Problem(code, where, text, fix, self._file, line, column, data=data)
+        """A problem at a path of this workflow: named from the root of its file, with line and column where there is text."""
+        whole = (*self._at, *path)
+        line, column = self._positions.locate(whole) if self._positions else (0, 0)
+        return Problem(code, dotted(whole), text, fix, self._file, line, column, data=data)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data in the author's order, without what is default."""
@@ -211,185 +228,35 @@ def is_path(use: str) -> bool:
     return use.endswith(".json") or use.startswith(("./", "../", "/"))
 
 
-def _refuse(problem: Problem) -> NoReturn:
-    raise WorkflowInvalid([problem])
+_NO_PATH = "give the path of a workflow file"
 
 
-def _near_file(path: str | Path) -> str:
-    folder = Path(path).parent
-    names = [one.name for one in folder.glob("*.json")] if folder.is_dir() else []
-    return did_you_mean(Path(path).name, names) or "give the path of a workflow file"
-
-
-class _Repeated:
-    """Objects whose keys repeat, as they are met in parsing."""
-
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-
-    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        record = dict(pairs)
-        if len(record) != len(pairs):
-            seen: set[str] = set()
-            self.keys += [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
-        return record
-
-
-def _parse(text: str, file: str) -> Any:
-    repeated = _Repeated()
+def _near_file(path: Path) -> str:
     try:
-        data = json.loads(text, object_pairs_hook=repeated, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        _refuse(
-            Problem(
-                "bad-json",
-                "",
-                f"this is not JSON: {error.msg[:1].lower() + error.msg[1:]}",
-                _json_fix(text, error.pos),
-                file,
-                error.lineno,
-                error.colno,
-            )
-        )
-    except RecursionError:
-        _refuse(Problem("too-deep", "", "the workflow is nested too deeply", "use files for the inner workflows", file))
-    except ValueError as error:
-        _refuse(Problem("bad-json", "", f"this is not JSON: {error}", "write numbers that JSON has", file))
-    if repeated.keys:
-        raise WorkflowInvalid(_duplicates(text, file, repeated.keys))
-    return data
+        return did_you_mean(path.name, (one.name for one in path.parent.glob("*.json"))) or _NO_PATH
+    except OSError:
+        return _NO_PATH
 
 
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number in JSON")
+def _steps(where: str, data: Any) -> positions.Path:
+    """The path that a problem's `where` spells, along what is really there (names may hold dots)."""
+    steps: list[str | int] = []
+    while where:
+        names = list(data) if isinstance(data, Mapping) else range(len(data)) if isinstance(data, list) else ()
+        step = next((one for one in names if where == str(one) or where.startswith(f"{one}.")), None)
+        if step is None:
+            return (*steps, where)
+        steps.append(step)
+        data, where = data[step], where[len(str(step)) + 1 :]
+    return tuple(steps)
 
 
-def _json_fix(text: str, index: int) -> str:
-    before = text[:index].rstrip()
-    if before.endswith(",") and text[index : index + 1] in "}]":
-        return "remove the comma before the closing bracket"
-    if text[index : index + 1] == "'":
-        return 'use double quotes: "…"'
-    if text[index : index + 2] in ("//", "/*") or text[index : index + 1] == "#":
-        return 'JSON has no comments; use "doc"'
-    return "add a comma" if text[index : index + 1] == '"' else "mend the text at this place"
-
-
-def _duplicates(text: str, file: str, repeated: list[str]) -> Iterator[Problem]:
-    """A second pass that finds where the repeated keys stand."""
-    wanted = set(repeated)
-
-    def walk(at: int, path: tuple[str | int, ...]) -> Iterator[Problem]:
-        if text[at] == "[":
-            number = 0
-            while (inner := positions._element(text, at, number)) >= 0:
-                yield from walk(inner, (*path, number))
-                number += 1
-        elif text[at] == "{":
-            seen: set[str] = set()
-            for key, where, value in positions._members(text, at):
-                if key in seen and key in wanted:
-                    line, column = positions.line_column(text, where)
-                    spot = ".".join(map(str, (*path, key)))
-                    yield Problem("duplicate-key", spot, f"the key {key!r} stands here twice", "keep one of them", file, line, column)
-                seen.add(key)
-                yield from walk(value, (*path, key))
-
-    return walk(positions.offset(text, ()), ())
-
-
-def _shape(data: Mapping[str, Any]) -> Iterator[tuple[positions.Path, Problem]]:
-    """What pydantic does not say well: the format's version and the spelling of names."""
-    version = data.get("nodegraph", FORMAT)
-    if type(version) is not int:
-        return
-    if version != FORMAT:
-        yield (
-            ("nodegraph",),
-            Problem(
-                "format-version",
-                "nodegraph",
-                f"this nodegraph reads format {FORMAT}, but the file is format {version}",
-                "update nodegraph" if version > FORMAT else f'write "nodegraph": {FORMAT}',
-            ),
-        )
-    for section in ("inputs", "nodes", "outputs"):
-        names = data.get(section)
-        for name in names if isinstance(names, Mapping) else ():
-            reserved = section == "nodes" and name == "inputs"
-            if reserved or not isinstance(name, str) or not NAME.fullmatch(name):
-                why = "is reserved for the workflow's own inputs" if reserved else f"is no name for one of the {section}"
-                yield (
-                    (section, name),
-                    Problem("bad-name", f"{section}.{name}", f"{name!r} {why}", "use letters, digits, _ and -, starting with a letter"),
-                )
-
-
-_KNOWN = {
-    (): [field.alias or name for name, field in Workflow.model_fields.items()],
+_KEYS = {
+    "": [field.alias or name for name, field in Workflow.model_fields.items()],
     "inputs": [field.alias or name for name, field in Input.model_fields.items()],
     "nodes": [field.alias or name for name, field in Node.model_fields.items()],
 }
-
-
-def _from_pydantic(error: ValidationError, data: Any) -> Iterator[Problem]:
-    """Pydantic's errors in the project's words, each once."""
-    seen = set()
-    for item in error.errors(include_url=False, include_context=False):
-        path = _real_path(item["loc"], data)
-        where = ".".join(map(str, path))
-        if item["type"] == "extra_forbidden":
-            section = path[-3] if len(path) > 2 else ()
-            known = _KNOWN.get(section if section in _KNOWN else (), [])  # type: ignore[call-overload]
-            fix = did_you_mean(str(path[-1]), known) or f"known keys are {', '.join(known)}"
-            problem = Problem("unknown-key", where, f"{path[-1]!r} is no key here", fix)
-        elif item["type"] == "missing":
-            problem = Problem("missing-key", where, f"the key {path[-1]!r} is missing", f"add {path[-1]!r}")
-        else:
-            expected = _EXPECTED.get(item["type"], item["msg"][:1].lower() + item["msg"][1:])
-            problem = Problem("wrong-json", where, f"{where or 'the file'} {expected}, but is {kinds.describe(item['input'])}", "")
-        if (problem.code, where) not in seen:
-            seen.add((problem.code, where))
-            yield problem
-
-
-_EXPECTED = {
-    "string_type": "must be text",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "dict_type": "must be an object",
-    "list_type": "must be a list",
-    "model_type": "must be an object",
-    "model_attributes_type": "must be an object",
-}
-
-
-def _real_path(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
-    """Pydantic's location without the names of union members, which are not in the file."""
-    path: list[int | str] = []
-    here = data
-    for index, step in enumerate(loc):
-        inside = (isinstance(here, Mapping) and step in here) or (isinstance(here, list) and isinstance(step, int) and step < len(here))
-        if inside:
-            here = here[step]
-            path.append(step)
-        elif index == len(loc) - 1 and isinstance(here, Mapping) and "[" not in str(step) and step not in ("str", "Workflow"):
-            path.append(step)
-    return tuple(path)
-
-
-def _placed(problems: list[Problem], text: str, file: str) -> list[Problem]:
-    """Problems with line and column, in file order."""
-    import dataclasses
-
-    if not text:
-        return [dataclasses.replace(problem, file=file) for problem in problems]
-    placed = []
-    for problem in problems:
-        path = tuple(int(step) if step.isdigit() else step for step in problem.where.split(".")) if problem.where else ()
-        line, column = positions.locate(text, path)
-        placed.append(dataclasses.replace(problem, file=file, line=line, column=column))
-    return sorted(placed, key=lambda problem: (problem.line, problem.column))
+"""The keys of a workflow, of one of its inputs, and of one of its nodes."""
 
 
 __all__ = ["FORMAT", "Input", "Link", "Node", "Workflow", "is_path"]

@@ -1,0 +1,176 @@
+"""The third pass of check: facts flow through a template, into the workflows it uses and out of them again."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nodegraph.errors import Problem
+from nodegraph.facts import Facts, Look, Mismatch
+from nodegraph.literals import Pending
+from nodegraph.registry import FactsFailed, Registry
+from nodegraph.spec import REQUIRED, NodeType, Port
+from nodegraph.template import INPUTS, Link, Template
+
+Known = dict[Link, Facts]
+Outcome = tuple[dict[str, Facts], list[Problem]]
+"""The facts of a template's outputs, and what does not go together in it."""
+
+
+class Flow:
+    """Carries facts through templates. What a workflow makes of the same facts is worked out once, until `clear`."""
+
+    def __init__(self, registry: Registry, look: Look):
+        self.registry, self.look = registry, look
+        self._outcomes: dict[tuple[int, str], tuple[Template, Outcome]] = {}
+        self._wanted: dict[Callable[..., Any], tuple[frozenset[str], bool]] = {}
+
+    def clear(self) -> None:
+        self._outcomes.clear()
+
+    def check(self, template: Template, given: Mapping[str, Facts]) -> None:
+        """Add the mismatches of a template to its problems."""
+        template.problems += self.through(template, given)[1]
+
+    def through(self, template: Template, given: Mapping[str, Facts]) -> Outcome:
+        """What comes of a template when this is known of its inputs."""
+        name = (id(template), repr(sorted((port, sorted(facts.items(), key=str)) for port, facts in given.items() if facts)))
+        if name not in self._outcomes:
+            # the template is kept, so that its id stays its own
+            self._outcomes[name] = (template, _Pass(self, template, given).run())
+        return self._outcomes[name][1]
+
+    def wanted(self, function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
+        """The ports that a facts function takes, and whether it takes all. Raises ValueError when it has no signature."""
+        if function not in self._wanted:
+            parameters = inspect.signature(function).parameters.values()
+            names = frozenset(one.name for one in parameters if one.kind is not one.VAR_KEYWORD)
+            self._wanted[function] = names, any(one.kind is one.VAR_KEYWORD for one in parameters)
+        return self._wanted[function]
+
+
+
+class _Pass:
+    """One template with facts of its inputs."""
+
+    def __init__(self, flow: Flow, template: Template, given: Mapping[str, Facts]):
+        self.flow, self.template, self.given = flow, template, given
+        self.known: Known = {}
+        self.items: Known = {}  # what is known of each item of the list that a mapped node gives
+        self.problems: list[Problem] = []
+
+    def run(self) -> Outcome:
+        template = self.template
+        for index in self._with_facts():
+            used = template.types[index]
+            found = self._child(index, used) if isinstance(used, Template) else self._node(index, used)
+            (self.items if index in template.each else self.known).update({(index, port): facts for port, facts in found.items()})
+        outputs = {name: self._linked(link) for name, link in template.outputs.items()}
+        return {name: facts for name, facts in outputs.items() if facts}, self.problems
+
+    def _with_facts(self) -> list[int]:
+        """The nodes of which something can be known, in the order of the data."""
+        has: dict[Any, bool] = {}
+        for used in self.template.types:
+            if used not in has:
+                has[used] = isinstance(used, Template) or (used is not None and self._has_function(used))
+        return [index for index in self.template.sequence() if has[self.template.types[index]]] if any(has.values()) else []
+
+    def _has_function(self, used: NodeType) -> bool:
+        try:
+            return self.flow.registry.facts(used) is not None
+        except FactsFailed:
+            return True
+
+    def report(self, index: int, code: str, text: str, fix: str, section: str = "", port: str = "") -> None:
+        path = ("nodes", self.template.names[index], section, port) if port else ("nodes", self.template.names[index])
+        self.problems.append(self.template.workflow.problem(code, path, text, fix))
+
+    # -- one node --------------------------------------------------------------------------------------------------
+
+    def _node(self, index: int, used: NodeType) -> Mapping[str, Facts]:
+        try:
+            return self._outputs(index, used, self._call(index, used))
+        except FactsFailed as error:
+            self.report(index, "facts-failed", f"the facts of {self.template.names[index]!r} failed: {error}", f"mend facts.py of the pack {used.pack!r}")
+            return {}
+
+    def _call(self, index: int, used: NodeType) -> Any:
+        """What the facts function of a node type says of its inputs. Raises FactsFailed."""
+        function = self.flow.registry.facts(used)
+        assert function is not None  # only nodes that have one come here
+        try:
+            wanted, everything = self.flow.wanted(function)
+            ports = {**used.inputs, **self._open_ports(index, used)} if everything else used.inputs
+            facts: dict[str, Any] = {port: self._input(index, port, ports[port]) for port in ports if everything or port in wanted}
+            if "look" in wanted:
+                facts["look"] = self.flow.look
+            return function(**facts)
+        except (Exception, SystemExit) as error:  # a pack's function may fail in any way
+            raise FactsFailed(f"{type(error).__name__}: {error}") from error
+
+    def _open_ports(self, index: int, used: NodeType) -> dict[str, Port]:
+        if used.open is None:
+            return {}
+        given = {**self.template.links[index], **self.template.literals[index]}
+        return {name: used.open for name in given if name not in used.inputs}
+
+    def _outputs(self, index: int, used: NodeType, found: Any) -> Mapping[str, Facts]:
+        if isinstance(found, Mismatch):
+            template = self.template
+            section = "with" if found.port in template.literals[index] else "each" if found.port in template.each.get(index, {}) else "from"
+            self.report(index, "facts-mismatch", found.text, found.fix, section, found.port)
+            return {}
+        if isinstance(found, Facts) and len(used.outputs) == 1:
+            return {next(iter(used.outputs)): found}
+        if found is None or (isinstance(found, Mapping) and not set(found) - set(used.outputs) and all(isinstance(one, Mapping) for one in found.values())):
+            return found or {}
+        raise FactsFailed(f"they are {found!r}, not Facts, a Mismatch, or a dict of Facts by output")
+
+    # -- a workflow as a node --------------------------------------------------------------------------------------
+
+    def _child(self, index: int, child: Template) -> Mapping[str, Facts]:
+        """The facts of the outputs of a workflow that is used; its mismatches are told at their own place."""
+        given = {port: self._input(index, port, declared) for port, declared in child.inputs.items()}
+        outputs, problems = self.flow.through(child, given)
+        name = self.template.names[index]
+        for problem in problems:
+            outer = problem.data.get("use", "")
+            via = f"{name}/{outer}" if outer else name
+            text = problem.text if outer else f"{problem.text} (used as {name!r})"
+            self.problems.append(problem.at(problem.where, text=text, data={**problem.data, "use": via}))
+        return outputs
+
+    # -- inputs ----------------------------------------------------------------------------------------------------
+
+    def _input(self, index: int, port: str, declared: Port) -> Facts:
+        template = self.template
+        if index in template.each and port in template.each[index]:
+            link = template.each[index][port]
+            return self.items.get(link, Facts()) if isinstance(link, tuple) else Facts()
+        if (links := template.links[index].get(port)) is not None:
+            return self._linked(links)
+        if port in template.literals[index]:
+            return value_facts(template.literals[index][port])
+        return default_facts(declared)
+
+    def _linked(self, link: Any) -> Facts:
+        if not isinstance(link, tuple):
+            return Facts()
+        index, port = link
+        if index != INPUTS:
+            return self.known.get(link, Facts())
+        return self.given.get(port) or default_facts(self.template.inputs[port])
+
+
+def default_facts(port: Port) -> Facts:
+    return Facts() if port.default is REQUIRED else Facts(value=port.default)
+
+
+def value_facts(value: Any) -> Facts:
+    """What is known of a literal: itself; of one that names something outside, its name."""
+    return Facts(value=value.text) if isinstance(value, Pending) else Facts(value=value)
+
+
+__all__ = ["Flow"]

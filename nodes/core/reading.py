@@ -1,0 +1,179 @@
+"""Reading picture files into float pixels: orientation, alpha, 16-bit, palettes, CMYK, colour profiles, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+import numpy as np
+import PIL.Image
+import PIL.ImageFile
+from PIL import ImageCms, UnidentifiedImageError
+
+from nodegraph import Invalid
+
+from .pixels import Array
+from .ports import MAX_PIXELS, MAX_SIDE
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""The formats that are read. Pillow knows more, but each decoder is one more place for a bad file to do harm."""
+ORIENTATION = 0x0112
+"""The Exif tag that says how a picture is to be turned before it is shown."""
+DEEP_RAWMODES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+"""How Pillow unpacks the high bytes of a 16-bit PNG, and how it can be told to unpack the low bytes."""
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
+"""What Pillow's decoders raise on damaged files."""
+
+
+def read_picture(path: str) -> tuple[Array, Array | None]:
+    """(colours [H,W,3], alpha [H,W] or None) of a file, float32 sRGB in 0..1, the right way up.
+
+    The first frame, if there are several. Raises Invalid when the file is missing, no picture, too large or damaged; sizes
+    are checked before anything is decoded.
+    """
+    with _readable(path), PIL.Image.open(path, formats=FORMATS) as picture:
+        _check_size(picture, path)
+        colors, alpha = _decode(picture, path)
+        turn = _orientation(picture)  # after decoding, as reading Exif data may decode, and Pillow turns a TIFF itself
+        return _turned(colors, turn), None if alpha is None else _turned(alpha, turn)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turn what opening and decoding raise into Invalid."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise Invalid(f"there is no file {path!r}", fix="check the path", port="file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise Invalid(f"{path!r} cannot be read: {error.strerror}", fix="name a file that can be read", port="file") from None
+    except PIL.Image.DecompressionBombError:
+        raise Invalid(f"{path!r} is larger than {MAX_PIXELS:,} pixels", fix="make it smaller first", port="file") from None
+    except UnidentifiedImageError:
+        _refuse_unknown(path)
+    except BROKEN as error:
+        raise Invalid(f"{path!r} is damaged: {error or type(error).__name__}", fix="get the file again", port="file") from error
+
+
+def _refuse_unknown(path: str) -> NoReturn:
+    with open(path, "rb") as file:
+        head = file.read(256)
+    if not head:
+        what = "is empty"
+    elif text := _text(head):
+        what = f"is a text file, whatever its name says (it begins with {text[:24]!r})"
+    else:
+        what = "is no picture in a format that is read here, or its first bytes are damaged"
+    raise Invalid(f"{path!r} {what}", fix=f"use a file in one of the formats {', '.join(FORMATS)}", port="file")
+
+
+def _text(head: bytes) -> str:
+    """The beginning of a text file; empty if these are no bytes of one. The last character may be cut off."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return ""
+    return text if all(char.isprintable() or char in "\t\n\r\f\ufeff" for char in text) else ""
+
+
+def _check_size(picture: PIL.Image.Image, path: str) -> None:
+    if picture.width * picture.height > MAX_PIXELS or max(picture.size) > MAX_SIDE:
+        text = f"{path!r} has {picture.width}×{picture.height} pixels"
+        raise Invalid(text, fix=f"use at most {MAX_PIXELS:,} pixels and {MAX_SIDE:,} a side", port="file")
+
+
+def _decode(picture: PIL.ImageFile.ImageFile, path: str) -> tuple[Array, Array | None]:
+    """Colours [H,W,3] and alpha [H,W], as they lie in the file."""
+    profile = _profile(picture)
+    deep = picture.tile[0].args if picture.format == "PNG" and picture.tile else ""
+    if deep in DEEP_RAWMODES and profile is None and "transparency" not in picture.info:
+        return _split_alpha(_deep(picture, path, str(deep)))
+    picture.load()
+    if picture.mode.startswith("I"):
+        return _grey(_whole_numbers(picture, path)), None
+    if picture.mode == "F":
+        return _grey(_in_range(np.asarray(picture), 1.0, path)), None
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        return _bytes_to_float(_to_srgb(rgba.convert("RGB"), profile)), _bytes_to_float(rgba.getchannel("A"))
+    return _bytes_to_float(_to_srgb(picture, profile)), None
+
+
+def _bytes_to_float(picture: PIL.Image.Image) -> Array:
+    return np.asarray(picture, np.float32) / np.float32(255)
+
+
+def _grey(plane: Array) -> Array:
+    return np.repeat(plane[:, :, None], 3, axis=2)
+
+
+def _split_alpha(pixels: Array) -> tuple[Array, Array | None]:
+    return pixels[:, :, :3], pixels[:, :, 3] if pixels.shape[2] == 4 else None
+
+
+def _whole_numbers(picture: PIL.Image.Image, path: str) -> Array:
+    """A grey picture of 16 bits, also where Pillow holds it in 32."""
+    return _in_range(np.asarray(picture).astype(np.float32), 65535.0, path)
+
+
+def _in_range(plane: Array, most: float, path: str) -> Array:
+    if not (plane.min() >= 0 and plane.max() <= most):
+        text = f"{path!r} has values from {plane.min():g} to {plane.max():g}"
+        raise Invalid(text, fix=f"scale them to 0..{most:g} first", port="file")
+    return plane / np.float32(most)
+
+
+def _deep(picture: PIL.Image.Image, path: str, rawmode: str) -> Array:
+    """All 16 bits of a PNG. Pillow keeps 8 bits a channel, so the file is decoded twice: for the high and for the low bytes."""
+    high = np.asarray(picture).astype(np.float32)
+    with PIL.Image.open(path, formats=("PNG",)) as again:
+        again.tile = [tile._replace(args=DEEP_RAWMODES[rawmode]) for tile in again.tile]
+        low = np.asarray(again)
+    return (high * np.float32(256) + low) / np.float32(65535)
+
+
+def _profile(picture: PIL.Image.Image) -> ImageCms.ImageCmsProfile | None:
+    """The embedded colour profile, if it can be read and says anything but sRGB."""
+    raw = picture.info.get("icc_profile")
+    if not raw:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(raw))
+        return None if "sRGB" in ImageCms.getProfileDescription(profile) else profile
+    except (OSError, ImageCms.PyCMSError):
+        return None
+
+
+def _to_srgb(picture: PIL.Image.Image, profile: ImageCms.ImageCmsProfile | None) -> PIL.Image.Image:
+    """RGB of a picture without alpha; by its profile where that fits its mode."""
+    if picture.mode not in ("RGB", "L", "CMYK"):
+        picture = picture.convert("RGB")
+    if profile is not None:
+        with suppress(ImageCms.PyCMSError):  # such as a CMYK profile in an RGB file, which then says nothing of it
+            picture = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB") or picture
+    return picture.convert("RGB")
+
+
+def _orientation(picture: PIL.Image.Image) -> int:
+    """1 to 8, as in Exif; 1 for a picture without it, or with Exif data that cannot be read."""
+    try:
+        turn = picture.getexif().get(ORIENTATION, 1)
+    except BROKEN:
+        return 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
+
+
+def _turned(pixels: Array, orientation: int) -> Array:
+    """Pixels [H,W,…] put upright. An orientation names the sides that row 0 and column 0 belong to (Exif 2.3, 4.6.4 A)."""
+    if orientation >= 5:  # rows are columns
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):  # column 0 is the right side
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):  # row 0 is the bottom
+        pixels = pixels[::-1]
+    return pixels

@@ -1,0 +1,127 @@
+"""Writing pictures: encoded with what tells of their making, under names that never overwrite other content."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import PIL.Image
+from PIL.PngImagePlugin import PngInfo
+
+from nodegraph import Invalid
+
+from .pixels import Array
+from .templates import fields as fields_in
+from .templates import fill
+
+METADATA_KEY = "nodegraph"
+"""The key of the PNG text chunk that holds the metadata as JSON."""
+EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+"""Where a JPEG or WebP holds it: the Exif tag UserComment, with the prefix that says it is ASCII."""
+ASCII = b"ASCII\0\0\0"
+JPEG_EXIF_BYTES = 65_533 - len(b"Exif\0\0")
+"""The most Exif data a JPEG can hold: one segment."""
+
+
+def encode(pixels: Array, alpha: Array | None, format: str, quality: int, metadata: Mapping[str, Any]) -> bytes:
+    """The bytes of a picture file, the same for the same inputs. `pixels` uint8 [H,W,3], `alpha` uint8 [H,W,1]."""
+    picture = PIL.Image.fromarray(pixels if alpha is None else np.concatenate([pixels, alpha], axis=2))
+    text = json.dumps(metadata, sort_keys=True) if metadata else ""
+    buffer = io.BytesIO()
+    if format == "png":
+        info = PngInfo()
+        if text:
+            info.add_text(METADATA_KEY, text)
+        picture.save(buffer, "PNG", pnginfo=info)
+    elif format == "jpeg":
+        exif = _exif(text)
+        if len(exif) > JPEG_EXIF_BYTES:
+            raise Invalid("the workflow is too large to be embedded in a jpeg", fix="use png, or set embed to false", port="format")
+        picture.save(buffer, "JPEG", quality=quality, subsampling="4:4:4" if quality >= 90 else "4:2:0", exif=exif)
+    else:
+        picture.save(buffer, "WEBP", quality=quality, exact=True, exif=_exif(text))
+    return buffer.getvalue()
+
+
+def _exif(text: str) -> bytes:
+    if not text:
+        return b""
+    exif = PIL.Image.Exif()
+    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = ASCII + text.encode("ascii")
+    return exif.tobytes()
+
+
+def publish(folder: Path, template: str, fields: Mapping[str, object], suffix: str, data: bytes) -> Path:
+    """Write data below a folder under the first name that is free, or that holds this very data already.
+
+    Names come from the template with n = 1, 2, …; one without {n} gets -2, -3, … when it is taken. A file appears whole
+    or not at all, and never replaces another one. Raises Invalid for a name that leads out of the folder.
+    """
+    numbered = any(field == "n" for _, field, _ in fields_in(template, "name"))
+    safe = {name: _as_name(value) if isinstance(value, str) else value for name, value in fields.items()}
+    for number in itertools.count(1):
+        name = fill(template, {**safe, "n": number}, "name")
+        ending = f"-{number}" if number > 1 and not numbered else ""
+        path = _inside(folder, f"{name}{ending}.{suffix}")
+        if _holds(path, data):
+            return path
+    raise AssertionError("unreachable")
+
+
+def _as_name(text: str) -> str:
+    """A field as part of a file name: what could end it, or name a folder, becomes a dash."""
+    return re.sub(r"[^\w.,=+-]+", "-", text).strip("-.") or "unnamed"
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a file below a folder. Raises Invalid when the name leads out of it or is none."""
+    if re.search(r'[\0-\x1f<>:"|?*\\]', name) or any(len(part.encode()) > 200 for part in Path(name).parts):
+        raise Invalid(f"{name!r} cannot be a file's name everywhere", fix='use up to 200 bytes without < > : " | ? * \\', port="name")
+    path = folder / name
+    if Path(name).is_absolute() or not path.stem or not path.resolve().is_relative_to(folder.resolve()):
+        raise Invalid(f"{name!r} is no name for a file below the output folder", fix="use a relative name without '..'", port="name")
+    return path
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether the file holds this data, after writing it if there was no such file."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{uuid4().hex}.part")
+        try:
+            _write(aside, data)
+            if _place(aside, path):
+                return True
+        finally:
+            aside.unlink(missing_ok=True)
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _place(aside: Path, path: Path) -> bool:
+    """Give a written file its name, unless the name is taken."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links: claim the name first, then replace the claim
+        try:
+            open(path, "xb").close()
+        except FileExistsError:
+            return False
+        os.replace(aside, path)
+    return True
