@@ -1,0 +1,70 @@
+"""Between pixels and latents: the arithmetic and the draws of diffusers' Stable Diffusion pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pixels: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Pixels [n,3,h,w] in -1..1 to scaled latents; one call and one draw for each picture, from its own generator."""
+    drawn = [_draw(vae.encode(one[None].to(vae.device, vae.dtype)), generator) for one, generator in zip(pixels, generators, strict=True)]
+    latents = torch.cat(drawn)
+    if shift := getattr(vae.config, "shift_factor", None):
+        latents = latents - shift
+    return vae.config.scaling_factor * latents
+
+
+def _draw(encoded: object, generator: torch.Generator) -> torch.Tensor:
+    if hasattr(encoded, "latent_dist"):
+        return encoded.latent_dist.sample(generator)
+    return encoded.latents  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def decode(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
+    """Scaled latents to pixels [n,3,h,w], float32 in 0..1; one call for the batch."""
+    latents = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
+    if shift := getattr(vae.config, "shift_factor", None):
+        latents = latents + shift
+    return (vae.decode(latents, return_dict=False)[0] / 2 + 0.5).clamp(0, 1).float()
+
+
+class Inpaint(NamedTuple):
+    """What an inpainting starts from, each [n,…,h,w] in latent cells; `image` is None where it is not needed."""
+
+    image: torch.Tensor | None
+    noise: torch.Tensor
+    mask: torch.Tensor
+    masked: torch.Tensor
+
+
+@torch.no_grad()
+def encode_inpaint(
+    vae: AutoencoderKL, pixels: torch.Tensor, mask: torch.Tensor, generators: Sequence[torch.Generator], with_image: bool
+) -> Inpaint:
+    """The draws of StableDiffusionInpaintPipeline in its order: the picture if asked for, the noise, the masked picture.
+
+    Pixels [n,3,h,w] in -1..1, mask [n or 1,1,any,any] in 0..1. The masked picture draws even for a denoiser that has no use
+    for it.
+    """
+    mask = (functional.interpolate(mask, size=pixels.shape[-2:]) >= 0.5).to(pixels).expand(len(pixels), -1, -1, -1)
+    image = encode(vae, pixels, generators) if with_image else None
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    size = (pixels.shape[2] // factor, pixels.shape[3] // factor)
+    noise = draw_noise((len(pixels), vae.config.latent_channels, *size), generators, vae.device, vae.dtype)
+    masked = encode(vae, pixels * (mask < 0.5), generators)
+    cells = functional.interpolate(mask, size=size).to(vae.device, vae.dtype)
+    return Inpaint(image, noise, cells, masked)
+
+
+def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Unit noise, drawn on the CPU, each picture's from its own generator."""
+    return torch.cat([torch.randn((1, *shape[1:]), generator=generator, dtype=dtype) for generator in generators]).to(device)

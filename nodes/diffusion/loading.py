@@ -1,0 +1,155 @@
+"""Parts of a model folder in the diffusers layout, each read by itself: configurations, safetensors, nothing else.
+
+Each `load_…` is a loader for `run.use`. The class of a part is the one its own configuration names, if it is of the right
+kind; a pickle is never opened and code from a model folder is never run.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from nodegraph import Files, Invalid
+
+from .facts import CONFIGS, PICKLES, denoiser_part
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+TEXT_ENCODERS = ("CLIPTextModel",)
+TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+
+
+def read_configs(files: Files, device: str, dtype: str) -> dict[str, Mapping[str, Any]]:
+    """Configurations by their paths in the model."""
+    return {path: _read_json(files, path) for path in files}
+
+
+def load_unet(files: Files, device: str, dtype: str) -> UNet2DConditionModel:
+    return _load_diffusers_part(files, denoiser_part(files) or "unet", device, dtype)
+
+
+def load_vae(files: Files, device: str, dtype: str) -> AutoencoderKL:
+    return _load_diffusers_part(files, "vae", device, dtype)
+
+
+def load_text_encoder(files: Files, device: str, dtype: str) -> CLIPTextModel:
+    """Raises Invalid for an encoder that is not CLIP's."""
+    import transformers
+
+    name = next(iter(_config(files, "text_encoder").get("architectures") or []), "CLIPTextModel")
+    if name not in TEXT_ENCODERS:
+        raise Invalid(f"the text encoder of the model is a {name}; this pack drives {', '.join(TEXT_ENCODERS)}")
+    return _load_weights(files, "text_encoder", getattr(transformers, name), "model", device, dtype)
+
+
+def load_tokenizer(files: Files, device: str, dtype: str) -> CLIPTokenizer:
+    import transformers
+
+    name = _config(files, "tokenizer").get("tokenizer_class", "CLIPTokenizer")
+    if name not in TOKENIZERS:
+        raise Invalid(f"the tokenizer of the model is a {name}; this pack drives {', '.join(TOKENIZERS)}")
+    with _gathered(files, "tokenizer") as folder:
+        return transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_scheduler_config(files: Files, device: str, dtype: str) -> Mapping[str, Any]:
+    """The scheduler's configuration as it stands in the model: schedulers have a state and are made anew for each use."""
+    return _config(files, "scheduler")
+
+
+def _load_diffusers_part(files: Files, part: str, device: str, dtype: str) -> Any:
+    import diffusers
+
+    name = str(_config(files, part).get("_class_name"))
+    cls: type[ModelMixin] | None = getattr(diffusers, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, diffusers.ModelMixin)):
+        raise Invalid(f"the {part} of the model is a {name!r}, which is no model class of diffusers {diffusers.__version__}")
+    return _load_weights(files, part, cls, "diffusion_pytorch_model", device, dtype)
+
+
+def _load_weights(files: Files, part: str, cls: Any, stem: str, device: str, dtype: str) -> Any:
+    """A part on a device, in evaluation mode. Raises Invalid when its weights are damaged or do not fill the network."""
+    import torch
+
+    variant = weights_variant(files, part, stem)
+    options = {"variant": variant, "dtype": getattr(torch, dtype), "use_safetensors": True, "local_files_only": True}
+    _quiet()
+    try:
+        with _gathered(files, part) as folder:
+            module, report = cls.from_pretrained(folder, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # the libraries wrap damaged files in any of these
+        raise Invalid(f"the weights of the model's {part} cannot be read: {error}", fix="copy the model folder again") from error
+    if absent := sorted(report["missing_keys"]):
+        text = f"the weights of the model's {part} lack {len(absent)} tensors of its network, such as {absent[0]!r}"
+        raise Invalid(text, fix=f"use the config.json that belongs to the weights in {part}/")
+    return module.eval().requires_grad_(False).to(device)
+
+
+def weights_variant(files: Files, part: str, stem: str) -> str | None:
+    """Which weights of a part to read: None for `stem.safetensors`, which goes first, `fp16` for `stem.fp16.safetensors`.
+
+    Either may be in shards. Raises Invalid when there are no safetensors.
+    """
+    names = [path.removeprefix(f"{part}/") for path in files if path.startswith(f"{part}/")]
+    pattern = re.compile(rf"{stem}(?:\.(?P<one>\w+))?\.safetensors(?:\.index(?:\.(?P<shards>\w+))?\.json)?")
+    found = [match["one"] or match["shards"] or "" for name in names if (match := pattern.fullmatch(name))]
+    if found:
+        return min(found, key=lambda variant: (variant != "", variant != "fp16", variant)) or None
+    if pickles := [name for name in names if name.endswith(PICKLES)]:
+        raise Invalid(f"'{part}/{pickles[0]}' is a pickle, which may run any code and is never read", fix="convert it to safetensors")
+    raise Invalid(f"the {part} of the model has no weights: there is no {part}/{stem}.safetensors", fix="copy the whole model folder")
+
+
+@contextmanager
+def _gathered(files: Files, part: str) -> Iterator[Path]:
+    """A folder with just the files of one part, for the libraries that read folders.
+
+    The files themselves may lie apart: those that are equal in several models, as configurations often are, lie in any of
+    them, next to the weights of another.
+    """
+    with TemporaryDirectory(prefix="nodegraph-", ignore_cleanup_errors=True) as folder:
+        for path in files:
+            if path.startswith(f"{part}/"):
+                target = Path(folder, path.removeprefix(f"{part}/"))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link(files.path(path), target)
+        yield Path(folder)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:  # not allowed to everyone on Windows
+        shutil.copyfile(source, target)
+
+
+def _config(files: Files, part: str) -> Mapping[str, Any]:
+    path = f"{part}/{CONFIGS.get(part, 'config.json')}"
+    if path not in files:
+        raise Invalid(f"the model has no {part}: {path!r} is not there", fix="copy the whole model folder")
+    return _read_json(files, path)
+
+
+def _read_json(files: Files, path: str) -> Mapping[str, Any]:
+    try:
+        content: Mapping[str, Any] = files.json(path)
+    except ValueError as error:
+        raise Invalid(f"{path!r} of the model is no JSON: {error}", fix="copy the model folder again") from error
+    return content
+
+
+def _quiet() -> None:
+    """No progress bars and load reports of the libraries: nodes report through `run`, and faults raise Invalid."""
+    import diffusers
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()

@@ -1,0 +1,195 @@
+"""The sampling loop on diffusers' denoisers and schedulers, bit for bit that of the Stable Diffusion pipelines.
+
+What that takes: guidance is one forward of the concatenated batch, unconditional half first; draws come from each
+picture's own generator in the pipelines' order; a masked picture is joined after the sample is scaled for the denoiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nodegraph import Conditioning, Invalid, Latent
+
+from . import schedulers
+from .conditioning import guidance_embedding, text_states
+from .latents import draw_noise
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+Report = Callable[[int, int, torch.Tensor], None]
+"""Called after each forward with how many are done, how many there are, and an estimate of the clean latents."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample: of `steps` steps those with first <= step < last."""
+
+    steps: int
+    first: int
+    last: int
+    guidance: float = 7.5
+    rescale: float = 0.0
+    sampler: str = "default"
+    sigmas: str = "default"
+    eta: float = 0.0
+    add_noise: bool = True
+
+
+@dataclass(frozen=True)
+class Start:
+    """A latent and its extras, on the denoiser's device: what the loop starts from.
+
+    `image` is the clean latent that stays outside of `mask` (1 = sample here); `masked` is the encoded picture without what
+    the mask covers, for denoisers that take it.
+    """
+
+    sample: torch.Tensor
+    noise: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    masked: torch.Tensor | None = None
+    image: torch.Tensor | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in the latent: it stands for pure noise."""
+        return not bool(self.sample.any())
+
+    def extras(self) -> dict[str, torch.Tensor]:
+        """What further steps need beside the sample."""
+        extras = {"noise": self.noise, "mask": self.mask, "masked": self.masked, "image": self.image}
+        return {name: value for name, value in extras.items() if value is not None} if self.mask is not None else {}
+
+
+class Sampling:
+    """One use of a denoiser and a fresh scheduler on a batch of latents.
+
+    `config` is the model's scheduler configuration; `generators`, one for each picture, are drawn from: the noise of the
+    start, unless the latent brings it, and what a stochastic sampler needs.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        config: Mapping[str, Any],
+        positive: Conditioning,
+        negative: Conditioning | None,
+        latent: Latent,
+        settings: Settings,
+        generators: list[torch.Generator],
+    ):
+        self.unet, self.settings, self.generators, self.space = unet, settings, generators, latent.space
+        self.scheduler = schedulers.make_scheduler(config, settings.sampler, settings.sigmas)
+        schedulers.set_timesteps(self.scheduler, settings.steps, unet.device)
+        self.states = text_states(unet, positive, negative, len(latent), settings.guidance)
+        self.guided = len(self.states) == 2 * len(latent)
+        self.embedding = guidance_embedding(unet, settings.guidance, len(latent))
+        self.start = read_start(unet, latent)
+        self.takes_masked = takes_masked(unet, latent.shape[1])
+
+    @torch.no_grad()
+    def run(self, report: Report) -> Latent:
+        """The latent after the last of the steps. If steps are left after it, it keeps its extras for them."""
+        latents = self.begin()
+        timesteps, span = self.scheduler.timesteps, self.span()
+        options = schedulers.step_options(self.scheduler, self.settings.eta, self.generators)
+        for done, index in enumerate(span, 1):
+            prediction = self.predict(latents, timesteps[index])
+            latents, estimate = schedulers.step(self.scheduler, prediction, timesteps[index], latents, options)
+            latents = self.restore_outside(latents, timesteps[index + 1 : index + 2])
+            report(done, len(span), estimate)
+        return Latent(latents, self.space, self.start.extras() if self.settings.last < self.settings.steps else None)
+
+    def span(self) -> range:
+        """The places in `scheduler.timesteps` of the steps to take; the last step may have more or fewer than others."""
+        order = schedulers.order(self.scheduler)
+        finishes = self.settings.last == self.settings.steps
+        return range(self.settings.first * order, len(self.scheduler.timesteps) if finishes else self.settings.last * order)
+
+    def begin(self) -> torch.Tensor:
+        """The noisy latents before the first step.
+
+        An empty latent stands for pure noise, and so does one with a mask when no step is left out.
+        """
+        settings, scheduler, empty = self.settings, self.scheduler, self.start.empty
+        if empty and (settings.first or not settings.add_noise):
+            what = f"start from at step {settings.first} of {settings.steps}" if settings.first else "go on from"
+            fix = "set strength to 1, start to 0 and add_noise to true, or use encode_image (encode_inpaint with the same strength)"
+            raise Invalid(f"an empty latent has no picture to {what}", fix=fix, port="latent")
+        if self.start.noise is None and settings.add_noise:
+            noise = draw_noise(self.start.sample.shape, self.generators, self.unet.device, self.unet.dtype)
+            self.start = replace(self.start, noise=noise)
+        schedulers.seed_brownian_motion(scheduler, self.generators)
+        plain = empty and self.start.mask is None
+        if not plain:  # the pipelines leave it to the scheduler to find the first timestep of a plain start
+            schedulers.begin_at(scheduler, settings.first)
+        if not settings.add_noise:
+            return self.start.sample
+        if settings.first == 0 and (empty or self.start.mask is not None):
+            return self.start.noise * getattr(scheduler, "init_noise_sigma", 1.0)
+        first = self.span().start
+        return schedulers.noised(scheduler, self.start.sample, self.start.noise, scheduler.timesteps[first : first + 1])
+
+    def predict(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """The denoiser's prediction: one forward, of [unconditional; conditional] when there is guidance."""
+        copies = 2 if self.guided else 1
+        given = schedulers.scaled(self.scheduler, torch.cat([latents] * copies), timestep)
+        if self.takes_masked:
+            given = torch.cat([given, torch.cat([self.start.mask] * copies), torch.cat([self.start.masked] * copies)], dim=1)
+        prediction = self.unet(given, timestep, encoder_hidden_states=self.states, timestep_cond=self.embedding, return_dict=False)[0]
+        return guide(prediction, self.settings.guidance, self.settings.rescale) if self.guided else prediction
+
+    def restore_outside(self, latents: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        """Outside of the mask the picture again, as noisy as at the following timestep [1], or clean when there is none."""
+        mask, image = self.start.mask, self.start.image
+        if mask is None or image is None or self.takes_masked:
+            return latents
+        if len(following):
+            image = schedulers.noised(self.scheduler, image, self.start.noise, following)
+        return (1 - mask) * image + mask * latents
+
+
+def guide(prediction: torch.Tensor, guidance: float, rescale: float) -> torch.Tensor:
+    """Classifier-free guidance (arXiv:2207.12598) of a prediction [unconditional; conditional].
+
+    `rescale` mixes in the result with the deviation of the conditional half (arXiv:2305.08891, section 3.4).
+    """
+    unconditional, conditional = prediction.chunk(2)
+    mixed = unconditional + guidance * (conditional - unconditional)
+    if rescale <= 0:
+        return mixed
+    axes = list(range(1, mixed.ndim))
+    rescaled = mixed * (conditional.std(dim=axes, keepdim=True) / mixed.std(dim=axes, keepdim=True))
+    return rescale * rescaled + (1 - rescale) * mixed
+
+
+def takes_masked(unet: UNet2DConditionModel, channels: int) -> bool:
+    """Whether a denoiser takes a mask and a masked picture beside latents of so many channels."""
+    return bool(unet.config.in_channels == 2 * channels + 1)
+
+
+def read_start(unet: UNet2DConditionModel, latent: Latent) -> Start:
+    """The latent and its extras where the denoiser is. Raises Invalid when they are not what it takes."""
+    place = str(unet.device), unet.dtype
+    noise, mask, masked, image = (latent.extra(name, *place) for name in ("noise", "mask", "masked", "image"))
+    channels, taken = latent.shape[1], unet.config.in_channels
+    if takes_masked(unet, channels):
+        if mask is None or masked is None:
+            text = f"this denoiser is for inpainting: it takes {taken} channels, a latent of {channels}, a mask and a masked picture"
+            raise Invalid(text, fix="make the latent with encode_inpaint", port="latent")
+    elif channels != taken:
+        text = f"the latent has {channels} channels, but this denoiser takes {taken}"
+        raise Invalid(text, fix="use a latent of its own model", port="latent")
+    elif mask is not None and image is None:
+        text = "the latent has a mask, but not the picture around it"
+        raise Invalid(text, fix="make it with encode_inpaint for this model", port="latent")
+    return Start(latent.tensor(*place), noise, mask, masked, image)
+
+
+def first_of_strength(steps: int, strength: float) -> int:
+    """The first step of `steps` when a picture is changed with a strength in 0..1, rounded as the pipelines do."""
+    return steps - min(int(steps * strength), steps)

@@ -1,0 +1,158 @@
+"""Samplers by name, as the scheduler classes of diffusers with the options that make them so."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nodegraph import Invalid
+
+from .facts import prediction_of, sampler_problem
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "dpm++_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpm++_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
+    "dpm++_2s": ("DPMSolverSinglestepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpm++_sde": ("DPMSolverSDEScheduler", {}),
+    "dpm2": ("KDPM2DiscreteScheduler", {}),
+    "dpm2_ancestral": ("KDPM2AncestralDiscreteScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "tcd": ("TCDScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+"""Sampler → class, options over the model's own configuration."""
+
+FLOW = {"euler": "FlowMatchEulerDiscreteScheduler", "heun": "FlowMatchHeunDiscreteScheduler"}
+"""Samplers whose integration of flow-matching models is a class of its own."""
+
+RESPACINGS = ("karras", "exponential", "beta")
+"""Noise levels of Karras et al. 2022 (arXiv:2206.00364), geometric ones, and quantiles of a beta distribution
+(arXiv:2407.12173)."""
+
+
+def make_scheduler(config: Mapping[str, Any], sampler: str = "default", sigmas: str = "default") -> SchedulerMixin:
+    """A fresh scheduler for a model's scheduler configuration. Raises Invalid where they do not go together."""
+    import diffusers
+
+    if problem := sampler_problem(sampler, sigmas, prediction_of(config)):
+        port, text, fix = problem
+        raise Invalid(text, fix=fix, port=port)
+    # read by its own class first: that fills in the defaults that the other classes do not share
+    own = _scheduler_class(str(config.get("_class_name"))).from_config(dict(config))
+    cls: Any = type(own)
+    options: dict[str, Any] = {}
+    if sampler != "default" and prediction_of(config) == "flow_prediction":
+        cls, options = _flow_sampler(sampler, config)
+    elif sampler != "default":
+        name, options = SAMPLERS[sampler]
+        cls = getattr(diffusers, name)
+    with invalid("sampler"):
+        return cls.from_config(own.config, **options, **_respacing(cls, sigmas))
+
+
+def _scheduler_class(name: str) -> Any:
+    import diffusers
+
+    cls = getattr(diffusers, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
+        raise Invalid(f"the scheduler of the model is a {name!r}, which is no scheduler of diffusers {diffusers.__version__}", port="model")
+    return cls
+
+
+def _flow_sampler(sampler: str, config: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    import diffusers
+
+    if sampler in FLOW:
+        return getattr(diffusers, FLOW[sampler]), {}
+    name, options = SAMPLERS[sampler]
+    shift = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": config.get("shift", 1.0)}
+    return getattr(diffusers, name), {**options, **shift}
+
+
+def _respacing(cls: Any, sigmas: str) -> dict[str, bool]:
+    if sigmas == "default":
+        return {}
+    known = inspect.signature(cls.__init__).parameters
+    if f"use_{sigmas}_sigmas" not in known:
+        raise Invalid(f"{cls.__name__} has its own noise levels and takes no {sigmas!r} ones", fix="use sigmas 'default'", port="sigmas")
+    return {f"use_{each}_sigmas": each == sigmas for each in RESPACINGS}
+
+
+@contextmanager
+def invalid(port: str) -> Iterator[None]:
+    """What a scheduler refuses is a mistake in the inputs, and so is a sampler whose library is not installed."""
+    try:
+        yield
+    except ValueError as error:
+        raise Invalid(f"the scheduler refuses: {error}", port=port) from error
+    except ImportError as error:
+        raise Invalid(f"this sampler needs a library that is not installed: {error}", fix="pip install torchsde", port=port) from error
+
+
+def set_timesteps(scheduler: SchedulerMixin, steps: int, device: torch.device) -> None:
+    if scheduler.config.get("use_dynamic_shifting"):
+        raise Invalid("the model's scheduler shifts its noise levels by the picture's size, which this node does not do", port="model")
+    with invalid("steps"):
+        scheduler.set_timesteps(steps, device=device)
+
+
+def order(scheduler: SchedulerMixin) -> int:
+    """How many entries of `timesteps` make one step."""
+    return getattr(scheduler, "order", 1)
+
+
+def begin_at(scheduler: SchedulerMixin, step: int) -> None:
+    """Say where in `timesteps` the loop begins, to the schedulers that count."""
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(step * order(scheduler))
+
+
+def scaled(scheduler: SchedulerMixin, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """The sample as the denoiser takes it."""
+    return scheduler.scale_model_input(sample, timestep) if hasattr(scheduler, "scale_model_input") else sample
+
+
+def noised(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """Clean latents with the noise of a timestep [1]."""
+    if hasattr(scheduler, "add_noise"):
+        return scheduler.add_noise(clean, noise, timestep)
+    return scheduler.scale_noise(clean, timestep, noise)
+
+
+def step(
+    scheduler: SchedulerMixin, prediction: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor, options: Mapping[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sample after one step, and the scheduler's estimate of the clean sample, if it makes one."""
+    with invalid("sampler"):
+        output = scheduler.step(prediction, timestep, sample, **options)
+    estimate = getattr(output, "pred_original_sample", None)
+    return output.prev_sample, output.prev_sample if estimate is None else estimate
+
+
+def step_options(scheduler: SchedulerMixin, eta: float, generators: list[torch.Generator]) -> dict[str, Any]:
+    """What this scheduler's `step` takes besides prediction, timestep and sample."""
+    generator = generators if len(generators) > 1 else generators[0]
+    offered = {"eta": eta, "generator": generator}
+    taken = inspect.signature(scheduler.step).parameters
+    return {name: value for name, value in offered.items() if name in taken}
+
+
+def seed_brownian_motion(scheduler: SchedulerMixin, generators: list[torch.Generator]) -> None:
+    """Give the stochastic DPM-Solver, which takes no generator, a seed for each picture, drawn from its generator."""
+    if hasattr(scheduler, "noise_sampler_seed"):
+        scheduler.noise_sampler_seed = [int(torch.randint(2**63 - 1, (1,), generator=generator)) for generator in generators]

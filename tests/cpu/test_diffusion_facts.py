@@ -1,0 +1,232 @@
+"""What `check` says of diffusion workflows before any weight is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodegraph import Engine
+from nodegraph.facts import Facts, Mismatch
+from nodes.diffusion import facts, nodes
+from tests.cpu.tiny_models import FolderRun, copied, model_folder, root
+
+KINDS = ("sd1", "sd2", "inpaint", "flow")
+
+
+class Folders:
+    """A `Look` at the tiny models."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def json(self, model: str, path: str) -> Mapping[str, Any] | None:
+        target = self.folder / model / path
+        return json.loads(target.read_text()) if target.is_file() else None
+
+    def header(self, model: str, path: str = "") -> None:
+        raise AssertionError("these facts need no weights")
+
+    def files(self, model: str) -> list[str]:
+        return [path.relative_to(self.folder / model).as_posix() for path in (self.folder / model).rglob("*") if path.is_file()]
+
+
+def of(kind: str) -> dict[str, Facts]:
+    model_folder(kind)
+    found = facts.load_model(Folders(root()), Facts(value=kind))
+    assert isinstance(found, dict)
+    return found
+
+
+def latent_of(kind: str) -> Facts:
+    found = facts.empty_latent(of(kind)["denoiser"], Facts(), Facts(), Facts())
+    assert isinstance(found, Facts)
+    return found
+
+
+def sampled(model: str, text: str = "", latent: Facts | str = "", **literals: str) -> Any:
+    """The facts of sampling with parts of different models."""
+    conditioning = facts.encode_text(of(text or model)["encoder"])
+    given = latent if isinstance(latent, Facts) else latent_of(latent or model)
+    options = {port: Facts(value=literals[port]) if port in literals else Facts() for port in ("sampler", "sigmas")}
+    return facts.sample_latent(of(model)["denoiser"], conditioning, conditioning, given, **options)
+
+
+def test_a_model_is_known_from_its_configurations() -> None:
+    assert of("sd2") == {
+        "denoiser": {
+            "network": "UNet2DConditionModel",
+            "channels": 4,
+            "latent_channels": 4,
+            "text_width": 64,
+            "factor": 4,
+            "space": "kl-f4-c4-0.18215",
+            "prediction": "v_prediction",
+            "width": 32,
+            "height": 32,
+        },
+        "vae": {"channels": 4, "factor": 4, "space": "kl-f4-c4-0.18215"},
+        "encoder": {"text_width": 64},
+    }
+    assert of("flow")["denoiser"]["prediction"] == "flow_prediction"
+    assert of("flow")["vae"]["space"] == "kl-f4-c4-0.18215+0.1"
+    assert of("inpaint")["denoiser"]["channels"] == 9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_handles_know_the_same_as_check(kind: str) -> None:
+    run = FolderRun()
+    model = nodes.load_model(run.model(model_folder(kind)), run=run)
+    assert {name: dict(handle.facts) for name, handle in model._asdict().items()} == of(kind)
+
+
+@pytest.mark.parametrize(
+    ("config", "space"),
+    [
+        ({"_class_name": "AutoencoderKL", "scaling_factor": 0.13025}, "kl-f8-c4-0.13025"),
+        ({"_class_name": "AutoencoderKL"}, "kl-f8-c4-0.18215"),  # files of before there was a key for it
+        ({"_class_name": "AsymmetricAutoencoderKL"}, "kl-f8-c4-0.18215"),
+        ({"_class_name": "AutoencoderKL", "scaling_factor": 1.5305, "shift_factor": 0.0609}, "kl-f8-c4-1.5305+0.0609"),
+        ({"_class_name": "AutoencoderTiny", "scaling_factor": 1.0}, None),
+    ],
+)
+def test_spaces_of_latents(config: dict[str, Any], space: str | None) -> None:
+    whole = {"block_out_channels": [1, 2, 4, 4], "latent_channels": 4, **config}
+    found = facts.vae_facts({"vae/config.json": whole}.get)
+    assert (found["factor"], found["channels"], found.get("space")) == (8, 4, space)
+
+
+def test_text_of_another_width() -> None:
+    assert sampled("sd1", text="sd2") == Mismatch(
+        "positive",
+        "the text states are 64 wide, but this denoiser takes 32",
+        fix="encode the text with the encoder of the same model",
+    )
+
+
+def test_latents_of_another_space() -> None:
+    assert sampled("sd1", latent="flow") == Mismatch(
+        "latent",
+        "the latent is of the space 'kl-f4-c4-0.18215+0.1', but this denoiser works in 'kl-f4-c4-0.18215'",
+        fix="use the VAE of the same model",
+    )
+    decoded = facts.decode_latent(of("sd1")["vae"], latent_of("flow"))
+    assert isinstance(decoded, Mismatch)
+    assert decoded.port == "latent"
+    encoded = facts.encode_inpaint(of("sd1")["denoiser"], of("flow")["vae"], Facts())
+    assert isinstance(encoded, Mismatch)
+    assert encoded.port == "vae"
+
+
+def test_inpainting_denoisers_take_what_encode_inpaint_makes() -> None:
+    assert sampled("inpaint") == Mismatch(
+        "latent",
+        "this denoiser is for inpainting: it takes 9 channels, a latent of 4, a mask and a masked picture",
+        fix="make the latent with encode_inpaint",
+    )
+    for kind in ("sd1", "inpaint"):
+        model = of(kind)
+        encoded = facts.encode_inpaint(model["denoiser"], model["vae"], Facts(width=64, height=32))
+        assert isinstance(encoded, dict)
+        assert encoded["latent"] == {"channels": 4, "space": "kl-f4-c4-0.18215", "width": 64, "height": 32, "inpaint": True}
+        first = sampled(kind, latent=encoded["latent"])
+        assert sampled(kind, latent=first["latent"]) == {"latent": encoded["latent"]}  # a sampling in two nodes
+    other = Facts(channels=16)
+    assert sampled("sd1", latent=other) == Mismatch(
+        "latent", "the latent has 16 channels, but this denoiser takes 4", fix="use a latent of its own model"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "literals", "port"),
+    [
+        ("sd1", {"sampler": "ddim", "sigmas": "karras"}, "sigmas"),
+        ("flow", {"sampler": "ddim"}, "sampler"),
+        ("sd1", {"sampler": "euler", "sigmas": "karras"}, ""),
+        ("flow", {"sampler": "euler"}, ""),
+        ("sd1", {"sigmas": "karras"}, ""),
+    ],
+)
+def test_samplers(model: str, literals: dict[str, str], port: str) -> None:
+    found = sampled(model, **literals)
+    assert (found.port if isinstance(found, Mismatch) else "") == port
+
+
+def test_sizes() -> None:
+    sd1 = of("sd1")
+    assert facts.empty_latent(sd1["denoiser"], Facts(value=30), Facts(), Facts()) == Mismatch(
+        "width", "30×32 is not in multiples of 4, the pixels of one latent cell of this model", fix="use 32×32, the nearest size"
+    )
+    image = Facts(width=32, height=34)
+    assert facts.encode_image(sd1["vae"], image) == Mismatch(
+        "image", "32×34 is not in multiples of 4, the pixels of one latent cell of this model", fix="use 32×32, the nearest size"
+    )
+    assert isinstance(facts.encode_inpaint(sd1["denoiser"], sd1["vae"], image), Mismatch)
+    picture = facts.decode_latent(sd1["vae"], facts.encode_image(sd1["vae"], Facts(width=64, height=32, batch=2))["latent"])
+    assert picture == {"width": 64, "height": 32, "batch": 2}
+
+
+def test_what_is_unknown_is_no_mistake() -> None:
+    nothing = Facts()
+    assert facts.load_model(Folders(root()), nothing) == {}
+    assert facts.encode_text(nothing) == {}
+    assert facts.empty_latent(nothing, nothing, nothing, nothing) == {}
+    assert facts.sample_latent(nothing, nothing, nothing, nothing, nothing, nothing) == {"latent": {}}
+    assert facts.decode_latent(nothing, nothing) == {}
+    assert facts.encode_inpaint(nothing, nothing, nothing) == {"latent": {"inpaint": True}}
+
+
+def test_folders_that_are_no_models(tmp_path: Path) -> None:
+    folder = copied("sd1", tmp_path)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    found = facts.load_model(Folders(tmp_path), Facts(value="sd1"))
+    text = "'unet/diffusion_pytorch_model.bin' is a pickle, which may run any code and is never read"
+    assert found == Mismatch("name", text, fix="convert it to safetensors")
+
+
+# --- through the engine ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    for kind in KINDS:
+        model_folder(kind)
+    with Engine(models=[root()], cache=False, device="cpu") as made:
+        yield made
+
+
+def workflow(sampling: str, encoding: str = "", decoding: str = "", **literals: Any) -> dict[str, Any]:
+    """Text to image with parts of different models."""
+    models = {"model": sampling, "other": encoding or sampling, "third": decoding or sampling}
+    links = {"model": "model.denoiser", "positive": "text.conditioning", "negative": "text.conditioning", "latent": "canvas.latent"}
+    return {
+        "nodegraph": 1,
+        "nodes": {
+            **{name: {"use": "load_model", "with": {"name": model}} for name, model in models.items()},
+            "text": {"use": "encode_text", "from": {"encoder": "other.encoder"}, "with": {"text": "a red circle"}},
+            "canvas": {"use": "empty_latent", "from": {"model": "model.denoiser"}, "with": {"width": literals.pop("width", 32)}},
+            "sample": {"use": "sample_latent", "from": links, "with": literals},
+            "decode": {"use": "decode_latent", "from": {"vae": "third.vae", "latent": "sample.latent"}},
+        },
+        "outputs": {"image": "decode.image"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ({"sampling": "sd1"}, []),
+        ({"sampling": "sd1", "encoding": "sd2"}, ["nodes.sample.from.positive"]),
+        ({"sampling": "sd1", "decoding": "flow"}, ["nodes.decode.from.latent"]),
+        ({"sampling": "inpaint"}, ["nodes.sample.from.latent"]),
+        ({"sampling": "sd1", "width": 33}, ["nodes.canvas.with.width"]),
+        ({"sampling": "flow", "sampler": "lcm"}, ["nodes.sample.with.sampler"]),
+        ({"sampling": "sd1", "encoding": "sd2", "width": 33}, ["nodes.canvas.with.width", "nodes.sample.from.positive"]),
+    ],
+)
+def test_check(engine: Engine, given: dict[str, Any], where: list[str]) -> None:
+    assert [problem.where for problem in engine.check(workflow(**given))] == where

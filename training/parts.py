@@ -1,0 +1,135 @@
+"""The untrained parts of the `tiny-sd` model: ordinary diffusers and transformers classes, kept small."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from training.shapes import PICTURE_SIZE, vocabulary
+
+TOKENS = 32
+"""Length of every token row; a longer prompt is cut."""
+TEXT_WIDTH = 128
+LATENT_CHANNELS = 4
+LATENT_SIZE = PICTURE_SIZE // 4
+WORD_END = "</w>"
+START, END = "<|startoftext|>", "<|endoftext|>"
+PROMPT_WORDS = ("with", "no", "one", "two", "next", "to", "above", "below", "of", "shape", "object", "photo")
+
+
+def make_vae() -> AutoencoderKL:
+    """Autoencoder [n, 3, 32, 32] in -1..1 <-> latents [n, 4, 8, 8], 0.9 M weights."""
+    return AutoencoderKL(
+        latent_channels=LATENT_CHANNELS,
+        block_out_channels=(32, 64, 64),
+        layers_per_block=1,
+        norm_num_groups=16,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        mid_block_add_attention=False,
+        sample_size=PICTURE_SIZE,
+        force_upcast=False,
+    )
+
+
+def make_unet() -> UNet2DConditionModel:
+    """Denoiser of latents [n, 4, 8, 8] with text states [n, 32, 128], attention at both levels, 4.3 M weights.
+
+    Plain attention: for so few tokens it beats the fused kernels on a CPU.
+    """
+    unet = UNet2DConditionModel(
+        sample_size=LATENT_SIZE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+    unet.set_attn_processor(AttnProcessor())
+    return unet
+
+
+def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Text encoder: token rows [n, 32] -> states [n, 32, 128], 0.7 M weights."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    encoder = CLIPTextModel(config)
+    encoder.set_attn_implementation("eager")
+    return encoder
+
+
+def make_scheduler() -> DDIMScheduler:
+    """The diffusion that the denoiser learns, and its default sampler."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """Byte-pair tokenizer with CLIP's own text handling, one token per word of the captions.
+
+    Every byte is a token, also at a word's end, so any prompt can be written. The end
+    token comes last, where both of CLIP's ways of finding it look. Token numbers are
+    the same on every machine.
+    """
+    merges = learn_merges(sorted({*vocabulary(), *PROMPT_WORDS}))
+    alphabet = sorted(ByteLevel.alphabet())
+    pieces = [*alphabet, *(byte + WORD_END for byte in alphabet), *(left + right for left, right in merges)]
+    numbers = {piece: number for number, piece in enumerate([*dict.fromkeys(pieces), START, END])}
+    return CLIPTokenizer(vocab=numbers, merges=merges, model_max_length=TOKENS)
+
+
+def learn_merges(words: list[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges, most frequent pair first, until every word is one piece.
+
+    Ties go to the first pair in alphabetical order: the `tokenizers` trainer breaks
+    them differently from call to call.
+    """
+    rows = [[*word[:-1], word[-1] + WORD_END] for word in words]
+    merges = []
+    while any(len(row) > 1 for row in rows):
+        pairs = Counter(pair for row in rows for pair in pairwise(row))
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        rows = [_merge(row, best) for row in rows]
+    return merges
+
+
+def _merge(row: list[str], pair: tuple[str, str]) -> list[str]:
+    merged = []
+    for piece in row:
+        if merged and (merged[-1], piece) == pair:
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    return merged
+
+
+def token_rows(tokenizer: CLIPTokenizer, texts: list[str]):
+    """Token numbers of prompts, int64 [n, 32], padded and cut as the pipeline does it."""
+    return tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
