@@ -14,13 +14,14 @@ NUMPY_NAMES = frozenset(
 
 
 def is_torch(array: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(array, torch.Tensor)
+    # another thread may be importing torch right now: then it has no Tensor yet, and this is none
+    kind = getattr(sys.modules.get("torch"), "Tensor", None)
+    return kind is not None and isinstance(array, kind)
 
 
 def is_array(array: Any) -> bool:
-    numpy = sys.modules.get("numpy")
-    return is_torch(array) or (numpy is not None and isinstance(array, numpy.ndarray))
+    kind = getattr(sys.modules.get("numpy"), "ndarray", None)
+    return is_torch(array) or (kind is not None and isinstance(array, kind))
 
 
 def dtype_name(array: Any) -> str:

@@ -24,13 +24,13 @@ def input_port(name: str, declared: Input, known: Iterable[str]) -> Port:
     if declared.min is not None or declared.max is not None:
         numbers = types.without_none(kind.args[0] if kind.kind == "list" else kind)
         if numbers not in (types.INT, types.FLOAT, types.SEED, types.ANY):
-            raise Refused("bad-bounds", f"{name!r} is {declared.type}, which has no min and max", "remove them, or declare an int or a float")
+            raise Refused(
+                "bad-bounds", f"{name!r} is {declared.type}, which has no min and max", "remove them, or declare an int or a float"
+            )
     if default is None and not kind.optional:
         kind = types.union((kind, types.NONE))
     choices = tuple(declared.choices or ())
-    return Port(
-        name, kind, default, doc=declared.doc, minimum=declared.min, maximum=declared.max, choices=choices, model=declared.kind
-    )
+    return Port(name, kind, default, doc=declared.doc, minimum=declared.min, maximum=declared.max, choices=choices, model=declared.kind)
 
 
 def _type(text: str, known: Iterable[str]) -> types.Type:

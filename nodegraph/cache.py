@@ -118,10 +118,13 @@ class Cache:
 
     def keep(self, entry: Entry, plan_key: bytes | None, outside: Outside) -> None:
         """Write a result to disk whatever it cost: it is a workflow's output."""
-        if self.store and not entry.stored and entry.key is not None and entry.values is not None:
+        if self.store is None or entry.key is None or (entry.kept is not None and entry.kept == plan_key):
+            return
+        entry.kept = plan_key
+        if not entry.stored and entry.values is not None:
             self.store.put(entry, plan_key, outside)
-        elif self.store and plan_key is not None and entry.stored:
-            self.store.link(plan_key, entry.key, outside)  # type: ignore[arg-type]
+        elif entry.stored and plan_key is not None:
+            self.store.link(plan_key, entry.key, outside)
 
     def load(self, entry: Entry) -> Any:
         """The values of a result, brought into memory. None when they are gone: then it is a miss, and forgotten."""

@@ -61,15 +61,17 @@ class Traits:
     """What is worth knowing of a node type before each of its calls.
 
     `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
-    `gives` comes out. `floats`: ports that turn int into float.
+    `gives` comes out. `floats`: ports that turn int into float. `keyed`: it has keys. `prefix`: how they begin.
     """
 
-    __slots__ = ("floats", "gives", "lane", "lazy", "plain", "ports")
+    __slots__ = ("floats", "gives", "keyed", "lane", "lazy", "plain", "ports", "prefix")
 
-    def __init__(self, used: Any, lanes: dict[str, Any]):
+    def __init__(self, used: Any, lanes: dict[str, Any], identities: Identities):
         self.lane, self.lazy, self.floats, self.plain, self.gives, self.ports = lanes["cpu"], frozenset(), frozenset(), False, None, ()
+        self.prefix, self.keyed = b"", False
         if not isinstance(used, NodeType):
             return
+        self.prefix, self.keyed = identities.prefix(used), not (used.volatile or used.effect)
         self.lane = lanes["async" if used.asynchronous else "device" if used.on_device else "cpu"]
         lazy: set[str | None] = {name for name, port in used.inputs.items() if port.lazy}
         if used.open and used.open.lazy:
@@ -103,7 +105,7 @@ class Shared:
         """What is worth knowing of a node type before each of its calls."""
         found = self._traits.get(used)
         if found is None:
-            found = Traits(used, self.lanes)
+            found = Traits(used, self.lanes, self.identities)
             if isinstance(used, NodeType):  # mapped nodes come and go with their plans
                 self._traits[used] = found
         return found
@@ -127,6 +129,11 @@ class Shared:
                 waiting = self._waiters.pop(key, ())
             for run, step in waiting:
                 run.retry(step)
+
+    def release_of(self, run: Execution, step: int) -> None:
+        """Release whatever a step has claimed."""
+        for key in [key for key, owner in self._claims.copy().items() if owner == (run, step)]:
+            self.release(key)
 
     def place(self, path: str) -> threading.Lock:
         """The lock of a stateful node's place."""
@@ -177,7 +184,7 @@ class Call:
             self.seconds = time.perf_counter() - begun
 
 
-class _Settled:
+class Settled:
     """Stands in for a Call whose outcome is known."""
 
     __slots__ = ("claimed", "key", "outcome")
@@ -204,8 +211,8 @@ def begin(run: Execution, step: int) -> Any:
     traits = shared.traits(used)
     run.state[step] = RUNNING
     key, claimed = None, False
-    ready = _plain_inputs(run, step, used) if traits.plain else None
-    if not (used.volatile or used.effect):
+    ready = _plain_inputs(run, step, traits) if traits.plain else None
+    if traits.keyed:
         key = ready[0] if ready else work_key(run, step, used)
         if run.use_cache:
             entry = shared.cache.get(key)
@@ -227,7 +234,7 @@ def begin(run: Execution, step: int) -> Any:
         return None
     run.log.add("started", step)
     if step in plan.checked and (problem := _wrong_input(run, step, used, inputs)):
-        return _Settled(Failure(problem), key, claimed)
+        return Settled(Failure(problem), key, claimed)
     return Call(run, step, used, traits, key, claimed, inputs)
 
 
@@ -243,12 +250,12 @@ def _found(run: Execution, step: int, key: bytes, entry: Entry, claimed: bool) -
     return True
 
 
-def _plain_inputs(run: Execution, step: int, used: NodeType) -> tuple[bytes, dict[str, Any]] | None:
+def _plain_inputs(run: Execution, step: int, traits: Traits) -> tuple[bytes, dict[str, Any]] | None:
     """Work key and arguments in one go, for a plain node whose inputs are all results in memory; None for any other."""
     plan, done = run.plan, run.done
     inputs, parts, sources = plan.literals[step].copy(), plan.parts[step], plan.sources[step]
     if sources:
-        floats = run.shared.traits(used).floats
+        floats = traits.floats
         parts = parts.copy()
         for port, source in sources.items():
             if source.__class__ is not tuple or (entry := done[source[0]]).__class__ is not Entry or (values := entry.values) is None:
@@ -259,8 +266,7 @@ def _plain_inputs(run: Execution, step: int, used: NodeType) -> tuple[bytes, dic
             parts.append(part(port, entry.idents[index]))
     if len(parts) > 1:
         parts = sorted(parts)
-    prefix = run.shared.identities.prefix(used)
-    return blake2b(prefix + b"".join(parts), digest_size=keys.SIZE, person=b"work").digest(), inputs
+    return blake2b(traits.prefix + b"".join(parts), digest_size=keys.SIZE, person=b"work").digest(), inputs
 
 
 def work_key(run: Execution, step: int, used: NodeType) -> bytes:
@@ -371,13 +377,6 @@ def _readable(run: Execution, step: int) -> bool:
     return run.shared.cache.load(run.done[step]) is not None
 
 
-def unpin(run: Execution, step: int) -> None:
-    """A step no longer needs its inputs to stay in memory."""
-    for source in run.plan.sources[step].values():
-        if source.__class__ is tuple and (entry := run.done[source[0]]).__class__ is Entry and entry.pins:
-            entry.pins -= 1
-
-
 def _wrong_input(run: Execution, step: int, used: NodeType, inputs: dict[str, Any]) -> Problem | None:
     """What came over an `any` link and is not what the port takes."""
     for port in run.plan.checked[step]:
@@ -393,7 +392,7 @@ def _wrong_input(run: Execution, step: int, used: NodeType, inputs: dict[str, An
     return None
 
 
-def _begin_mapped(run: Execution, step: int, mapped: Mapped) -> _Settled:
+def _begin_mapped(run: Execution, step: int, mapped: Mapped) -> Settled:
     """Expand a mapped node whose lists have arrived."""
     items: dict[str, list[Source]] = {}
     try:
@@ -405,14 +404,14 @@ def _begin_mapped(run: Execution, step: int, mapped: Mapped) -> _Settled:
             given = value_of(run, final)
             if not isinstance(given, Sequence) or isinstance(given, str):
                 where = f"{run.plan.path(step)}.each.{port}"
-                return _Settled(Failure(Problem("each-type", where, f"each takes a list, but {kinds.describe(given)} arrived", "")))
+                return Settled(Failure(Problem("each-type", where, f"each takes a list, but {kinds.describe(given)} arrived", "")))
             items[port] = [Const(one) if kinds.has_content_identity(one) else Item(final, number) for number, one in enumerate(given)]
-        return _Settled(run.expand_mapped(step, mapped, items))
+        return Settled(run.expand_mapped(step, mapped, items))
     except Gone as gone:
         run.recompute(gone.steps, step)
         return None  # type: ignore[return-value]
     except WorkflowInvalid as error:
-        return _Settled(Failure(*(problem.at(run.plan.path(step)) for problem in error.problems)))
+        return Settled(Failure(*(problem.at(run.plan.path(step)) for problem in error.problems)))
 
 
 # -- outcomes ------------------------------------------------------------------------------------------------------
@@ -420,7 +419,7 @@ def _begin_mapped(run: Execution, step: int, mapped: Mapped) -> _Settled:
 
 def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
     """Make an entry of an outcome and cache it; sources by output for an alias or a graph; other outcomes as they are."""
-    if call.__class__ is _Settled or outcome.__class__ is Failure or outcome is CANCELLED:
+    if call.__class__ is Settled or outcome.__class__ is Failure or outcome is CANCELLED:
         return outcome
     traits = call.traits
     if outcome.__class__ is traits.gives and traits.plain and not run.outside:
@@ -594,6 +593,12 @@ def failed(path: str, used: NodeType, error: BaseException) -> list[Problem]:
     if isinstance(error, SystemExit):
         text = f"{used.name!r} tried to end the program"
     return [Problem("node-failed", path, text, detail=author_frames(error))]
+
+
+def internal(path: str, error: Exception) -> Problem:
+    """A mistake of the engine itself, with all of its frames."""
+    frames = "".join(traceback.format_exception(error)).rstrip()
+    return Problem("internal", path, f"nodegraph made a mistake: {type(error).__name__}: {error}", "please report it", detail=frames)
 
 
 def author_frames(error: BaseException) -> str:

@@ -80,7 +80,7 @@ class Run(RunParameter):
         `load(files, device, dtype)` reads them when they are not resident; it is a module-level function, and with the
         handle the name of what is kept. While borrowed they stay; what is idle longest moves away when room is needed.
         """
-        raise NotImplementedError("weights are lent by an engine; run the node in one (nodegraph.testing.run_node)")
+        raise NotImplementedError("weights are lent by an engine: run the node in a workflow")
 
     def saved(self, path: Path) -> None:
         """Say that an effect wrote a file; it is listed in the result."""

@@ -19,7 +19,7 @@ class Entry:
     links that lead to it.
     """
 
-    __slots__ = ("idents", "key", "kind", "nbytes", "outside", "pins", "ports", "score", "seconds", "stored", "values")
+    __slots__ = ("idents", "kept", "key", "kind", "nbytes", "outside", "pins", "ports", "score", "seconds", "stored", "values")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Entry:
         self.pins = 0
         self.score = 0.0
         self.stored = False
+        self.kept: bytes | None = None  # the plan key under which it was last kept on disk as an output
 
     def ident(self, port: str) -> bytes:
         return self.idents[self.ports.index(port)]

@@ -118,12 +118,36 @@ class RunFailed(Problems):
         self.result = result
 
 
+_MAX_WORD, _MAX_KNOWN = 100, 2000
+"""A longer word is near to nothing, and of more names only those with the same first letter are looked at: comparing is slow."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or nothing when no known name is near."""
+    return _question(_near(word, known))
+
+
+def did_you_mean_file(name: str, known: Iterable[str]) -> str:
+    """Like `did_you_mean`, for files of the same kind: what stands before the suffix is compared."""
+    stem, dot, suffix = name.rpartition(".")
+    if not dot:
+        return did_you_mean(name, known)
+    end = dot + suffix
+    return _question(one + end for one in _near(stem, (one.removesuffix(end) for one in known if one.endswith(end))))
+
+
+def _near(word: str, known: Iterable[str]) -> list[str]:
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    names = [name for name in known if abs(len(name) - len(word)) <= len(word)] if len(word) <= _MAX_WORD else []
+    if len(names) > _MAX_KNOWN:
+        names = [name for name in names if name[:1] == word[:1]][:_MAX_KNOWN]
+    return difflib.get_close_matches(word, names, n=3, cutoff=0.6)
+
+
+def _question(near: Iterable[str]) -> str:
+    said = " or ".join(map(repr, near))
+    return f"did you mean {said}?" if said else ""
 
 
 def listing(names: Iterable[str], limit: int = 8) -> str:

@@ -50,7 +50,6 @@ class Flow:
         return self._wanted[function]
 
 
-
 class _Pass:
     """One template with facts of its inputs."""
 
@@ -93,7 +92,12 @@ class _Pass:
         try:
             return self._outputs(index, used, self._call(index, used))
         except FactsFailed as error:
-            self.report(index, "facts-failed", f"the facts of {self.template.names[index]!r} failed: {error}", f"mend facts.py of the pack {used.pack!r}")
+            self.report(
+                index,
+                "facts-failed",
+                f"the facts of {self.template.names[index]!r} failed: {error}",
+                f"mend facts.py of the pack {used.pack!r}",
+            )
             return {}
 
     def _call(self, index: int, used: NodeType) -> Any:
@@ -124,7 +128,9 @@ class _Pass:
             return {}
         if isinstance(found, Facts) and len(used.outputs) == 1:
             return {next(iter(used.outputs)): found}
-        if found is None or (isinstance(found, Mapping) and not set(found) - set(used.outputs) and all(isinstance(one, Mapping) for one in found.values())):
+        if found is None or (
+            isinstance(found, Mapping) and not set(found) - set(used.outputs) and all(isinstance(one, Mapping) for one in found.values())
+        ):
             return found or {}
         raise FactsFailed(f"they are {found!r}, not Facts, a Mismatch, or a dict of Facts by output")
 
@@ -138,7 +144,7 @@ class _Pass:
         for problem in problems:
             outer = problem.data.get("use", "")
             via = f"{name}/{outer}" if outer else name
-            text = problem.text if outer else f"{problem.text} (used as {name!r})"
+            text = f"{problem.text.removesuffix(_used_as(outer))}{_used_as(via)}"
             self.problems.append(problem.at(problem.where, text=text, data={**problem.data, "use": via}))
         return outputs
 
@@ -162,6 +168,10 @@ class _Pass:
         if index != INPUTS:
             return self.known.get(link, Facts())
         return self.given.get(port) or default_facts(self.template.inputs[port])
+
+
+def _used_as(via: str) -> str:
+    return f" (used as {via!r})"
 
 
 def default_facts(port: Port) -> Facts:

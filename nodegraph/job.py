@@ -57,7 +57,7 @@ class EventLog:
         self._read = 0
         self._waiting = 0
         self._wake = threading.Condition(threading.Lock())
-        self.closed = False
+        self._over = threading.Event()
 
     def add(self, kind: Kind, step: int, data: Any = None) -> None:
         self.records.append((kind, step, time.time(), data))
@@ -73,7 +73,7 @@ class EventLog:
 
     def close(self, data: dict[str, Any]) -> None:
         self.records.append(("done", -1, time.time(), data))
-        self.closed = True
+        self._over.set()
         self._notify()
 
     def _notify(self) -> None:
@@ -99,12 +99,11 @@ class EventLog:
 
     def _wait(self, index: int) -> None:
         with self._wake:
-            if index < len(self.records) or self.closed:
+            if index < len(self.records):
                 return
             self._waiting = 1
             self._wake.wait(0.5)
-        if not self.closed:
-            time.sleep(COALESCE)
+        self._over.wait(COALESCE)
 
 
 class Job:

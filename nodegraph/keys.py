@@ -15,6 +15,7 @@ from typing import Any
 
 SIZE = 20
 """Bytes of a digest."""
+_SHORT_INT = 1 << 120
 SHORT = 40
 """Canonical bytes up to this length stand for themselves; longer ones by their digest."""
 
@@ -52,7 +53,7 @@ def canonical(value: Any) -> bytes:
         raw = value.encode("utf-8", "surrogatepass")
         return b"s%d:%b" % (len(raw), raw)
     if kind is int:
-        return b"i%d;" % value
+        return b"i%x;" % value
     if kind is float:
         return b"d" + (b"\x7f\xf8\0\0\0\0\0\0" if math.isnan(value) else struct.pack(">d", value))
     if value is None:
@@ -89,6 +90,8 @@ def short(domain: bytes, raw: bytes) -> bytes:
 
 def identity(value: Any) -> bytes:
     """The content identity of a JSON-like value."""
+    if value.__class__ is int and -_SHORT_INT < value < _SHORT_INT:
+        return b"=i%x;" % value  # what the line below gives, for the commonest value in a third of the time
     return short(b"value", canonical(value))
 
 

@@ -169,9 +169,10 @@ def describe(value: Any) -> str:
     if isinstance(value, str):
         return repr(value) if len(value) <= 60 else repr(value[:57]) + "…"
     if isinstance(value, int | float):
-        return str(value)
+        return str(value) if isinstance(value, float) or value.bit_length() < 200 else f"a number of {value.bit_length()} bits"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
         return "an object"
-    return f"a {name_of(type(value))}"
+    name = name_of(type(value))
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

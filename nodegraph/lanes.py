@@ -56,6 +56,8 @@ class Lane:
 
     def _work(self) -> None:
         while (item := self._next()) is not None:
+            if self._stack and not self._watching:
+                self._call_worker()  # to watch, in case this step takes long
             executor, step = item
             following: int | None = step
             while following is not None:

@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodegraph import kinds, types
+from nodegraph.errors import did_you_mean, listing
 from nodegraph.spec import Port
 from nodegraph.types import Type
+
+MAX_DEPTH = 100
+"""How deep lists and objects may lie inside of each other in one literal."""
+described = kinds.describe
 
 
 class Refused(Exception):
@@ -39,17 +44,31 @@ Outside = Callable[[Type, Port, Any], Any]
 
 def literal(port: Port, given: Any, outside: Outside) -> Any:
     """The value of `given` for a port. Raises Refused."""
+    if isinstance(given, list | tuple | dict) and _too_deep(given):
+        raise Refused("too-deep", f"the value of {port.name!r} is nested more than {MAX_DEPTH} deep", "write it flatter")
     value = _convert(port.type, given, port, outside)
     if port.bounded:
         _check_bounds(port, value)
     return value
 
 
+def _too_deep(given: Any) -> bool:
+    """Whether a value is nested deeper than every reader of it can follow."""
+    level = [given]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item for one in level for item in (one.values() if isinstance(one, dict) else one) if isinstance(item, list | tuple | dict)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _convert(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
     if kind is types.INT:
         if type(given) is int:
             return given
-        fix = f"write {round(given)}" if isinstance(given, float) and math.isfinite(given) else _number_fix(given)
+        fix = f"write {round(given)}" if isinstance(given, float) and math.isfinite(given) else _number_fix(given, whole=True)
         raise _mismatch(port, kind, given, fix)
     if kind is types.FLOAT:
         return _float(kind, given, port)
@@ -58,14 +77,25 @@ def _convert(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
     if kind.kind == "union":
         return _union(kind, given, port, outside)
     if kind is types.ANY or kind.kind == "var":
-        return given
+        return _keyable(port, given)
     if kind in (types.FILE, types.MODEL, types.WORKFLOW):
         return given if not isinstance(given, str | dict) and kinds.conforms(kind, given) else outside(kind, port, given)
     if kinds.conforms(kind, given):
         return given
-    if made := _from_python(kind, given):
+    made = _from_python(kind, given)
+    if made is not None:
         return made
     raise _mismatch(port, kind, given, _plain_fix(kind, given))
+
+
+def _keyable(port: Port, given: Any) -> Any:
+    """Any value whose content can be told from that of another."""
+    if not kinds.is_json(given):
+        try:
+            kinds.content(given)
+        except TypeError as error:
+            raise Refused("wrong-type", f"{port.name!r} cannot take {described(given)}", str(error)) from None
+    return given
 
 
 def _float(kind: Type, given: Any, port: Port) -> float:
@@ -76,12 +106,14 @@ def _float(kind: Type, given: Any, port: Port) -> float:
             value = math.inf
         if math.isfinite(value):
             return value
+        raise Refused("out-of-range", f"{port.name!r} takes a finite number, but is {described(given)}", "write a smaller number")
     raise _mismatch(port, kind, given, _number_fix(given))
 
 
 def _list(kind: Type, given: Any, port: Port, outside: Outside) -> list[Any]:
     if not isinstance(given, list | tuple):
-        raise _mismatch(port, kind, given, f"write a list: [{given!r}]" if isinstance(given, int | float) else "write a list: […]")
+        scalar = isinstance(given, str | int | float) and not isinstance(given, bool)
+        raise _mismatch(port, kind, given, f"write a list: [{_json(given)}]" if scalar else "write a list: […]")
     return [_convert(kind.args[0], item, port, outside) for item in given]
 
 
@@ -98,7 +130,7 @@ def _union(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
     only = types.without_none(kind)
     if only.kind != "union" and refused:
         raise refused
-    raise _mismatch(port, kind, given, "")
+    raise _mismatch(port, kind, given, f"write {' or '.join(_example(member) for member in kind.args)}")
 
 
 def _from_python(kind: Type, given: Any) -> Any:
@@ -116,60 +148,93 @@ def _from_python(kind: Type, given: Any) -> Any:
     return None
 
 
+# -- words ---------------------------------------------------------------------------------------------------------
+
+
 def _mismatch(port: Port, kind: Type, given: Any, fix: str) -> Refused:
-    return Refused("wrong-type", f"{port.name!r} takes {article(kind)}, but {kinds.describe(given)} is {_what(given)}", fix)
+    what = _WORDS.get(type(given))
+    is_what = f"{described(given)} is {what}" if what else f"this is {described(given)}"
+    return Refused("wrong-type", f"{port.name!r} takes {article(kind)}, but {is_what}", fix)
 
 
-def _what(given: Any) -> str:
-    """What a JSON value is, in a word."""
-    words = {
-        bool: "a bool",
-        int: "an int",
-        float: "a float",
-        str: "text",
-        list: "no such list",
-        tuple: "no such list",
-        dict: "no such object",
-        type(None): "no value",
-    }
-    return words.get(type(given), f"a {type(given).__name__}")
+_WORDS: dict[type, str] = {bool: "a bool", int: "an int", float: "a float", str: "text"}
+"""What a plain value is, in a word."""
 
 
 def article(kind: Type) -> str:
+    """`an int`, `text`, `list[image]`: a type as a noun."""
     text = str(kind)
-    return text if kind in (types.TEXT, types.JSON) or kind.kind in ("list", "union") else f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+    return (
+        text
+        if kind in (types.TEXT, types.JSON, types.ANY) or kind.kind in ("list", "union")
+        else f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+    )
 
 
-def _number_fix(given: Any) -> str:
+def number(value: float) -> str:
+    """A number as a person writes it: `1000000`, `0.5`."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
+
+
+def _number_fix(given: Any, whole: bool = False) -> str:
+    if isinstance(given, bool):
+        return f"write {int(given)}"
     if isinstance(given, str):
         try:
-            return f"write {float(given):g} without quotes"
+            value = float(given)
         except ValueError:
-            return "write a number"
-    return f"write {int(given)}" if isinstance(given, bool) else "write a number"
+            value = math.nan
+        if math.isfinite(value) and (not whole or value.is_integer()):
+            return f"write {number(value)} without quotes"
+    return "write a whole number" if whole else "write a number"
+
+
+def _json(given: Any) -> str:
+    import json
+
+    text = json.dumps(given, ensure_ascii=False)
+    return text if len(text) <= 60 else "…"
 
 
 def _plain_fix(kind: Type, given: Any) -> str:
-    if kind is types.BOOL:
-        return "write true or false"
     if kind is types.TEXT:
-        return f'write "{given}"' if isinstance(given, int | float) else "write text in double quotes"
-    if kind is types.SEED:
-        return "write a whole number, or a list of them"
+        return f'write "{_json(given)}"' if isinstance(given, int | float) else "write text in double quotes"
+    if kind in _EXAMPLES:
+        return f"write {_EXAMPLES[kind]}"
     return f"{article(kind)} cannot be written down: link an output that gives it"
 
 
+_EXAMPLES = {
+    types.BOOL: "true or false",
+    types.TEXT: "text in double quotes",
+    types.INT: "a whole number",
+    types.FLOAT: "a number",
+    types.SEED: "a whole number, or a list of them",
+    types.JSON: "text, a number, true, false, null, a list or an object",
+    types.NONE: "null",
+    types.FILE: "a path",
+    types.MODEL: "the name of a model",
+    types.WORKFLOW: "the path of a workflow",
+}
+
+
+def _example(kind: Type) -> str:
+    if kind.kind == "list":
+        return f"a list of {kind.args[0]}"
+    return _EXAMPLES.get(kind) or f"link {article(kind)}"
+
+
+# -- bounds --------------------------------------------------------------------------------------------------------
+
+
 def _check_bounds(port: Port, value: Any) -> None:
-    for item in value if isinstance(value, list | tuple) and port.type.kind == "list" else [value]:
+    for item in value if isinstance(value, list | tuple) else [value]:
         if item is None:
             continue
-        if port.choices and item not in port.choices:
-            from nodegraph.errors import did_you_mean, listing
-
+        if port.choices and not any(type(one) is type(item) and one == item for one in port.choices):
+            near = did_you_mean(str(item), map(str, port.choices)) or f"use {described(port.choices[0])}"
             raise Refused(
-                "not-a-choice",
-                f"{port.name!r} must be one of {listing(map(str, port.choices), 40)}, but is {kinds.describe(item)}",
-                did_you_mean(str(item), map(str, port.choices)),
+                "not-a-choice", f"{port.name!r} must be one of {listing(map(str, port.choices), 40)}, but is {described(item)}", near
             )
         if isinstance(item, int | float) and not isinstance(item, bool):
             _check_number(port, item)
@@ -179,23 +244,56 @@ def _check_bounds(port: Port, value: Any) -> None:
 
 def _check_number(port: Port, value: float) -> None:
     checks = (
-        (port.minimum, lambda limit: value >= limit, "at least", 0),
-        (port.maximum, lambda limit: value <= limit, "at most", 0),
-        (port.above, lambda limit: value > limit, "greater than", 1),
-        (port.below, lambda limit: value < limit, "less than", 1),
+        (port.minimum, lambda limit: value >= limit, "at least", False),
+        (port.maximum, lambda limit: value <= limit, "at most", False),
+        (port.above, lambda limit: value > limit, "greater than", True),
+        (port.below, lambda limit: value < limit, "less than", True),
     )
     for limit, fits, words, strict in checks:
         if limit is not None and not fits(limit):
-            raise Refused("out-of-range", f"{port.name!r} must be {words} {limit:g}, but is {value:g}", "" if strict else f"use {limit:g}")
-    if port.multiple is not None and not math.isclose(value / port.multiple, round(value / port.multiple), abs_tol=1e-9):
-        nearest = max(1, round(value / port.multiple)) * port.multiple
-        raise Refused("out-of-range", f"{port.name!r} must be a multiple of {port.multiple:g}, but is {value:g}", f"use {nearest:g}")
+            fix = f"use a number {words} {number(limit)}" if strict else f"use {number(_allowed(port, limit))}"
+            raise Refused("out-of-range", f"{port.name!r} must be {words} {number(limit)}, but is {number(value)}", fix)
+    if port.multiple is not None and not _is_multiple(value, port.multiple):
+        nearest = number(_allowed(port, round(value / port.multiple) * port.multiple))
+        raise Refused(
+            "out-of-range", f"{port.name!r} must be a multiple of {number(port.multiple)}, but is {number(value)}", f"use {nearest}"
+        )
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    return value % step == 0 or math.isclose(value / step, round(value / step), rel_tol=1e-12, abs_tol=1e-9)
+
+
+def _allowed(port: Port, value: float) -> float:
+    """The multiple that fits the limits and is nearest to a number."""
+    if port.multiple is None:
+        return value
+    step = port.multiple
+    nearest = round(value / step) * step
+    for limit, fits, towards in (
+        (port.minimum, nearest >= (port.minimum or 0), step),
+        (port.above, nearest > (port.above or 0), step),
+        (port.maximum, nearest <= (port.maximum or 0), -step),
+        (port.below, nearest < (port.below or 0), -step),
+    ):
+        if limit is not None and not fits:
+            nearest += towards
+    return nearest
 
 
 def _check_text(port: Port, value: str) -> None:
     if port.min_length is not None and len(value) < port.min_length:
-        raise Refused("out-of-range", f"{port.name!r} needs at least {port.min_length} characters, but has {len(value)}")
+        few = "write something" if port.min_length == 1 else f"write at least {port.min_length} characters"
+        raise Refused("out-of-range", f"{port.name!r} needs at least {_characters(port.min_length)}, but has {len(value)}", few)
     if port.max_length is not None and len(value) > port.max_length:
-        raise Refused("out-of-range", f"{port.name!r} may have at most {port.max_length} characters, but has {len(value)}")
+        raise Refused(
+            "out-of-range",
+            f"{port.name!r} may have at most {_characters(port.max_length)}, but has {len(value)}",
+            f"leave out {len(value) - port.max_length}",
+        )
     if port.pattern is not None and not re.search(port.pattern, value):
-        raise Refused("out-of-range", f"{port.name!r} must match {port.pattern!r}, but is {kinds.describe(value)}")
+        raise Refused("out-of-range", f"{port.name!r} must match {port.pattern!r}, but is {described(value)}", "write it in that form")
+
+
+def _characters(count: int) -> str:
+    return f"{count} character" + ("" if count == 1 else "s")

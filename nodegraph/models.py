@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +24,8 @@ from nodegraph.literals import Refused
 from nodegraph.values import File
 
 _LEFT_OUT = (".md", ".txt.bak", ".png", ".jpg", ".gitattributes", ".gitignore")
+SINGLE = "model.safetensors"
+"""What the only file of a model that is one file is called inside of it."""
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 """Files that are, or may be, pickles: never opened."""
 
@@ -44,7 +46,7 @@ class ModelFolder:
     def __init__(self, roots: Iterable[Path], digest: Callable[[Path], bytes]):
         self.roots = [Path(root) for root in roots]
         self._digest = digest
-        self._paths: dict[bytes, Path] = {}
+        self._known: dict[Path, dict[str, bytes]] = {}  # model → digests of its files, as they were when it was asked for
 
     def list(self) -> list[ModelInfo]:
         """Every model, by name."""
@@ -110,20 +112,18 @@ class ModelFolder:
             raise self._unknown(name, "")
         files = []
         for one in _files(path):
-            digest = self._digest(one)
-            self._paths[digest] = one
-            files.append((one.relative_to(path).as_posix() if path.is_dir() else "model.safetensors", digest))
+            files.append((one.relative_to(path).as_posix() if path.is_dir() else SINGLE, self._digest(one)))
+        self._known[path] = dict(files)
         return ModelRef(name, tuple(files))
 
     def locate(self, files: FileDigests) -> Files | None:
-        """Where files lie now, by their digests; None when one of them is gone."""
-        paths = {}
-        for name, digest in files:
-            path = self._paths.get(digest)
-            if path is None or not path.exists():
-                return None
-            paths[name] = path
-        return Files(paths)
+        """Where files lie now: all in one model, whose name does not matter. None when no model has them all."""
+        for root, known in reversed(self._known.items()):
+            if all(known.get(name) == digest for name, digest in files):
+                paths = {name: root / name if root.is_dir() else root for name, _ in files}
+                if all(path.is_file() for path in paths.values()):
+                    return Files(paths)
+        return None
 
     def valid(self, value: Any) -> bool:
         """Whether a value that stands for something outside still does."""
@@ -162,7 +162,7 @@ class ModelFolder:
         root = self.find(model)
         if root is None:
             return []
-        return [one.relative_to(root).as_posix() for one in _files(root)] if root.is_dir() else ["model.safetensors"]
+        return [one.relative_to(root).as_posix() for one in _files(root)] if root.is_dir() else [SINGLE]
 
     # -- for people ------------------------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class ModelFolder:
         if path is None:
             raise self._unknown(name, "")
         ref = self.ref(name)
-        sizes = {file: self._paths[digest].stat().st_size for file, digest in ref.files}
+        sizes = {file: (path / file if path.is_dir() else path).stat().st_size for file, _ in ref.files}
         files = [{"file": file, "digest": digest.hex(), "bytes": sizes[file]} for file, digest in ref.files]
         return {
             "name": name,
@@ -208,7 +208,7 @@ class ModelFolder:
             "files": files,
         }
 
-    def verify(self, name: str) -> list[Problem]:
+    def verify(self, name: str) -> Sequence[Problem]:
         """Read every file again: damaged safetensors and pickles are problems. Raises Refused."""
         path = self.find(name)
         if path is None:

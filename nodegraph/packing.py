@@ -2,7 +2,7 @@
 
 A packed record is: magic, the length of the head, the head, and the buffers, each at a multiple of 64 bytes. The head holds the
 structure of the value; in it a list is `["l", …]`, an array `["a", dtype, shape, offset, length]`, a value with parts
-`["v", type, meta, arrays]`, and an int beyond 64 bits `["i", decimal]`.
+`["v", type, meta, arrays]`, and an int beyond 64 bits `["i", hexadecimal]`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Packed:
         if value is None or isinstance(value, bool | float | str | bytes):
             return value
         if isinstance(value, int):
-            return value if -(1 << 63) <= value < (1 << 64) else ["i", str(value)]
+            return value if -(1 << 63) <= value < (1 << 64) else ["i", f"{value:x}"]
         if isinstance(value, list | tuple):
             return ["l", *map(self._encode, value)]
         if isinstance(value, dict):
@@ -92,7 +92,7 @@ def _decode(node: Any, body: memoryview) -> Any:
     if tag == "l":
         return [_decode(item, body) for item in rest]
     if tag == "i":
-        return int(rest[0])
+        return int(rest[0], 16)
     if tag == "a":
         dtype, shape, offset, length = rest
         return arrays.from_raw(body[offset : offset + length], dtype, tuple(shape))

@@ -113,14 +113,19 @@ class Plan:
         all_types, all_links, all_each, names = template.types, template.links, template.each, template.names
         literal_parts, literals = self._literal_parts(template), template.literals
         pending = _pending_by_node(template)
+        aligned = not self.names and template.order is None  # while step numbers are node indexes, links are sources as they are
         for index in template.sequence():
             used = all_types[index]
             if used.__class__ is not NodeType or index in all_each or index in pending:
                 at[index] = self._special(template, index, at, bindings, pending.get(index, ()), scope)
+                aligned = False
                 continue
-            parts, given = literal_parts[index], literals[index]
+            parts, given, links = literal_parts[index], literals[index], all_links[index]
+            if aligned and index not in template.checked and _between_nodes(links):
+                at[index] = self.step(used, names[index], scope, links, given, parts)
+                continue
             sources: dict[str, Source] = {}
-            for port, link in all_links[index].items():
+            for port, link in links.items():
                 if link.__class__ is tuple and link[0] >= 0 and (made := at[link[0]]).__class__ is int:
                     sources[port] = (made, link[1])
                     continue
@@ -337,6 +342,14 @@ class Plan:
 
 def _never_called(**inputs: Any) -> None:
     raise NotImplementedError("a mapped node is expanded, not called")
+
+
+def _between_nodes(links: Mapping[str, Any]) -> bool:
+    """Whether every link is one link to another node."""
+    for link in links.values():
+        if link.__class__ is not tuple or link[0] < 0:
+            return False
+    return True
 
 
 def _pending_by_node(template: Template) -> dict[int, tuple[Any, ...]]:

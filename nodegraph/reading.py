@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from pydantic import ValidationError
-
 from nodegraph import kinds, positions
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean
 
@@ -27,13 +25,16 @@ def parse(text: str, file: str) -> Any:
     try:
         data = json.loads(text, object_pairs_hook=repeated, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        text_of = f"this is not JSON: {error.msg[:1].lower() + error.msg[1:]}"
-        refuse(Problem("bad-json", "", text_of, _json_fix(text, error.pos), file, error.lineno, error.colno))
+        more = error.msg == "Extra data"
+        what = "something follows the end of the workflow" if more else f"this is not JSON: {error.msg[:1].lower() + error.msg[1:]}"
+        fix = "remove it, or what closes the workflow too early" if more else _json_fix(text, error.pos)
+        refuse(Problem("bad-json", "", what, fix, file, error.lineno, error.colno))
     except RecursionError:
         refuse(Problem("too-deep", "", "the file is nested too deeply", "put inner workflows into files of their own", file))
     except ValueError as error:  # a number that JSON has not, or one of thousands of digits
         line, column = positions.line_column(text, max(positions.constant(text), 0))
-        refuse(Problem("bad-json", "", f"this is not JSON: {error}", "write a number that JSON has", file, line, column))
+        what = str(error) if isinstance(error, _NoConstant) else "there is a number of thousands of digits"
+        refuse(Problem("bad-json", "", f"this is not JSON: {what}", "write a number that JSON has", file, line, column))
     if repeated.found:
         raise WorkflowInvalid(_duplicates(text, file))
     return data
@@ -63,8 +64,12 @@ def _duplicates(text: str, file: str) -> Iterator[Problem]:
         yield Problem("duplicate-key", dotted(path), f"the key {path[-1]!r} stands here twice", "keep one of them", file, line, column)
 
 
+class _NoConstant(ValueError):
+    """A word that Python reads as a number and JSON has not."""
+
+
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number in JSON")
+    raise _NoConstant(f"{word} is no number in JSON")
 
 
 def _json_fix(text: str, index: int) -> str:
@@ -126,10 +131,10 @@ def _names(at: positions.Path, record: Mapping[str, Any]) -> Iterator[Found]:
                 yield path, Problem("bad-name", dotted(path), f"{name!r} {why}", fix)
 
 
-def translated(error: ValidationError, data: Any, known: Mapping[str, Sequence[str]]) -> Iterator[Found]:
+def translated(errors: Iterable[Any], data: Any, known: Mapping[str, Sequence[str]]) -> Iterator[Found]:
     """Pydantic's errors in the project's words, each place once. `known`: the keys that a workflow (""), an input and a node may have."""
     seen = set()
-    for item in error.errors(include_url=False, include_context=False):
+    for item in errors:
         path, foreign = _real_path(item["loc"], data)
         if foreign or path in seen:
             continue
@@ -146,7 +151,8 @@ def _problem(item: Any, path: positions.Path, known: Mapping[str, Sequence[str]]
         )
     if item["type"] == "missing":
         return Problem("missing-key", where, f"the key {path[-1]!r} is missing", f"add {path[-1]!r}")
-    expected = _USE if path[-1:] == ("use",) else _LINK if len(path) > 2 and path[-2] == "from" else _EXPECTED.get(item["type"])
+    linked = "from" in path[-3:-1] or (path[-2:-1] == ("outputs",)) or (path[-3:-2] == ("outputs",) and isinstance(path[-1], int))
+    expected = _USE if path[-1:] == ("use",) else _LINK if linked else _EXPECTED.get(item["type"])
     text, fix = expected or (item["msg"][:1].lower() + item["msg"][1:], "")
     return Problem("wrong-json", where, f"{where or 'the file'!r} {text}, but is {kinds.describe(item['input'])}", fix)
 
@@ -158,7 +164,7 @@ def _section(path: positions.Path) -> str:
 
 
 _USE = ("must be a node type, a path or a workflow", 'write the name of a node type: "use": "…"')
-_LINK = ("must be a reference, or a list of them", 'write "node.output" or "inputs.name"; values stand in "with"')
+_LINK = ("must be a reference, or a list of them", 'write "node.output" or "inputs.name"; values of nodes stand in "with"')
 _EXPECTED = {
     "string_type": ("must be text", "write it in double quotes"),
     "int_type": ("must be a whole number", "write it in digits"),
@@ -179,9 +185,7 @@ def _real_path(loc: tuple[int | str, ...], data: Any) -> tuple[positions.Path, b
     path: list[int | str] = []
     here, foreign = data, False
     for index, step in enumerate(loc):
-        if isinstance(here, Mapping) and step in here:
-            here = here[step]
-        elif isinstance(here, list | tuple) and isinstance(step, int) and step < len(here):
+        if (isinstance(here, Mapping) and step in here) or (isinstance(here, list | tuple) and isinstance(step, int) and step < len(here)):
             here = here[step]
         elif step in _BRANCHES and index == len(loc) - 1:
             foreign = isinstance(here, str | Mapping | list) and not isinstance(here, _BRANCHES[step]) and _meant(path, here)

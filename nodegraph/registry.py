@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from nodegraph import kinds, types
 from nodegraph.errors import PackInvalid, Problem, did_you_mean
 from nodegraph.spec import NodeType, Port
+
+BUILTIN = (*kinds.CLASSES, *(kind.name for kind in types.PLAIN.values()), "json", "seed", "none", "any")
+"""The names of the types that come with nodegraph."""
+
+
+class FactsFailed(Exception):
+    """A pack's facts.py cannot be imported, or one of its functions failed."""
 
 
 class Registry:
@@ -19,6 +27,7 @@ class Registry:
         self._broken: dict[str, tuple[str, Problem]] = {}
         self.versions: dict[str, int] = {}
         self.generation = 0
+        self._names: tuple[int, frozenset[str]] | None = None
 
     def __iter__(self) -> Iterator[NodeType]:
         return iter(sorted(self._types.values(), key=lambda one: (one.pack, one.name)))
@@ -45,7 +54,8 @@ class Registry:
         for one in types:
             other = staged.get(one.name) or self._types.get(one.name)
             if other is not None and (other.pack != pack or one.name in staged):
-                text = f"the pack {pack!r} defines {one.name!r}, which the pack {other.pack!r} has already"
+                where = f"the pack {other.pack!r} has already" if other.pack != pack else "it has already"
+                text = f"the pack {pack!r} defines {one.name!r}, which {where}"
                 clashes.append(Problem("node-clash", f"{pack}/{one.name}", text, f"rename it: @node(name={one.name + '_2'!r})"))
             staged[one.name] = one
         if clashes:
@@ -53,6 +63,7 @@ class Registry:
         if pack:
             self.remove(pack)
             self.versions[pack] = version
+        self._broken = {name: one for name, one in self._broken.items() if one[0] != pack}
         self._types.update(staged)
         self._former.update({old: one.name for one in staged.values() for old in one.was})
         if facts:
@@ -77,7 +88,7 @@ class Registry:
         """Text and fix for a name that is no node type."""
         if name in self._broken:
             pack, problem = self._broken[name]
-            return f"{name!r} is in the pack {pack!r}, which could not be loaded: {problem.text}", problem.fix or "mend the pack"
+            return f"{name!r} is in the pack {pack!r}, which could not be loaded: {problem.text}", _mend(problem)
         fix = did_you_mean(name, self._types)
         failed = sorted({pack for pack, _ in self._broken.values()})
         if not fix:
@@ -86,16 +97,46 @@ class Registry:
             fix += f" (packs that could not be loaded: {', '.join(failed)})"
         return f"there is no node {name!r}", fix
 
+    def missing_pack(self, pack: str) -> tuple[str, str]:
+        """Text and fix for a pack that is required and not registered."""
+        if known := self._broken.get(f"{pack}/"):
+            problem = known[1]
+            return f"the pack {pack!r} could not be loaded: {problem.text}", _mend(problem)
+        fix = did_you_mean(pack, self.versions) or "install it, or name its folder in NODEGRAPH_PACKS"
+        return f"the pack {pack!r} is not here", fix
+
+    def type_names(self) -> frozenset[str]:
+        """The names of all types: those that come with nodegraph, and those of the ports of every node type."""
+        if self._names is None or self._names[0] != self.generation:
+            ports = (port for one in self._types.values() for port in (*one.inputs.values(), *one.outputs.values()))
+            seen = {port.type for port in ports}
+            self._names = (self.generation, frozenset(BUILTIN).union(*(types.names(kind) for kind in seen)))
+        return self._names[1]
+
     def facts(self, one: NodeType) -> Callable[..., Any] | None:
-        """The facts function of a node type, or None."""
+        """The facts function of a node type, or None. Raises FactsFailed when the pack's facts.py cannot be imported."""
         module = self._facts_module(one.pack)
         return getattr(module, one.name, None) if module else None
 
     def choices(self, one: NodeType, port: Port, look: Any) -> list[Any] | None:
         """The live choices of a port, or None when its pack does not know them now."""
-        finder = getattr(self._facts_module(one.pack), f"choices_{port.live}", None)
-        return list(finder(look)) if finder else None
+        try:
+            finder = getattr(self._facts_module(one.pack), f"choices_{port.live}", None)
+            return list(finder(look)) if finder else None
+        except (Exception, SystemExit):  # the node itself will say what is wrong when it runs
+            return None
 
     def _facts_module(self, pack: str) -> Any:
         load = self._facts.get(pack)
-        return load() if load else None
+        if load is None:
+            return None
+        try:
+            return load()
+        except (Exception, SystemExit) as error:  # a pack's module may fail in any way
+            raise FactsFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _mend(problem: Problem) -> str:
+    """The fix of a pack's problem, with its place: it is shown where somebody uses the pack."""
+    spot = f"{problem.file}:{problem.line}" if problem.line else problem.file
+    return f"{problem.fix or 'mend the pack'} ({spot})" if spot else problem.fix or "mend the pack"

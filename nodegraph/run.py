@@ -56,6 +56,7 @@ class Execution:
         self._cancel_calls: list[Callable[[], None]] = []
         self._wanted: list[int] = []  # steps to demand, the next one last
         self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
+        self._ready: dict[Any, list[int]] = {}  # steps to hand to lanes
         self._unblocked: deque[int] = deque()  # steps whose inputs are settled
         self.active = 0
         self.finished = False
@@ -130,6 +131,10 @@ class Execution:
                 self._demand(wanted.pop())
             else:
                 self._settle_inputs(unblocked.popleft())
+        if self._ready:
+            ready, self._ready = self._ready, {}
+            for lane, steps in ready.items():
+                lane.push(self, steps)  # all at once, so that they are taken in order
 
     def _demand(self, step: int) -> None:
         """Under the lock: have a step computed. What the cache has is taken; what is missing waits for its inputs."""
@@ -279,26 +284,41 @@ class Execution:
             return
         self.state[step] = READY
         self.active += 1
-        self.shared.traits(self.plan.types[step]).lane.push(self, [step])
+        self._ready.setdefault(self.shared.traits(self.plan.types[step]).lane, []).append(step)
 
     # -- running one step ------------------------------------------------------------------------------------------
 
     def execute(self, step: int) -> int | None:
         """Run one step in a lane's worker. Returns the next ready step for the same lane."""
-        call = calling.begin(self, step)
-        if call is None:
-            return self._leave()
-        return self._record(step, call, calling.keep(self, step, call, call.run()))
+        call = None
+        try:
+            call = calling.begin(self, step)
+            if call is None:
+                return self._leave()
+            return self._record(step, call, calling.keep(self, step, call, call.run()))
+        except Exception as error:  # a mistake of the engine must fail the step, never hang the run
+            return self._give_up(step, call, error)
 
     async def execute_async(self, step: int) -> None:
         """Run one async step in the event loop."""
-        call = calling.begin(self, step)
-        if call is None:
-            following = self._leave()
-        else:
+        call = None
+        try:
+            call = calling.begin(self, step)
+            if call is None:
+                self._leave()
+                return
             following = self._record(step, call, calling.keep(self, step, call, await call.run_async(self)))
+        except Exception as error:  # see above
+            following = self._give_up(step, call, error)
         if following is not None:
             self.shared.traits(self.plan.types[following]).lane.push(self, [following])
+
+    def _give_up(self, step: int, call: Any, error: Exception) -> int | None:
+        problem = calling.internal(self.plan.path(step), error)
+        if call is None:
+            self.shared.release_of(self, step)
+            call = calling.Settled(None)
+        return self._record(step, call, Failure(problem))
 
     def _leave(self) -> None:
         with self.lock:
@@ -319,7 +339,9 @@ class Execution:
                 following = self._done(step, entry, call.lane)
             if self._wanted or self._unblocked:
                 self._drain()
-            calling.unpin(self, step)
+            for source in self.plan.sources[step].values():  # its inputs need not stay in memory for it
+                if source.__class__ is tuple and (given := self.done[source[0]]).__class__ is Entry and given.pins:
+                    given.pins -= 1
             if not self.active:
                 self._end_if_over()
         if call.claimed:
@@ -480,6 +502,7 @@ class Execution:
         with self.lock:
             if not self.finished and self.state[step] == WAITING:
                 self._enqueue(step)
+                self._drain()
 
     def take_hit(self, step: int, entry: Entry) -> bool:
         """A result was found under the work key of a step that was about to run."""

@@ -75,6 +75,8 @@ class SkeletonLoader:
     def __init__(self, package: str, source: Callable[[str], str | None]):
         self._package, self._source = package, source
         self._modules: dict[str, python_types.ModuleType] = {}
+        self.imports: set[str] = set()
+        """Top-level modules that were asked for and not imported."""
 
     def load(self, name: str) -> python_types.ModuleType:
         """The skeleton of a module of the pack. Raises SyntaxError and Missing."""
@@ -102,7 +104,7 @@ def _execute(body: list[ast.stmt], module: python_types.ModuleType) -> None:
         return
     except Missing:
         raise
-    except Exception:  # any statement of a module may need what is not there; the others still count
+    except (Exception, SystemExit):  # any statement of a module may need what is not there; the others still count
         pass
     future = [one for one in body if isinstance(one, ast.ImportFrom) and one.module == "__future__"]
     for statement in body:
@@ -110,9 +112,13 @@ def _execute(body: list[ast.stmt], module: python_types.ModuleType) -> None:
             exec(compile(ast.Module([*future, statement], []), module.__name__, "exec", dont_inherit=True), module.__dict__)
         except Missing:
             raise
-        except Exception:  # see above
+        except (Exception, SystemExit):  # see above
             for name in _targets(statement):
                 module.__dict__[name] = Placeholder(name)
+
+
+_KEPT = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign, getattr(ast, "TypeAlias", ast.Assign))
+"""Statements that may declare something that a signature needs."""
 
 
 def _reduce(statement: ast.stmt) -> ast.stmt | None:
@@ -125,20 +131,28 @@ def _reduce(statement: ast.stmt) -> ast.stmt | None:
             statement.body = [ast.Expr(ast.Constant(docstring if docstring is not None else ...))]
             ast.fix_missing_locations(statement)
         return statement
-    if isinstance(statement, ast.Expr):
-        return statement if isinstance(statement.value, ast.Constant) else None
     if isinstance(statement, ast.If) and _is_type_checking(statement.test):
         statement.test = ast.copy_location(ast.Constant(True), statement.test)
-        statement.body = [_optional(statement.body)]
+        statement.body = [_optional(_reduced(statement.body))]
         return ast.fix_missing_locations(statement)
-    if isinstance(
-        statement,
-        ast.Import | ast.ImportFrom | ast.ClassDef | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.If | ast.Try | ast.TypeAlias
-        if sys.version_info >= (3, 12)
-        else ast.Import | ast.ImportFrom | ast.ClassDef | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.If | ast.Try,
-    ):
-        return statement
-    return None
+    if isinstance(statement, ast.If):
+        statement.body, statement.orelse = _reduced(statement.body), _reduced(statement.orelse)
+        return ast.fix_missing_locations(statement)
+    if isinstance(statement, ast.Try):
+        statement.body, statement.orelse, statement.finalbody = map(_reduced, (statement.body, statement.orelse, statement.finalbody))
+        for handler in statement.handlers:
+            handler.body = _reduced(handler.body)
+        return ast.fix_missing_locations(statement)
+    return statement if isinstance(statement, _KEPT) or _is_docstring(statement) else None
+
+
+def _reduced(body: list[ast.stmt]) -> list[ast.stmt]:
+    """A block of statements reduced; never empty."""
+    return [reduced for statement in body if (reduced := _reduce(statement)) is not None] or [ast.Pass()]
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _optional(body: list[ast.stmt]) -> ast.stmt:
@@ -180,8 +194,9 @@ class _Importer:
         if top in REAL:
             module = importlib.import_module(name)
             return module if fromlist else sys.modules[top]
-        if not _findable(top):
+        if not findable(top):
             raise Missing(f"it needs {top!r}, which is not installed")
+        self._loader.imports.add(top)
         return Placeholder(name if fromlist else top)
 
     def _relative(self, name: str, fromlist: tuple[str, ...], level: int) -> Any:
@@ -195,7 +210,7 @@ class _Importer:
         return package
 
 
-def _findable(top: str) -> bool:
+def findable(top: str) -> bool:
     """Whether a distribution is there, without importing it."""
     if top in sys.modules:
         return sys.modules[top] is not None

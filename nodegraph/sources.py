@@ -6,6 +6,7 @@ arrives; or a Python list of sources, which gives a list of their values.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from nodegraph import kinds
@@ -35,7 +36,13 @@ class Item:
 
 def part(port: str, ident: bytes) -> bytes:
     """A port with its identity, framed, as it stands in a key."""
-    return port.encode() + b"\0" + len(ident).to_bytes(4, "little") + ident
+    return port_bytes(port) + len(ident).to_bytes(4, "little") + ident
+
+
+@lru_cache(maxsize=4096)
+def port_bytes(port: str) -> bytes:
+    """How a part of a key begins."""
+    return port.encode() + b"\0"
 
 
 def steps_in(source: Source) -> list[int]:

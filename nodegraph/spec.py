@@ -278,6 +278,9 @@ class _SignatureReader:
             return None
         if default is REQUIRED and kind.optional and kind.kind == "union":
             default = None
+        if default is not REQUIRED and default is not None and not kinds.conforms(kind, default):
+            text = f"the default of {parameter.name!r} of {self.where!r} is {kinds.describe(default)}, which is not {kind}"
+            self.report("node-default", text, f"write a default that is {kind}")
         facts.setdefault("choices", _literal_choices(base))
         return Port(parameter.name, kind, default, lazy=lazy, open=open, **facts)
 

@@ -21,9 +21,11 @@ from nodegraph import keys
 from nodegraph.entries import Entry
 from nodegraph.packing import Packed, Unpackable, unpack
 
-FORMAT = 1
+FORMAT = 2
 INLINE = 4096
 """Packed results up to this many bytes lie in the index itself."""
+BATCH = 256
+"""Results written in one transaction, at most."""
 LOOKUPS = 64
 """After this many single look-ups the known keys are read at once."""
 _SCHEMA = """
@@ -33,6 +35,7 @@ CREATE TABLE IF NOT EXISTS links (plan BLOB UNIQUE NOT NULL, key BLOB NOT NULL, 
 CREATE TABLE IF NOT EXISTS files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, digest BLOB NOT NULL,
     PRIMARY KEY (device, inode, size, mtime_ns)) WITHOUT ROWID;
 """
+_DROP = "DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS links;"
 log = logging.getLogger("nodegraph.store")
 
 
@@ -62,7 +65,7 @@ class Store:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
             if version != FORMAT:
-                database.executescript(_SCHEMA)
+                database.executescript(_DROP + _SCHEMA)  # an older format: a cache may be forgotten, not misread
                 database.execute(f"PRAGMA user_version={FORMAT}")
             self._size = database.execute("SELECT coalesce(sum(size), 0) FROM results").fetchone()[0]
         except (sqlite3.Error, OSError):
@@ -175,9 +178,32 @@ class Store:
         self._queue.put(work)
 
     def _write_loop(self) -> None:
-        while (work := self._queue.get()) is not None:
+        """Write what waits, many results in one transaction: a commit costs more than most of them."""
+        work = self._queue.get()
+        while work is not None:
             with self._guard("write to"):
+                work = self._write_some(work)
+
+    def _write_some(self, work: Callable[[], None] | None) -> Callable[[], None] | None:
+        """Do one piece of work, and those that wait behind it. Returns the next one, when there is one."""
+        with self._lock:
+            if self._database is not None:
+                self._database.execute("BEGIN IMMEDIATE")
+        try:
+            for _ in range(BATCH):
+                if work is None:
+                    return None
                 work()
+                if self._queue.empty():
+                    break
+                work = self._queue.get()
+            else:
+                return work
+        finally:
+            with self._lock:
+                if self._database is not None and self._database.in_transaction:
+                    self._database.execute("COMMIT")
+        return self._queue.get()
 
     def flush(self) -> None:
         """Wait until everything asked for so far is written."""

@@ -22,7 +22,7 @@ Links = Link | list[Link]
 """One link, or several that make a list."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Template:
     """Flat lists by index of the node, in file order.
 

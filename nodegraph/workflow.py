@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from nodegraph import keys, kinds, positions, reading
-from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean
+from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean_file
 from nodegraph.reading import FORMAT, dotted, refuse
 
 MAX_BYTES = 256 << 20
@@ -120,7 +120,7 @@ class Workflow(_Model):
         if isinstance(source, str | os.PathLike):
             return cls.load(source)
         text = f"a workflow is a path, an object or a Workflow, but this is {kinds.describe(source)}"
-        refuse(Problem("not-a-workflow", "", text, _NO_PATH))
+        raise WorkflowInvalid([Problem("not-a-workflow", "", text, _NO_PATH)])
 
     @classmethod
     def _validate(cls, data: Any, text: str, file: str, folder: Path | None) -> Workflow:
@@ -134,7 +134,7 @@ class Workflow(_Model):
             try:
                 workflow = cls.model_validate(data)
             except ValidationError as error:
-                found += reading.translated(error, data, _KEYS)
+                found += reading.translated(error.errors(include_url=False, include_context=False), data, _KEYS)
             except RecursionError:
                 found.append(
                     ((), Problem("too-deep", "", "the workflow is nested too deeply", "put inner workflows into files of their own"))
@@ -233,7 +233,7 @@ _NO_PATH = "give the path of a workflow file"
 
 def _near_file(path: Path) -> str:
     try:
-        return did_you_mean(path.name, (one.name for one in path.parent.glob("*.json"))) or _NO_PATH
+        return did_you_mean_file(path.name, (one.name for one in path.parent.glob("*.json"))) or _NO_PATH
     except OSError:
         return _NO_PATH
 

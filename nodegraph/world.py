@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph import types
-from nodegraph.errors import did_you_mean
-from nodegraph.literals import Pending, Refused, article
+from nodegraph.errors import did_you_mean_file
+from nodegraph.literals import Pending, Refused, article, described
 from nodegraph.models import ModelFolder
 from nodegraph.spec import Port
 from nodegraph.types import Type
@@ -23,29 +23,28 @@ class World:
 
     def file(self, text: str, folder: Path | None, trusted: bool = False) -> Path:
         """The path of a file. Raises Refused when it is missing or outside of the roots."""
-        if "\0" in text or not text:
-            raise Refused("file-missing", f"{text!r} is no path", "give the path of a file")
+        trusted = trusted or folder is None
         base = folder if folder is not None else Path.cwd()
-        path = (base / Path(text).expanduser()).resolve() if trusted else (base / text).resolve()
-        if not trusted and folder is not None and not any(root == path or root in path.parents for root in [base.resolve(), *self.roots]):
-            raise Refused(
-                "path-outside",
-                f"{text!r} leads outside of the workflow's folder",
-                "put the file beside the workflow, or allow its folder with --root",
-            )
+        if not text or "\0" in text:
+            raise Refused("file-missing", f"{described(text)} is no path", "give the path of a file")
         try:
+            path = (base / (Path(text).expanduser() if trusted else text)).resolve()
+            if not trusted and (text.startswith("~") or not self._inside(path, base)):
+                fix = "put the file beside the workflow, or allow its folder with --root"
+                raise Refused("path-outside", f"{described(text)} leads outside of the workflow's folder", fix)
             if path.is_file():
                 return path
             if path.is_dir():
-                raise Refused("file-missing", f"{text!r} is a folder", "give the path of a file")
-            near = did_you_mean(path.name, (one.name for one in path.parent.iterdir())) if path.parent.is_dir() else ""
-        except OSError as error:
-            raise Refused("file-missing", f"{text[:80]!r} cannot be looked at: {error.strerror}", "give the path of a file") from error
-        raise Refused(
-            "file-missing",
-            f"there is no file {text!r}",
-            near or f"paths are relative to {'the workflow' if not trusted else 'the working folder'}",
-        )
+                raise Refused("file-missing", f"{described(text)} is a folder", "give the path of a file")
+            near = did_you_mean_file(path.name, (one.name for one in path.parent.iterdir())) if path.parent.is_dir() else ""
+        except (OSError, RuntimeError) as error:  # a name too long, a circle of links, a home that is not known
+            reason = getattr(error, "strerror", None) or str(error)
+            raise Refused("file-missing", f"{described(text)} cannot be looked at: {reason}", "give the path of a file") from error
+        start = "the working folder" if trusted else "the workflow"
+        raise Refused("file-missing", f"there is no file {described(text)}", near or f"paths are relative to {start}")
+
+    def _inside(self, path: Path, base: Path) -> bool:
+        return any(root == path or root in path.parents for root in (base.resolve(), *self.roots))
 
     def model(self, name: str, kind: str) -> str:
         return self._models.model(name, kind)
@@ -57,7 +56,8 @@ class World:
 
             if isinstance(given, dict):
                 return Workflow.of(given)
-            return checker.template(Workflow.load(self.file(given, folder, trusted))).workflow
+            if isinstance(given, str):
+                return checker.template(Workflow.load(self.file(given, folder, trusted))).workflow
         if not isinstance(given, str):
             raise Refused(
                 "wrong-type", f"{port.name!r} takes {article(kind)}, named by text, but the given value is {given!r}", "write its name"

@@ -1,0 +1,84 @@
+"""The command line: `nodegraph run`, `check`, `plan`, `fmt`, `show`, `nodes`, …
+
+Exit codes: 0 done, 1 a node failed, 2 the file or the call is wrong, 130 cancelled. Results go to stdout, everything else to
+stderr. Modules of commands are imported when they are asked for, so that `--help` is there at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from nodegraph.errors import Problem, Problems, RunFailed, render
+
+DONE, FAILED, WRONG, CANCELLED = 0, 1, 2, 130
+"""Exit codes."""
+
+COMMANDS = {
+    "run": "nodegraph.cli.run:run",
+    "check": "nodegraph.cli.files:check",
+    "plan": "nodegraph.cli.files:plan",
+    "fmt": "nodegraph.cli.files:fmt",
+    "show": "nodegraph.cli.files:show",
+    "nodes": "nodegraph.cli.installed:nodes",
+    "types": "nodegraph.cli.installed:types",
+    "schema": "nodegraph.cli.installed:schema",
+    "packs list": "nodegraph.cli.installed:packs_list",
+    "models list": "nodegraph.cli.stock:models_list",
+    "models add": "nodegraph.cli.stock:models_add",
+    "models show": "nodegraph.cli.stock:models_show",
+    "models verify": "nodegraph.cli.stock:models_verify",
+    "cache info": "nodegraph.cli.stock:cache_info",
+    "cache verify": "nodegraph.cli.stock:cache_verify",
+    "cache prune": "nodegraph.cli.stock:cache_prune",
+    "cache clear": "nodegraph.cli.stock:cache_clear",
+}
+"""Command → the function `(arguments) -> exit code` that does it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what a command line says. Returns the exit code; prints problems and never a traceback unless asked for one."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character must not end a run
+    try:
+        code = _do(given)
+        sys.stdout.flush()
+        return code
+    except SystemExit as end:  # after --help and --version
+        return int(end.code or DONE)
+    except BrokenPipeError:
+        # who read the results has gone, which is no mistake; keep Python from saying so at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Problems as error:
+        print(render(error.problems), file=sys.stderr)
+        return FAILED if isinstance(error, RunFailed) else WRONG
+    except KeyboardInterrupt:
+        print("cancelled", file=sys.stderr)
+        return CANCELLED
+    except Exception as error:  # the outermost edge: a mistake in nodegraph itself, or a disk that is full
+        if "--traceback" in given:
+            raise
+        print(_internal(error).render(), file=sys.stderr)
+        return FAILED
+
+
+def _do(given: list[str]) -> int:
+    from nodegraph.cli.parser import parse
+
+    arguments = parse(given)
+    module, _, function = COMMANDS[arguments.command].partition(":")
+    return int(getattr(import_module(module), function)(arguments))
+
+
+def _internal(error: Exception) -> Problem:
+    if isinstance(error, OSError) and error.strerror:
+        return Problem("system", str(error.filename or ""), error.strerror)
+    return Problem("internal", "", f"{type(error).__name__}: {error}", "run it again with --traceback, and report what it prints")
+
+
+__all__ = ["CANCELLED", "COMMANDS", "DONE", "FAILED", "WRONG", "main"]

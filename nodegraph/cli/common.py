@@ -1,0 +1,143 @@
+"""What commands share: finding the workflow, opening an engine, printing tables and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodegraph.errors import Problem, Problems, WorkflowInvalid, did_you_mean
+from nodegraph.settings import builtin_workflows
+
+if TYPE_CHECKING:
+    from nodegraph.engine import Engine
+
+SETTINGS = ("packs", "models", "cache", "output", "device", "dtype", "threads", "memory", "disk", "roots", "strict")
+"""The flags that are settings."""
+
+
+@contextmanager
+def engine(arguments: Namespace, cache: bool = True) -> Iterator[Engine]:
+    """An engine as the flags, and behind them all other settings, say. Raises SettingsInvalid.
+
+    Without `cache` it has no disk tier, which commands that run nothing do not need.
+    """
+    from nodegraph.engine import Engine
+
+    flags = {name: value for name in SETTINGS if (value := getattr(arguments, name, None)) is not None}
+    with Engine(**(flags if cache else {**flags, "cache": False})) as opened:
+        yield opened
+
+
+def find_workflow(name: str) -> Path:
+    """The file that a person means: a path, or the name of a built-in workflow. Raises WorkflowInvalid."""
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        return path
+    if not path.is_absolute() and ".." not in path.parts:
+        for folder in (Path(), builtin_workflows()):
+            for candidate in (folder / path, folder / f"{path}.json"):
+                if candidate.is_file():
+                    return candidate
+    if path.is_dir():
+        raise WorkflowInvalid([Problem("file-missing", "", f"{name!r} is a folder", "give a workflow file in it", name)])
+    near = [one.name for one in path.parent.glob("*.json")] if path.parent.is_dir() else []
+    built_in = [one.stem for one in builtin_workflows().glob("*.json")]
+    fix = did_you_mean(path.name, dict.fromkeys([*near, *built_in])) or "give the path of a workflow file"
+    raise WorkflowInvalid([Problem("file-missing", "", f"there is no workflow {name!r}", fix)])
+
+
+# -- printing ----------------------------------------------------------------------------------------------------------
+
+
+def say(arguments: Namespace, text: str) -> None:
+    """Something for a person to know, that is no result."""
+    if not arguments.quiet:
+        print(text, file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on one line, at once."""
+    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: what is not plain data becomes text that describes it, numbers JSON lacks become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def spelled(value: Any) -> str:
+    """A value as it stands in JSON."""
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def line(value: Any) -> str:
+    """A result as a person or a script reads it: text raw, everything else as JSON or described."""
+    shown = plain(value)
+    return shown if isinstance(shown, str) else spelled(shown)
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Rows in columns that are as wide as they must be; the last one is as long as it is."""
+    listed = [tuple(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1]]).rstrip() for row in listed
+    )
+
+
+def shown_path(path: Path) -> str:
+    """A path as a person would write it: relative when it lies below the working folder."""
+    absolute = Path(os.path.abspath(path))
+    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)
+
+
+def counted(count: int, word: str) -> str:
+    """`1 step`, `2 steps`"""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def human_bytes(count: float) -> str:
+    """`512 B`, `1.5 GiB`"""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """`0.5 s`, `2 min 5 s`"""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextmanager
+def refusals(where: str) -> Iterator[None]:
+    """Turn what a model folder refuses into a Problem of the call."""
+    from nodegraph.literals import Refused
+
+    try:
+        yield
+    except Refused as error:
+        raise Problems([Problem(error.code, where, error.text, error.fix)]) from None

@@ -1,0 +1,105 @@
+"""Commands on workflow files that run nothing: check, plan, fmt, show."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from nodegraph.cli import DONE, FAILED, WRONG, common
+from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
+
+
+def check(arguments: Namespace) -> int:
+    """All problems of all files, on stdout; 2 if there are any."""
+    problems: list[Problem] = []
+    with common.engine(arguments, cache=False) as engine:
+        for name in arguments.workflows:
+            try:
+                problems += engine.check(common.find_workflow(name))
+            except WorkflowInvalid as error:
+                problems += error.problems
+    if arguments.json:
+        common.print_json([problem.to_json() for problem in problems])
+    elif problems:
+        print(render(problems))
+    else:
+        common.say(arguments, f"{common.counted(len(arguments.workflows), 'workflow')} checked, no problems")
+    return WRONG if problems else DONE
+
+
+def plan(arguments: Namespace) -> int:
+    """Each step with what it uses: whether it would run, is cached, or is not needed."""
+    from nodegraph.cli.given import runs
+    from nodegraph.engine import with_literals
+    from nodegraph.workflow import Workflow
+
+    workflow = Workflow.load(common.find_workflow(arguments.workflow))
+    with common.engine(arguments) as engine:
+        problems = engine.check(workflow)
+        if problems:
+            raise WorkflowInvalid(problems)
+        [given] = runs(arguments, workflow, engine.registry)
+        changed = with_literals(workflow, given.overrides) if given.overrides else workflow
+        steps = engine.plan(changed, given.inputs, only=tuple(arguments.only)).steps
+    if arguments.json:
+        common.print_json([{"node": step.path, "use": step.use, "state": step.state} for step in steps])
+        return DONE
+    if steps:
+        print(common.table((step.state, step.path, step.use) for step in steps))
+    states = [step.state for step in steps]
+    counts = [f"{states.count(state)} {words}" for state, words in _STATES.items() if state in states]
+    common.say(arguments, f"{common.counted(len(steps), 'step')}: {', '.join(counts) or 'nothing to do'}")
+    return DONE
+
+
+_STATES = {"run": "would run", "effect": "would have an effect", "cached": "cached", "skip": "not needed"}
+
+
+def fmt(arguments: Namespace) -> int:
+    """Write files in canonical form, or list those that are not."""
+    from nodegraph.formatting import format_file
+
+    problems: list[Problem] = []
+    changed = []
+    for name in arguments.workflows:
+        try:
+            text = format_file(Path(name))
+        except Problems as error:
+            problems += error.problems
+            continue
+        if text is not None:
+            changed.append(name)
+            if not arguments.check:
+                _replace(Path(name), text)
+    for name in changed:
+        print(name)
+    if problems:
+        print(render(problems), file=sys.stderr)
+        return WRONG
+    if not changed:
+        common.say(arguments, "nothing to change")
+    return FAILED if arguments.check and changed else DONE
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put text in place of a file at once, so that a kill leaves the old or the new; its mode stays."""
+    target = path.resolve()  # what a link points to, not the link
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8", newline="\n")
+        aside.chmod(target.stat().st_mode & 0o777)
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def show(arguments: Namespace) -> int:
+    """Draw a workflow."""
+    from nodegraph.show import mermaid, tree
+    from nodegraph.workflow import Workflow
+
+    workflow = Workflow.load(common.find_workflow(arguments.workflow))
+    print(mermaid(workflow) if arguments.mermaid else tree(workflow))
+    return DONE

@@ -1,0 +1,216 @@
+"""What a person gives a run: `--set`, `--sweep`, `--inputs`, `--batch`, as typed values.
+
+Text is read by the declared type of what it is for, and is never split: a number raw, text raw or `@FILE`, a list as JSON, a
+picture by its path. Ranges and choices are the engine's to check; what is reported here is what cannot be read at all.
+"""
+
+from __future__ import annotations
+
+import itertools
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nodegraph import types
+from nodegraph.cli import media, typed
+from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean, listing
+from nodegraph.registry import Registry
+from nodegraph.types import Type
+from nodegraph.workflow import Workflow, is_path
+
+RANDOM = "random"
+RANDOM_LIMIT = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The values of one run: inputs by name, overridden literals by `node.port`, and of both what a person typed."""
+
+    inputs: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
+
+
+def runs(arguments: Namespace, workflow: Workflow, registry: Registry) -> list[Given]:
+    """One Given for each run that is asked for, in order. Raises WorkflowInvalid with everything that is wrong."""
+    reader = _Reader(workflow, registry)
+    base = reader.file(arguments.inputs) if arguments.inputs else []
+    rows = reader.lines(arguments.batch) if getattr(arguments, "batch", None) else [[]]
+    if not rows and not reader.problems:
+        reader.report("no-runs", "--batch", f"{arguments.batch!r} has no lines", 'write {"name": value, …} on each')
+    sets = [reader.assignment(text) for text in arguments.sets]
+    sweeps = [reader.sweep(text) for text in getattr(arguments, "sweep", ())]
+    _refuse_twice(reader, [*sets, *(sweep[:1] for sweep in sweeps)])
+    if reader.problems:
+        raise WorkflowInvalid(reader.problems)
+    return [_given(base, row, *sets, *combination) for row in rows for combination in itertools.product(*sweeps)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """One value for one name, and the text or JSON it was given as."""
+
+    name: str
+    value: Any
+    shown: Any
+
+
+def _given(*layers: Any) -> Given:
+    """Later values take the place of earlier ones. A layer is one value or several."""
+    made = Given()
+    for layer in layers:
+        for one in layer if isinstance(layer, list) else [layer]:
+            (made.overrides if "." in one.name else made.inputs)[one.name] = one.value
+            made.shown[one.name] = one.shown
+    return made
+
+
+def _refuse_twice(reader: _Reader, groups: Iterable[list[_Value]]) -> None:
+    seen: set[str] = set()
+    for group in groups:
+        for one in group:
+            if one.name in seen:
+                reader.report("set-twice", one.name, f"{one.name!r} is given twice", "keep one of them")
+            seen.add(one.name)
+
+
+class _Reader:
+    """Reads values for one workflow and collects what is wrong with them."""
+
+    def __init__(self, workflow: Workflow, registry: Registry):
+        self.workflow, self.registry = workflow, registry
+        self.problems: list[Problem] = []
+
+    def report(self, code: str, where: str, text: str, fix: str = "", file: str = "", line: int = 0) -> None:
+        self.problems.append(Problem(code, where, text, fix, file, line, 1 if line else 0))
+
+    # -- one assignment --------------------------------------------------------------------------------------------
+
+    def assignment(self, text: str) -> list[_Value]:
+        """`NAME=VALUE`; nothing, and a problem, when it cannot be read."""
+        name, equals, value = text.partition("=")
+        if not equals:
+            self.report("bad-set", "--set", f"{text!r} is not NAME=VALUE", f"write --set {name}=VALUE")
+            return []
+        kind = self.type_of(name, f"--set {name}")
+        return [] if kind is None else self._read(name, f"--set {name}", partial(self._shown_text, name, kind, value))
+
+    def sweep(self, text: str) -> list[_Value]:
+        """`NAME=V,V…`, or `NAME=[V, V…]` in JSON for values that hold commas."""
+        name, equals, listed = text.partition("=")
+        where = f"--sweep {name}"
+        if not equals or not listed:
+            self.report("bad-set", "--sweep", f"{text!r} is not NAME=V,V…", f"write --sweep {name}=1,2,3")
+            return []
+        kind = self.type_of(name, where)
+        if kind is None:
+            return []
+        if not listed.startswith("["):
+            return [one for value in listed.split(",") for one in self._read(name, where, partial(self._shown_text, name, kind, value))]
+        items = self._read(name, where, lambda: (typed.parse_json(listed, list), None))
+        return [
+            one
+            for item in (items[0].value if items else [])
+            for one in self._read(name, where, partial(self._shown_json, name, kind, item, Path()))
+        ]
+
+    def _read(self, name: str, where: str, read: Callable[[], tuple[Any, Any]], file: str = "", line: int = 0) -> list[_Value]:
+        try:
+            value, shown = read()
+        except ValueError as error:
+            fix = error.args[1] if len(error.args) > 1 else ""
+            self.report(
+                "bad-value", where, f"{name!r} {error.args[0]}" if not isinstance(error, media.Unreadable) else str(error), fix, file, line
+            )
+            return []
+        return [_Value(name, value, shown)]
+
+    def _shown_text(self, name: str, kind: Type, text: str) -> tuple[Any, Any]:
+        value = self._random(name) if text == RANDOM and typed.takes_random(kind) else typed.from_text(kind, text)
+        return value, value if types.is_json(kind) or kind is types.SEED else text
+
+    def _shown_json(self, name: str, kind: Type, given: Any, folder: Path) -> tuple[Any, Any]:
+        return (
+            (drawn := self._random(name), drawn)
+            if given == RANDOM and typed.takes_random(kind)
+            else (typed.from_json(kind, given, folder), given)
+        )
+
+    def _random(self, name: str) -> int:
+        import secrets
+
+        declared = self.workflow.inputs.get(name)
+        least = int(declared.min) if declared and declared.min is not None else 0
+        most = int(declared.max) if declared and declared.max is not None else RANDOM_LIMIT - 1
+        return least + secrets.randbelow(max(1, most - least + 1))
+
+    # -- files of inputs -------------------------------------------------------------------------------------------
+
+    def file(self, name: str) -> list[_Value]:
+        """A JSON object of inputs by name."""
+        text = self._text(name, "--inputs")
+        return [] if text is None else self._record(text, name, 0)
+
+    def lines(self, name: str) -> list[list[_Value]]:
+        """A JSON object a line; empty lines are left out."""
+        text = self._text(name, "--batch")
+        return [self._record(row, name, number) for number, row in enumerate((text or "").splitlines(), 1) if row.strip()]
+
+    def _text(self, name: str, flag: str) -> str | None:
+        try:
+            return Path(name).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            self.report("not-text", flag, f"{name!r} is not UTF-8 text", "save it as UTF-8")
+        except OSError as error:
+            self.report("file-missing", flag, f"cannot read {name!r}: {error.strerror}", "give the path of a file")
+        return None
+
+    def _record(self, text: str, file: str, line: int) -> list[_Value]:
+        try:
+            record = typed.parse_json(text, dict)
+        except ValueError as error:
+            self.report("bad-json", "", f"the inputs {error.args[0]}", 'write {"name": value, …}', file, line)
+            return []
+        found: list[_Value] = []
+        for name, given in record.items():
+            kind = self.type_of(name, name, file, line)
+            if kind is not None:
+                found += self._read(name, name, partial(self._shown_json, name, kind, given, Path(file).parent), file, line)
+        return found
+
+    # -- what a name stands for ------------------------------------------------------------------------------------
+
+    def type_of(self, name: str, where: str, file: str = "", line: int = 0) -> Type | None:
+        """The type of an input or of `node.port`; None, and a problem, when there is none of that name."""
+        if name in self.workflow.inputs:
+            try:
+                return types.parse(self.workflow.inputs[name].type)
+            except ValueError:
+                return types.ANY  # check says what is wrong with the declaration
+        node, dot, port = name.partition(".")
+        if dot and node in self.workflow.nodes:
+            ports = self._ports(node)
+            if ports is None:
+                return types.ANY
+            if port in ports:
+                return ports[port]
+            fix = did_you_mean(port, ports) or (f"its inputs are {listing(ports)}" if ports else "it has no inputs")
+            self.report("unknown-input", where, f"{node!r} has no input {port!r}", fix, file, line)
+            return None
+        known = [*self.workflow.inputs, *(f"{node}.{port}" for node, used in self.workflow.nodes.items() for port in used.with_)]
+        inputs = f"its inputs are {listing(self.workflow.inputs)}" if self.workflow.inputs else "it has no inputs"
+        self.report("unknown-input", where, f"the workflow has no input {name!r}", did_you_mean(name, known) or inputs, file, line)
+        return None
+
+    def _ports(self, name: str) -> Mapping[str, Type] | None:
+        """The inputs of a node; None when what it uses is not known, or takes any."""
+        use = self.workflow.nodes[name].use
+        if isinstance(use, str) and is_path(use):
+            use = Workflow.load((self.workflow.folder or Path()) / use)
+        if isinstance(use, Workflow):
+            return {port: types.parse(declared.type) for port, declared in use.inputs.items()}
+        known = self.registry.get(use)
+        return {port: one.type for port, one in known.inputs.items()} if known and not known.open else None

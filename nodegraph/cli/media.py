@@ -1,0 +1,77 @@
+"""Files named on the command line as values: pictures, masks, sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nodegraph.values import Audio, File, Image, Mask
+
+MAX_PIXELS = 1 << 28
+"""A picture with more is refused before it is decoded."""
+
+
+class Unreadable(ValueError):
+    """A file is missing, or not of the format that is needed."""
+
+
+def _picture(path: Path) -> Any:
+    """A PIL picture, turned as its camera says."""
+    import PIL.Image
+    import PIL.ImageOps
+
+    try:
+        with PIL.Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Unreadable(f"{str(path)!r} is {picture.width}×{picture.height}, more than {MAX_PIXELS} pixels")
+            return PIL.ImageOps.exif_transpose(picture)
+    except PIL.UnidentifiedImageError:
+        raise Unreadable(f"{str(path)!r} is no picture") from None
+    except (PIL.Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise Unreadable(f"{str(path)!r} cannot be decoded: {error}") from None
+
+
+def _image(path: Path) -> Image:
+    return Image.from_pil(_picture(path))
+
+
+def _mask(path: Path) -> Mask:
+    return Mask.from_pil(_picture(path))
+
+
+def _audio(path: Path) -> Audio:
+    """PCM of 16 bit as -1..1."""
+    import wave
+
+    import numpy
+
+    try:
+        with wave.open(str(path), "rb") as reader:
+            channels, width, rate, count = reader.getparams()[:4]
+            frames = reader.readframes(count)
+    except (wave.Error, EOFError) as error:
+        raise Unreadable(f"{str(path)!r} is no WAV file: {error}") from None
+    if width != 2:
+        raise Unreadable(f"{str(path)!r} has {8 * width} bit, but 16 are needed")
+    samples = numpy.frombuffer(frames, "<i2").reshape(-1, channels).T.astype(numpy.float32) / numpy.float32(32767)
+    return Audio(numpy.ascontiguousarray(samples)[None], rate)
+
+
+_READERS: Mapping[str, Callable[[Path], Any]] = {"file": File.at, "image": _image, "mask": _mask, "audio": _audio}
+
+
+def is_media(kind: str) -> bool:
+    """Whether a value of the type is given as the path of a file."""
+    return kind in _READERS
+
+
+def read(kind: str, path: Path) -> Any:
+    """The value of a type that a file holds. Raises Unreadable."""
+    try:
+        return _READERS[kind](path.expanduser())
+    except OSError as error:
+        raise Unreadable(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+
+
+__all__ = ["Unreadable", "is_media", "read"]

@@ -1,0 +1,200 @@
+"""The commands and their flags."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean
+
+
+def parse(given: Sequence[str]) -> argparse.Namespace:
+    """The arguments with `command` (`models show`). Raises WorkflowInvalid for a call that is wrong, SystemExit for --help."""
+    parser = _parser()
+    _refuse_unknown_command(parser, given)
+    arguments, further = parser.parse_known_args(given)
+    if not hasattr(arguments, "command"):
+        parser.print_help()
+        raise SystemExit(0)
+    if arguments.command == "run" and arguments.help and not arguments.workflow:
+        arguments.flags.print_help()
+        raise SystemExit(0)
+    if further:
+        flags = [flag for action in arguments.flags._actions for flag in action.option_strings]
+        word = further[0].partition("=")[0]
+        fix = did_you_mean(word, flags) or f"see: {arguments.flags.prog} --help"
+        raise WorkflowInvalid([Problem("usage", "", f"{arguments.flags.prog} does not know {word!r}", fix)])
+    return arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are Problems."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise WorkflowInvalid([Problem("usage", "", message, f"see: {self.prog} --help")])
+
+
+def _refuse_unknown_command(parser: _Parser, given: Sequence[str]) -> None:
+    """Say what was meant where argparse would list everything."""
+    words = [word for word in given if not word.startswith("-")]
+    here: argparse.ArgumentParser = parser
+    for word in words[:2]:
+        groups = [action for action in here._actions if isinstance(action, argparse._SubParsersAction)]
+        if not groups:
+            return
+        known = groups[0].choices
+        if word not in known:
+            fix = did_you_mean(word, known) or f"the commands are {', '.join(known)}"
+            raise WorkflowInvalid([Problem("usage", "", f"{here.prog} has no command {word!r}", fix)])
+        here = known[word]
+
+
+def _parser() -> _Parser:
+    from nodegraph import __version__
+
+    top = _Parser(prog="nodegraph", description="Typed node graphs for generative media: workflows are JSON files.")
+    top.add_argument("--version", action="version", version=f"nodegraph {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND")
+    _run(commands)
+    _files(commands)
+    _installed(commands)
+    _stock(commands)
+    return top
+
+
+def _command(commands: Any, name: str, help: str, **options: Any) -> _Parser:
+    """A command with the flags that all have."""
+    made: _Parser = commands.add_parser(name, help=help, description=f"{help[:1].upper()}{help[1:]}.", **options)
+    made.set_defaults(command=made.prog.removeprefix("nodegraph "), flags=made)
+    group = made.add_argument_group("general")
+    group.add_argument("-q", "--quiet", action="store_true", help="print results and problems only")
+    group.add_argument("--traceback", action="store_true", help="show where nodegraph itself fails")
+    return made
+
+
+def _places(made: _Parser) -> None:
+    """Flags of commands that look at packs and models."""
+    group = made.add_argument_group("places")
+    group.add_argument("--packs", action="append", metavar="DIR", help="a pack, or a folder of packs, beside the built-in ones")
+    group.add_argument("--models", action="append", metavar="DIR", help="a folder of models")
+    group.add_argument("--root", action="append", metavar="DIR", dest="roots", help="a folder that paths in workflow files may point into")
+
+
+def _work(made: _Parser) -> None:
+    """Flags of commands that compute keys."""
+    _places(made)
+    group = made.add_argument_group("work")
+    group.add_argument("--cache", metavar="DIR", help="the folder of kept results, or 'off'")
+    group.add_argument("--device", metavar="auto|cpu|cuda[:i]", help="where weights run")
+    group.add_argument("--dtype", metavar="auto|float32|float16|bfloat16", help="what weights are in")
+    group.add_argument("--threads", metavar="N", help="how many CPU nodes run at once")
+    group.add_argument("--memory", metavar="SIZE", help="bytes that results may take in memory, like 8GiB")
+    group.add_argument("--disk", metavar="SIZE", help="bytes that results may take on disk, like 50GiB")
+    group.add_argument("--strict", action="store_true", default=None, help="reuse only what was made on such a machine")
+
+
+def _inputs(made: _Parser) -> None:
+    group = made.add_argument_group("inputs")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="sets",
+        help="an input, or NODE.PORT=VALUE; text=@FILE reads a file; seed=random draws one",
+    )
+    group.add_argument("--inputs", metavar="FILE.json", help="inputs by name")
+    group.add_argument("--only", action="append", default=[], metavar="OUTPUT|NODE.PORT", help="compute this and what it needs")
+
+
+def _run(commands: Any) -> None:
+    made = _command(commands, "run", "run a workflow", add_help=False)
+    made.add_argument("workflow", nargs="?", metavar="WORKFLOW", help="a file, or the name of a built-in workflow")
+    made.add_argument("-h", "--help", action="store_true", dest="help", help="show this, or what WORKFLOW takes and gives")
+    _inputs(made)
+    made.add_argument(
+        "--sweep", action="append", default=[], metavar="NAME=V,V…", help="one run for each value; several flags: for each combination"
+    )
+    made.add_argument("--batch", metavar="FILE.jsonl", help="one run for each line of inputs")
+    made.add_argument("--output", metavar="DIR", help="where files go (./output)")
+    made.add_argument("--no-cache", action="store_true", help="compute everything anew")
+    made.add_argument("--events", choices=["jsonl"], help="print what happens, one JSON object a line")
+    made.add_argument("--json", action="store_true", help="print one JSON object for each run at its end")
+    _work(made)
+
+
+def _files(commands: Any) -> None:
+    made = _command(commands, "check", "find what is wrong with workflows, without running them")
+    made.add_argument("workflows", nargs="+", metavar="WORKFLOW")
+    made.add_argument("--json", action="store_true", help="print problems as JSON")
+    _places(made)
+
+    made = _command(commands, "plan", "show what would run, and what is cached")
+    made.add_argument("workflow", metavar="WORKFLOW")
+    made.add_argument("--json", action="store_true", help="print the steps as JSON")
+    _inputs(made)
+    _work(made)
+
+    made = _command(commands, "fmt", "write workflow files in their one canonical form")
+    made.add_argument("workflows", nargs="+", metavar="WORKFLOW")
+    made.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file would change")
+
+    made = _command(commands, "show", "draw a workflow as a tree")
+    made.add_argument("workflow", metavar="WORKFLOW")
+    made.add_argument("--mermaid", action="store_true", help="print a Mermaid flowchart")
+
+
+def _installed(commands: Any) -> None:
+    made = _command(commands, "nodes", "list node types, or explain one")
+    made.add_argument("name", nargs="?", metavar="NAME")
+    made.add_argument("--json", action="store_true", help="print them as JSON")
+    _places(made)
+
+    made = _command(commands, "types", "list port types, and which nodes give and take them")
+    made.add_argument("--json", action="store_true", help="print them as JSON")
+    _places(made)
+
+    made = _command(commands, "schema", "print a JSON Schema of workflow files, for editors")
+    made.add_argument("-o", "--output", metavar="FILE", dest="target", help="write it to a file")
+    _places(made)
+
+    group = commands.add_parser("packs", help="list node packs").add_subparsers(metavar="COMMAND", required=True)
+    made = _command(group, "list", "list node packs")
+    made.add_argument("--json", action="store_true", help="print them as JSON")
+    _places(made)
+
+
+def _stock(commands: Any) -> None:
+    group = commands.add_parser("models", help="list, add, show and verify models").add_subparsers(metavar="COMMAND", required=True)
+    made = _command(group, "list", "list models")
+    made.add_argument("--json", action="store_true", help="print them as JSON")
+    _places(made)
+    made = _command(group, "add", "copy a model into the first folder of models")
+    made.add_argument("path", metavar="PATH", help="a model folder, or a .safetensors file")
+    made.add_argument("--name", help="the name in workflows")
+    _places(made)
+    made = _command(group, "show", "show what is known of a model")
+    made.add_argument("name", metavar="NAME")
+    made.add_argument("--json", action="store_true", help="print it as JSON")
+    _places(made)
+    made = _command(group, "verify", "read models again and report damage")
+    made.add_argument("names", nargs="*", metavar="NAME", help="all, if none is named")
+    made.add_argument("--json", action="store_true", help="print problems as JSON")
+    _places(made)
+
+    group = commands.add_parser("cache", help="look after kept results").add_subparsers(metavar="COMMAND", required=True)
+    for name, help in (
+        ("info", "show what is kept"),
+        ("verify", "read everything back"),
+        ("prune", "remove what saves the least"),
+        ("clear", "remove everything that is kept"),
+    ):
+        made = _command(group, name, help)
+        made.add_argument("--cache", metavar="DIR", help="the folder of kept results")
+        made.add_argument("--json", action="store_true", help="print it as JSON")
+        if name == "prune":
+            made.add_argument("size", metavar="SIZE", help="how much may be left, like 10GiB")

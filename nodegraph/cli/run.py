@@ -1,0 +1,248 @@
+"""`nodegraph run`: submit, show what happens, write what comes out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from argparse import Namespace
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common
+from nodegraph.cli.given import Given, runs
+from nodegraph.cli.progress import Progress, progress
+from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
+from nodegraph.events import Event
+from nodegraph.output import save_outputs
+from nodegraph.workflow import Input, Workflow
+
+if TYPE_CHECKING:
+    from nodegraph.engine import Engine
+    from nodegraph.job import Job, Result
+
+WINDOW = 64
+"""How many runs of a sweep or batch are submitted before the first one is done."""
+
+
+def run(arguments: Namespace) -> int:
+    """The command. Results go to stdout; with `--json` and `--events` so does the end, whatever it is."""
+    if arguments.help:
+        return _help(arguments)
+    if not arguments.workflow:
+        raise WorkflowInvalid([Problem("usage", "", "run needs a WORKFLOW", "see: nodegraph run --help")])
+    try:
+        return _run(arguments)
+    except Problems as error:
+        if not arguments.json and not arguments.events:
+            raise
+        print(render(error.problems), file=sys.stderr)
+        common.print_json({**_done("failed"), "problems": [problem.to_json() for problem in error.problems]})
+        return WRONG
+
+
+def _run(arguments: Namespace) -> int:
+    workflow = Workflow.load(common.find_workflow(arguments.workflow))
+    with common.engine(arguments) as engine:
+        _refuse_invalid(engine, workflow)
+        asked = runs(arguments, workflow, engine.registry)
+        _say_drawn(arguments, asked)
+        return _Runs(arguments, engine, workflow, engine.settings.output).all(asked)
+
+
+def _refuse_invalid(engine: Engine, workflow: Workflow) -> None:
+    problems = engine.check(workflow)
+    if problems:
+        raise WorkflowInvalid(problems)
+
+
+def _say_drawn(arguments: Namespace, asked: Sequence[Given]) -> None:
+    """Say which seeds were drawn, so that a person can have the same again. Said even when quiet: nothing else tells."""
+    if arguments.json or arguments.events:
+        return  # they are in `inputs` of what is printed at the end
+    drawn = [text.partition("=")[0] for text in arguments.sets if text.endswith("=random")]
+    for name in drawn:
+        if type(value := asked[0].shown.get(name)) is int:
+            print(f"{name} = {value}", file=sys.stderr)
+
+
+class _Runs:
+    """All runs of one command: submitted to one engine, reported one after another in order."""
+
+    def __init__(self, arguments: Namespace, engine: Engine, workflow: Workflow, output: Path):
+        self.arguments, self.engine, self.workflow, self.output = arguments, engine, workflow, output
+        self.progress: Progress = progress(arguments.quiet or bool(arguments.events))
+        self.jobs: deque[tuple[Given, Job]] = deque()
+        self.cancelled = False
+
+    def all(self, asked: Sequence[Given]) -> int:
+        """Do them. The exit code is that of the worst."""
+        codes: list[int] = []
+        waiting = deque(asked)
+        try:
+            with _cancelling(self.cancel):
+                while self.jobs or (waiting and not self.cancelled):
+                    while waiting and len(self.jobs) < WINDOW and not self.cancelled:
+                        self.jobs.append((waiting[0], self.submit(waiting.popleft())))
+                    if self.cancelled:
+                        self.cancel()  # one may have been submitted while the signal came
+                    given, job = self.jobs[0]
+                    label = f"run {len(codes) + 1}/{len(asked)}: {_spelled(given)}" if len(asked) > 1 else ""
+                    codes.append(self.report(given, job, label))
+                    self.jobs.popleft()
+        finally:
+            self.cancel()  # what is done does not mind
+            self.progress.close()
+        return CANCELLED if waiting else max(codes)
+
+    def submit(self, given: Given) -> Job:
+        return self.engine.submit(
+            self.workflow,
+            given.inputs,
+            only=tuple(self.arguments.only),
+            cache=not self.arguments.no_cache,
+            overrides=given.overrides,
+        )
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        for _, job in self.jobs:
+            job.cancel()
+
+    def report(self, given: Given, job: Job, label: str) -> int:
+        """Follow one run to its end and print what it gives."""
+        self.progress.begin(label)
+        done: Event | None = None
+        for event in job.events():
+            if event.kind == "done":
+                done = event
+            elif self.arguments.events:
+                common.print_json(_without_values(event))
+            self.progress.show(event)
+        result = job.result()
+        name = self.workflow.name or Path(self.workflow.file).stem or "workflow"
+        files = save_outputs(result, self.output, name)
+        self._print(given, done, result, files)
+        return {"ok": DONE, "cancelled": CANCELLED}.get(result.status, FAILED)
+
+    def _print(self, given: Given, done: Event | None, result: Result, files: dict[str, list[Path]]) -> None:
+        if result.problems:
+            print(render(result.problems), file=sys.stderr)
+        if self.arguments.json or self.arguments.events:
+            common.print_json({**(done.to_json() if done else {}), **_result_json(given, result, files)})
+            return
+        for output, reason in result.skipped.items():
+            common.say(self.arguments, f"skipped {output}: {reason}")
+        for line in _result_lines(result, files):
+            print(line, flush=True)
+
+
+@contextmanager
+def _cancelling(cancel: Any) -> Iterator[None]:
+    """Ctrl-C and SIGTERM cancel the runs; Ctrl-C once more ends the program at once."""
+    asked = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(CANCELLED)  # a node that never looks up would keep an orderly end waiting; what is kept on disk is whole
+        asked = True
+        print("cancelling … (Ctrl-C again to end at once)", file=sys.stderr, flush=True)
+        cancel()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the business of who called
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# -- what is printed ---------------------------------------------------------------------------------------------------
+
+
+def _done(status: str) -> dict[str, Any]:
+    return {"event": "done", "status": status, "outputs": {}, "files": []}
+
+
+def _result_json(given: Given, result: Result, files: dict[str, list[Path]]) -> dict[str, Any]:
+    """The last object of a run: outputs as values or as absolute paths of files, every file, and what was given."""
+    outputs: dict[str, Any] = {name: value for name, value in result.outputs.items() if name not in files}
+    for name, paths in files.items():
+        several = len(paths) != 1 or isinstance(result.outputs[name], list | tuple)
+        outputs[name] = list(map(os.path.abspath, paths)) if several else os.path.abspath(paths[0])
+    ordered = {name: outputs[name] for name in result.outputs}
+    record = {
+        **_done(result.status),
+        "outputs": ordered,
+        "files": list(map(os.path.abspath, _all_files(result, files))),
+        "inputs": given.shown,
+    }
+    if result.problems:
+        record["problems"] = [problem.to_json() for problem in result.problems]
+    if result.skipped:
+        record["skipped"] = dict(result.skipped)
+    return record
+
+
+def _result_lines(result: Result, files: dict[str, list[Path]]) -> Iterator[str]:
+    """One line for each file and each other output, in the workflow's order; then the files that nodes saved."""
+    for name, value in result.outputs.items():
+        if name not in files:
+            yield common.line(value)
+    yield from map(common.shown_path, _all_files(result, files))
+
+
+def _all_files(result: Result, files: dict[str, list[Path]]) -> list[Path]:
+    """Each file once: those of outputs, then those that nodes saved."""
+    return list(dict.fromkeys([*(path for paths in files.values() for path in paths), *result.files]))
+
+
+def _spelled(given: Given) -> str:
+    return " ".join(f"{name}={_short(value)}" for name, value in given.shown.items())
+
+
+def _short(value: Any) -> str:
+    text = common.line(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _without_values(event: Event) -> dict[str, Any]:
+    """An event as plain data: pictures of previews are left out."""
+    return {
+        name: value for name, value in event.to_json().items() if value is None or isinstance(value, str | bool | int | float | list | dict)
+    }
+
+
+# -- help --------------------------------------------------------------------------------------------------------------
+
+
+def _help(arguments: Namespace) -> int:
+    """What a workflow takes and gives."""
+    workflow = Workflow.load(common.find_workflow(arguments.workflow))
+    head = workflow.name or arguments.workflow
+    print(f"{head}: {workflow.doc}" if workflow.doc else head)
+    if workflow.inputs:
+        print("\ninputs, given with --set NAME=VALUE:")
+        print(common.table(_input_row(name, one) for name, one in workflow.inputs.items()))
+    print("\noutputs:" if workflow.outputs else "\nno outputs")
+    for name in workflow.outputs:
+        print(f"  {name}")
+    print("\nflags: nodegraph run --help")
+    return DONE
+
+
+def _input_row(name: str, one: Input) -> tuple[str, str, str, str]:
+    """Name, type, default, and what it is for with its limits."""
+    limits = [f"{word} {limit:g}" for word, limit in (("at least", one.min), ("at most", one.max)) if limit is not None]
+    if one.choices:
+        limits.append(f"one of {', '.join(map(common.spelled, one.choices))}")
+    default = "required" if one.required else f"= {common.spelled(one.default)}"
+    return f"  {name}", one.type, default, " ".join(part for part in (one.doc, f"({', '.join(limits)})" if limits else "") if part)

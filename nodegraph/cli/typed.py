@@ -1,0 +1,124 @@
+"""Text and JSON as values of a type: how a person writes one value on the command line or in a file of inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nodegraph import types
+from nodegraph.cli import media
+from nodegraph.types import Type
+
+
+def from_text(kind: Type, text: str) -> Any:
+    """The value that a text typed for a type stands for. Raises ValueError(what is wrong, how to mend it)."""
+    if kind.kind == "union":
+        return _union(kind, text)
+    if kind.kind == "list":
+        return from_json(kind, parse_json(_content(text), list), Path())
+    if kind in _SCALARS:
+        return _SCALARS[kind](text)
+    if media.is_media(kind.name):
+        return media.read(kind.name, Path(text))
+    if kind is types.ANY or kind.kind == "var":
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    raise ValueError(f"takes {kind}, which cannot be given on the command line", "make it in the workflow, or use Python")
+
+
+def from_json(kind: Type, given: Any, folder: Path) -> Any:
+    """A JSON value for a type: paths of files become what they hold; relative ones start from `folder`. Raises ValueError."""
+    if isinstance(given, list) and kind.kind == "list":
+        return [from_json(kind.args[0], item, folder) for item in given]
+    plain = types.without_none(kind)
+    if plain is not kind and given is not None:
+        return from_json(plain, given, folder)
+    return media.read(kind.name, folder / given) if isinstance(given, str) and media.is_media(kind.name) else given
+
+
+def _union(kind: Type, text: str) -> Any:
+    """The first member that can read the text; `null` is none unless text is taken."""
+    if text == "null" and kind.optional and types.TEXT not in kind.args:
+        return None
+    refused: ValueError | None = None
+    for member in sorted(kind.args, key=lambda one: one is types.TEXT):  # text takes everything, so it comes last
+        if member is not types.NONE:
+            try:
+                return from_text(member, text)
+            except ValueError as error:
+                refused = refused or error
+    raise refused or ValueError(f"takes {kind}")
+
+
+def _content(text: str) -> str:
+    """The text itself; the content of the file for `@FILE`; `@…` for `@@…`."""
+    if not text.startswith("@") or text.startswith("@@"):
+        return text.replace("@@", "@", 1) if text.startswith("@@") else text
+    try:
+        return Path(text[1:]).expanduser().read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"is {text!r}, but that file is not UTF-8 text", "save it as UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"is {text!r}, but that file cannot be read: {error.strerror}", "for text that starts with @, write @@") from None
+
+
+def _int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"must be a whole number, but is {text!r}", "write it in digits") from None
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"must be a number, but is {text!r}", "write it like 7.5") from None
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"must be true or false, but is {text!r}", "write true or false")
+    return text.lower() == "true"
+
+
+def _seed(text: str) -> Any:
+    return parse_json(text, list) if text.startswith("[") else _int(text)
+
+
+def parse_json(text: str, wanted: type | None = None) -> Any:
+    """A JSON value, of a Python type if one is wanted. Raises ValueError(what is wrong, how to mend it)."""
+    words: dict[type | None, str] = {list: "a JSON list", dict: "a JSON object", None: "JSON"}
+    examples: dict[type | None, str] = {
+        list: 'write it like [1, 2] or ["a", "b"]',
+        dict: 'write it like {"a": 1}',
+        None: "text in JSON has quotes: '\"text\"'",
+    }
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"must be {words[wanted]}, but cannot be read: {error}", examples[wanted]) from None
+    if wanted and not isinstance(value, wanted):
+        raise ValueError(f"must be {words[wanted]}, but is {text[:60]!r}", examples[wanted])
+    return value
+
+
+_SCALARS: Mapping[Type, Callable[[str], Any]] = {
+    types.TEXT: _content,
+    types.INT: _int,
+    types.FLOAT: _float,
+    types.BOOL: _bool,
+    types.SEED: _seed,
+    types.JSON: lambda text: parse_json(_content(text)),
+    types.MODEL: str,
+    types.WORKFLOW: lambda text: str(Path(text).resolve()),
+}
+
+
+def takes_random(kind: Type) -> bool:
+    """Whether `random` stands for a drawn number."""
+    return types.without_none(kind) in (types.INT, types.SEED)

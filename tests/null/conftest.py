@@ -1,0 +1,31 @@
+"""These tests need no torch, and prove it: whoever imports it in one of them fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import pytest
+
+
+class NoTorch:
+    """Finds torch and does not import it: it is installed, but nobody may want it."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return importlib.util.spec_from_loader(name, NoTorch) if name == "torch" else None
+
+    @staticmethod
+    def create_module(spec):
+        raise ImportError("torch was imported in tests/null")
+
+    @staticmethod
+    def exec_module(module):
+        raise ImportError("torch was imported in tests/null")
+
+
+@pytest.fixture(autouse=True)
+def _no_torch(monkeypatch):
+    """Block torch, unless tests that need it have run in this process before."""
+    if "torch" not in sys.modules:
+        monkeypatch.setattr(sys, "meta_path", [NoTorch, *sys.meta_path])

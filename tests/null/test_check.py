@@ -1,0 +1,78 @@
+"""Every problem of a workflow, with its exact text."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import goldens
+import pytest
+from cases import CASES, bare_engine
+
+import nodegraph
+from nodegraph import WorkflowInvalid
+from nodegraph.errors import render
+
+OWN = ["reading", "workflow", "check", "compiling", "typing_pass", "facts_pass", "bounds", "literals", "world", "registry", "packs", "spec"]
+OWN += ["models", "plan"]
+ELSEWHERE = {
+    "file-too-large": "needs a file of more than 256 MiB",
+    "model-gone": "of a run, in tests/cpu",
+    "model-exists": "of `models add`",
+    "no-model": "of `models add`",
+    "damaged-weights": "of `models verify`",
+}
+"""Codes that have their cases in other tests."""
+
+
+@pytest.fixture(scope="module")
+def plain_engine():
+    with bare_engine() as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_text(case, tmp_path, monkeypatch, plain_engine):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    main = case.write(folder)
+    if main.name != "main.json":
+        main = Path("main.json")
+    engine = plain_engine
+    if case.packs or (folder / "models").exists():
+        engine = bare_engine(packs=[folder / "packs"], models=[folder / "models"])
+    problems = engine.check(main)
+    if case.given is not None:
+        assert not problems
+        with pytest.raises(WorkflowInvalid) as refused:
+            engine.submit(main, case.given)
+        problems = refused.value.problems
+    assert problems
+    goldens.compare("problems.txt", case.name, render(problems).replace(str(folder), "HERE"))
+
+
+def test_every_code_has_a_case():
+    known = "\n".join([*goldens.sections("problems.txt").values(), *goldens.sections("packs.txt").values()])
+    shown = set(re.findall(r"^error\[([\w-]+)\]", known, re.MULTILINE))
+    missing = {code: module for module in OWN for code in _codes(module) if code not in shown and code not in ELSEWHERE}
+    assert not missing
+
+
+def _codes(module: str) -> set[str]:
+    """The first argument of every call that makes a problem."""
+    source = (Path(nodegraph.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+    makers = {"Problem", "Refused", "report", "_fail", "problem"}
+    found = set()
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", getattr(call.func, "attr", "")) in makers:
+            for argument in call.args[:2]:
+                if (
+                    isinstance(argument, ast.Constant)
+                    and isinstance(argument.value, str)
+                    and re.fullmatch(r"[a-z]+(-[a-z]+)+", argument.value)
+                ):
+                    found.add(argument.value)
+                    break
+    return found

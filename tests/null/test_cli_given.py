@@ -1,0 +1,207 @@
+"""What is given to a run on the command line, as typed values."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodegraph import File, node, types
+from nodegraph.cli.given import Given, runs
+from nodegraph.cli.typed import from_text
+from nodegraph.errors import WorkflowInvalid
+from nodegraph.registry import Registry
+from nodegraph.spec import node_type
+from nodegraph.workflow import Workflow
+
+
+@node
+def blend(value: float, names: list[str], note: str = "") -> float:
+    return value
+
+
+REGISTRY = Registry()
+REGISTRY.add([node_type(blend, "test")], pack="test")
+WORKFLOW = Workflow.of(
+    {
+        "inputs": {
+            "prompt": {"type": "text", "default": ""},
+            "steps": {"type": "int", "default": 20},
+            "seed": {"type": "int", "default": 0, "min": 5, "max": 6},
+            "guidance": {"type": "float", "default": 7.5},
+            "tiled": {"type": "bool", "default": False},
+            "sizes": {"type": "list[int]", "default": []},
+            "extra": {"type": "json", "default": None},
+            "picked": {"type": "int | none", "default": None},
+            "config": {"type": "file", "default": None},
+            "latent": {"type": "latent"},
+        },
+        "nodes": {
+            "a": {"use": "blend", "with": {"value": 1.0, "names": []}},
+            "b": {"use": {"inputs": {"x": {"type": "int"}}, "nodes": {}}},
+        },
+    }
+)
+
+
+def given(*sets: str, sweep: tuple[str, ...] = (), inputs: str = "", batch: str = "") -> list[Given]:
+    return runs(Namespace(sets=list(sets), sweep=list(sweep), inputs=inputs, batch=batch), WORKFLOW, REGISTRY)
+
+
+def one(*sets: str) -> dict[str, Any]:
+    [single] = given(*sets)
+    return {**single.inputs, **single.overrides}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("prompt=a, b = c", "a, b = c"),
+        ("prompt=", ""),
+        ("prompt=5", "5"),
+        ("prompt=random", "random"),
+        ("prompt=@@home", "@home"),
+        ("steps=7", 7),
+        ("steps=-7", -7),
+        ("guidance=7", 7.0),
+        ("guidance=1e-3", 0.001),
+        ("tiled=true", True),
+        ("tiled=False", False),
+        ("sizes=[1, 2]", [1, 2]),
+        ('extra={"a": [1]}', {"a": [1]}),
+        ("picked=null", None),
+        ("picked=3", 3),
+    ],
+)
+def test_text_is_read_by_the_declared_type(text: str, value: Any) -> None:
+    made = one(text)
+    assert made == {text.partition("=")[0]: value}
+    assert type(made[text.partition("=")[0]]) is type(value)
+
+
+def test_literals_of_nodes_can_be_overridden() -> None:
+    [made] = given("a.value=2", 'a.names=["x"]', "b.x=3", "steps=1")
+    assert made == Given(
+        {"steps": 1}, {"a.value": 2.0, "a.names": ["x"], "b.x": 3}, {"a.value": 2.0, "a.names": ["x"], "b.x": 3, "steps": 1}
+    )
+
+
+def test_text_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a fox\n", encoding="utf-8")
+    assert one(f"prompt=@{tmp_path / 'p.txt'}") == {"prompt": "a fox\n"}
+
+
+def test_a_file_is_trusted_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.yaml").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    assert one("config=c.yaml") == {"config": File.at(tmp_path / "c.yaml")}
+
+
+def test_a_random_seed_is_drawn_within_the_declared_range() -> None:
+    drawn = {one("seed=random")["seed"] for _ in range(50)}
+    assert drawn == {5, 6}
+    assert {type(one("steps=random")["steps"])} == {int}
+
+
+def test_sweeps_make_one_run_for_each_combination() -> None:
+    made = given("prompt=x", sweep=("steps=1,2", "guidance=3,4.5"))
+    assert [run.shown for run in made] == [
+        {"prompt": "x", "steps": steps, "guidance": guidance} for steps in (1, 2) for guidance in (3.0, 4.5)
+    ]
+
+
+def test_a_sweep_over_texts_with_commas_is_json() -> None:
+    assert [run.inputs["prompt"] for run in given(sweep=('prompt=["a, b", "c"]',))] == ["a, b", "c"]
+    assert [run.inputs["prompt"] for run in given(sweep=("prompt=a,b",))] == ["a", "b"]
+    assert [run.inputs["sizes"] for run in given(sweep=("sizes=[[1], [2, 3]]",))] == [[1], [2, 3]]
+
+
+def test_files_of_inputs_come_before_what_is_set(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("x")
+    base, batch = tmp_path / "base.json", tmp_path / "batch.jsonl"
+    base.write_text(json.dumps({"prompt": "base", "steps": 1, "config": "c", "a.value": 3}))
+    batch.write_text('{"steps": 2}\n\n{"steps": 3, "guidance": 1}\n')
+    made = given("guidance=9", inputs=str(base), batch=str(batch), sweep=("seed=5,6",))
+    assert [(run.inputs["prompt"], run.inputs["steps"], run.inputs["guidance"], run.inputs["seed"]) for run in made] == [
+        ("base", 2, 9.0, 5), ("base", 2, 9.0, 6), ("base", 3, 9.0, 5), ("base", 3, 9.0, 6)
+    ]  # fmt: skip
+    assert made[0].inputs["config"] == File.at(tmp_path / "c")
+    assert made[0].overrides == {"a.value": 3}
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (["prompt"], "error[bad-set] 'prompt' is not NAME=VALUE\n  at  --set\n  fix write --set prompt=VALUE"),
+        (["promt=x"], "error[unknown-input] the workflow has no input 'promt'\n  at  --set promt\n  fix did you mean 'prompt'?"),
+        (["a.valu=x"], "error[unknown-input] 'a' has no input 'valu'\n  at  --set a.valu\n  fix did you mean 'value'?"),
+        (["b.y=x"], "error[unknown-input] 'b' has no input 'y'\n  at  --set b.y\n  fix its inputs are 'x'"),
+        (["steps=2.5"], "error[bad-value] 'steps' must be a whole number, but is '2.5'\n  at  --set steps\n  fix write it in digits"),
+        (["guidance=x"], "error[bad-value] 'guidance' must be a number, but is 'x'\n  at  --set guidance\n  fix write it like 7.5"),
+        (["tiled=1"], "error[bad-value] 'tiled' must be true or false, but is '1'\n  at  --set tiled\n  fix write true or false"),
+        (
+            ["sizes=1,2"],
+            "error[bad-value] 'sizes' must be a JSON list, but cannot be read: Extra data: line 1 column 2 (char 1)\n  at  --set sizes",
+        ),
+        (
+            ["sizes={}"],
+            "error[bad-value] 'sizes' must be a JSON list, but is '{}'\n  at  --set sizes\n  fix write it like [1, 2] or [\"a\", \"b\"]",
+        ),
+        (
+            ["prompt=@/no/file"],
+            "error[bad-value] 'prompt' is '@/no/file', but that file cannot be read: No such file or directory\n  at  --set prompt",
+        ),
+        (["config=/no/file"], "error[bad-value] cannot read '/no/file': No such file or directory\n  at  --set config"),
+        (["latent=x"], "error[bad-value] 'latent' takes latent, which cannot be given on the command line\n  at  --set latent"),
+        (["steps=1", "steps=2"], "error[set-twice] 'steps' is given twice\n  at  steps\n  fix keep one of them"),
+    ],
+)
+def test_mistakes(texts: list[str], told: str) -> None:
+    with pytest.raises(WorkflowInvalid) as caught:
+        given(*texts)
+    assert caught.value.problems[0].render().startswith(told)
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    batch = tmp_path / "b.jsonl"
+    batch.write_text('{"steps": 1}\n[1]\n{"stepz": 1}\n{\n')
+    with pytest.raises(WorkflowInvalid) as caught:
+        given("promt=x", batch=str(batch), sweep=("steps", "seed=1,x"), inputs=str(tmp_path / "none.json"))
+    assert [(problem.code, problem.line) for problem in caught.value.problems] == [
+        ("file-missing", 0), ("bad-json", 2), ("unknown-input", 3), ("bad-json", 4), ("unknown-input", 0), ("bad-set", 0), ("bad-value", 0)
+    ]  # fmt: skip
+
+
+def test_a_batch_without_lines_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(WorkflowInvalid, match="has no lines"):
+        given(batch=str(tmp_path / "empty.jsonl"))
+
+
+def test_pictures_are_read_from_their_files(tmp_path: Path) -> None:
+    import PIL.Image
+
+    path = tmp_path / "p.png"
+    PIL.Image.new("RGB", (3, 2), (255, 0, 0)).save(path)
+    assert from_text(types.parse("image"), str(path)).shape == (1, 3, 2, 3)
+    assert from_text(types.parse("mask | none"), str(path)).shape == (1, 1, 2, 3)
+    assert len(from_text(types.parse("list[image]"), json.dumps([str(path)] * 2))) == 2
+    (tmp_path / "no.png").write_text("x")
+    with pytest.raises(ValueError, match="is no picture"):
+        from_text(types.parse("image"), str(tmp_path / "no.png"))
+
+
+def test_sound_is_read_from_a_wav_file(tmp_path: Path) -> None:
+    import numpy
+
+    from nodegraph import Audio
+    from nodegraph.output import save_value
+
+    written = Audio(numpy.array([[[0.0, 0.5, -1.0, 1.0]]], dtype=numpy.float32), rate=8000)
+    [path] = save_value(written, tmp_path, "a", {})
+    read = from_text(types.parse("audio"), str(path))
+    assert read.rate == 8000
+    numpy.testing.assert_allclose(read.numpy(), written.numpy(), atol=1 / 32767)

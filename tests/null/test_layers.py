@@ -1,0 +1,94 @@
+"""Imports go down the layers only; each third-party package has one home; low layers know no torch."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "nodegraph"
+LAYERS = [
+    {"errors", "keys", "events", "states", "positions"},
+    {"types", "arrays", "handles", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
+    {"reading", "workflow", "graph", "formatting", "schema", "show"},
+    {"literals", "template", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
+    {"entries", "packing", "store", "cache", "models", "world", "lanes", "settings"},
+    {"job", "calling", "run", "skeleton", "spec_index", "packs", "output", "engine"},
+    {"cli", "__init__", "__main__"},
+]
+HOMES = {
+    "msgpack": {"packing"},
+    "sqlite3": {"store"},
+    "networkx": {"graph", "show"},
+    "pydantic": {"workflow", "__init__"},
+    "rich": {"cli"},
+    "watchdog": {"watch"},
+    "diffusers": set(),
+    "transformers": set(),
+}
+LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+
+
+def _modules() -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        inside = path.relative_to(PACKAGE)
+        if inside.parts[0] not in ("_packs", "_workflows"):
+            found.setdefault(inside.parts[0].removesuffix(".py"), []).append(path)
+    return found
+
+
+def _imports(path: Path) -> list[tuple[str, bool]]:
+    """(module, at module level) of every import that happens at run time."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_checkers = {
+        id(inner)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(block)
+    }
+    top = {id(statement) for statement in tree.body}
+    found = []
+    for statement in ast.walk(tree):
+        if id(statement) in for_checkers:
+            continue
+        if isinstance(statement, ast.Import):
+            found += [(alias.name, id(statement) in top) for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            if statement.module == "nodegraph":
+                found += [(f"nodegraph.{alias.name}", id(statement) in top) for alias in statement.names]
+            else:
+                found.append((statement.module, id(statement) in top))
+    return found
+
+
+MODULES = _modules()
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_go_down(name):
+    assert name in LEVEL, f"say in which layer {name!r} is"
+    for path in MODULES[name]:
+        for module, top in _imports(path):
+            parts = module.split(".")
+            if parts[0] == "nodegraph" and len(parts) > 1 and parts[1] in LEVEL and top:
+                assert LEVEL[parts[1]] <= LEVEL[name], f"{path.name} imports {module}, which is above it"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_third_party_packages_have_one_home(name):
+    for path in MODULES[name]:
+        for module, top in _imports(path):
+            package = module.partition(".")[0]
+            if package in HOMES:
+                assert name in HOMES[package], f"{path.name} imports {module}"
+            if package in ("torch", "numpy", "PIL", "rich", "asyncio"):
+                assert not top, f"{path.name} imports {module} at module level: every command would pay for it"
+
+
+def test_packs_use_nothing_but_the_public_names():
+    for path in (PACKAGE.parent / "nodes").rglob("*.py"):
+        for module, _ in _imports(path):
+            if module.startswith("nodegraph."):
+                assert path.name == "facts.py" and module.startswith("nodegraph.facts") or module.count(".") == 1, f"{path} imports {module}"

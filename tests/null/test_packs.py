@@ -1,0 +1,259 @@
+# ruff: noqa: E501  (a table)
+"""Packs that are wrong, odd or hostile: each gives one clear message, and harms nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import goldens
+import pytest
+from cases import bare_engine
+
+from nodegraph.errors import render
+from nodegraph.packs import load_all
+from nodegraph.registry import Registry
+from nodegraph.settings import builtin_packs, packs_in
+
+HEAD = "from __future__ import annotations\nfrom typing import Annotated, Any, NamedTuple\nfrom nodegraph import node, Field, Image, Lazy\n"
+GOOD = {"pack.toml": "version = 3\n", "nodes.py": HEAD + "@node\ndef good(value: int = 1) -> int:\n    return value\n"}
+ROOT = Path(__file__).parents[2]
+
+
+def signature(line: str) -> dict[str, str]:
+    return {"pack.toml": "", "nodes.py": f"{HEAD}@node\ndef plum{line}:\n    ...\n"}
+
+
+WRONG: dict[str, dict[str, str]] = {
+    "syntax-error": {"pack.toml": "", "nodes.py": HEAD + "@node\ndef plum(x: int -> int:\n    return x\n"},
+    "null-bytes": {"pack.toml": "", "nodes.py": HEAD + "@node\ndef plum(x: int) -> int:\n    return x\0\n"},
+    "missing-requirement": {"pack.toml": 'requires = ["no-such-thing >= 2"]\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "missing-import": {"pack.toml": "", "nodes.py": "import no_such_thing\n" + GOOD["nodes.py"].replace("good", "plum")},
+    "missing-sibling": {"pack.toml": "", "nodes.py": "from .other import x\n" + HEAD + "@node\ndef plum(x: int) -> int: ...\n"},
+    "toml-broken": {"pack.toml": "name = \n", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "toml-key": {"pack.toml": "versoin = 1\n"},
+    "toml-name": {"pack.toml": 'name = "a b"\n'},
+    "toml-version": {"pack.toml": 'version = "1"\n'},
+    "toml-numerics": {"pack.toml": 'numerics = "torch"\n'},
+    "not-text": {"pack.toml": "", "nodes.py": "latin"},
+    "clash": {"pack.toml": "", "nodes.py": GOOD["nodes.py"]},
+    "clash-inside": {"pack.toml": "", "a.py": GOOD["nodes.py"].replace("good", "plum"), "b.py": GOOD["nodes.py"].replace("good", "plum")},
+    "pack-clash": {"pack.toml": 'name = "good"\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "no-annotation": signature("(x) -> int"),
+    "no-return": signature("(x: int)"),
+    "positional": signature("(*x: int) -> int"),
+    "no-port-type": signature("(x: complex) -> int"),
+    "unknown-name": signature("(x: Imag) -> int"),
+    "no-port-type-out": signature("(x: int) -> bytes"),
+    "default-wrong": signature("(x: int = 2.5) -> int"),
+    "default-imported": {"pack.toml": "", "nodes.py": "import numpy as np\n" + HEAD + "@node\ndef plum(x: float = np.pi) -> int: ...\n"},
+    "limit-imported": {"pack.toml": "", "nodes.py": "import numpy as np\n" + HEAD + "@node\ndef plum(x: Annotated[float, Field(ge=np.pi)]) -> int: ...\n"},
+    "lane": {"pack.toml": "", "nodes.py": HEAD + "@node(lane='gpu')\ndef plum(x: int) -> int: ...\n"},
+    "options": {"pack.toml": "", "nodes.py": HEAD + "@node(effect=True, volatile=True)\ndef plum(x: int) -> int: ...\n"},
+    "name": {"pack.toml": "", "nodes.py": HEAD + "@node(name='a b')\ndef plum(x: int) -> int: ...\n"},
+    "facts-import": {**GOOD, "facts.py": '"""from torch import x"""\ndef plum(x):\n    import torch\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "facts-syntax": {**GOOD, "facts.py": "def good(", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+}  # fmt: skip
+BODY = "@node\ndef plum(x: int = 1) -> int:\n    return x + 1\n"
+ODD = {
+    "torch at module level": "import torch\nimport torch.nn as nn\nfrom torch import Tensor\nclass Net(nn.Module):\n    pass\nEPS = torch.finfo(torch.float32).eps\n" + HEAD + BODY,
+    "talks": "import sys\nprint('hello')\nsys.stderr.write('hello')\n" + HEAD + BODY,
+    "sleeps": "import time\ntime.sleep(60)\n" + HEAD + BODY,
+    "ends the program": "import sys\nsys.exit(3)\nx = sys.exit(4)\nif True:\n    sys.exit(5)\ntry:\n    sys.exit(6)\nfinally:\n    sys.exit(7)\n" + HEAD + BODY,
+    "loops": "while True:\n    pass\n" + HEAD + BODY,
+    "raises": "raise RuntimeError('no')\n" + HEAD + BODY,
+    "fails on the way": "x = 1 / 0\ny = x + undefined\n" + HEAD + BODY,
+    "asks": "answer = input('?')\n" + HEAD + BODY,
+    "decorated": HEAD + "import functools\ndef wrap(f):\n    return functools.wraps(f)(lambda **k: f(**k))\n@wrap\n@node\ndef plum(x: int = 1) -> int:\n    return x + 1\n",
+    "for type checkers": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import no_such_thing\n" + HEAD + BODY,
+}  # fmt: skip
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"# \xff" if text == "latin" else text.encode())
+    return folder
+
+
+@pytest.fixture
+def good(tmp_path):
+    return write(tmp_path / "good", GOOD)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_pack(name, tmp_path, good):
+    """One message; its nodes are absent and point to it; the other pack works."""
+    bad = write(tmp_path / "bad", WRONG[name])
+    registry = Registry()
+    infos = load_all(registry, [good, bad])
+    assert registry.names() == ["good"]
+    assert not infos[0].problems
+    goldens.compare("packs.txt", name, render(infos[1].problems).replace(str(tmp_path), "HERE"))
+    if "plum" in "".join(WRONG[name].values()) and name != "name":
+        text, fix = registry.unknown("plum")
+        assert text.startswith(f"'plum' is in the pack '{infos[1].name}', which could not be loaded: ")
+        assert fix
+
+
+def test_folder_without_pack(tmp_path):
+    (info,) = load_all(Registry(), [tmp_path])
+    goldens.compare("packs.txt", "no-pack", render(info.problems).replace(str(tmp_path), "HERE").replace(tmp_path.name, "NAME"))
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_pack_is_read(name, tmp_path, good, capsys):
+    """What its modules do when they are imported is not done to read them."""
+    registry = Registry()
+    infos = load_all(registry, [write(tmp_path / "odd", {"pack.toml": "", "nodes.py": ODD[name]}), good])
+    assert [info.problems for info in infos] == [[], []]
+    assert registry.names() == ["good", "plum"]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["torch at module level", "ends the program", "raises"])
+def test_what_cannot_be_imported_fails_when_it_runs(name, tmp_path):
+    pack = write(tmp_path / "odd", {"pack.toml": f'name = "odd_{abs(hash(name))}"\n', "nodes.py": ODD[name]})
+    with bare_engine(packs=[pack]) as engine:
+        job = engine.submit({"nodes": {"a": {"use": "plum"}}, "outputs": {"out": "a.int"}})
+        result = job.result(10)
+    assert result.status == "failed"
+    assert [problem.code for problem in result.problems] == ["node-failed"]
+
+
+def test_init_is_not_run_for_facts(tmp_path):
+    files = {**GOOD, "pack.toml": 'name = "initial"', "__init__.py": "raise RuntimeError", "facts.py": "def good(value): return None"}
+    with bare_engine(packs=[write(tmp_path / "p", files)]) as engine:
+        assert engine.check({"nodes": {"a": {"use": "good"}}}) == []
+
+
+def test_mended_pack_is_forgiven(tmp_path):
+    registry = Registry()
+    folder = write(tmp_path / "mend", {"pack.toml": "", "nodes.py": "def ("})
+    write(folder, {"nodes.py": HEAD + "@node\ndef plum(x: int -> int: ..."})
+    load_all(registry, [folder])
+    assert "could not be loaded" in registry.unknown("plum")[0]
+    write(folder, {"nodes.py": HEAD + BODY})
+    load_all(registry, [folder])
+    assert registry.get("plum")
+    assert "could not" not in registry.unknown("pear")[1]
+
+
+# -- the index -----------------------------------------------------------------------------------------------------
+
+
+def described(registry: Registry) -> list[object]:
+    def kept(one):
+        fields = {name: getattr(one, name) for name in one.__dataclass_fields__ if name not in ("call", "fingerprint")}
+        return {**fields, "call": repr(one.call), "fingerprint": repr(one.fingerprint)}
+
+    return [kept(one) for one in registry]
+
+
+def test_index_gives_back_the_same(tmp_path):
+    plain, made, again = Registry(), Registry(), Registry()
+    packs = packs_in(builtin_packs())
+    load_all(plain, packs)
+    load_all(made, packs, tmp_path)
+    assert len(list((tmp_path / "packs").iterdir())) == len(packs)
+    load_all(again, packs, tmp_path)
+    assert described(plain) == described(made) == described(again)
+    assert len(plain)
+
+
+def test_index_follows_the_sources(tmp_path, good):
+    registry = Registry()
+    load_all(registry, [good], tmp_path / "index")
+    load_all(registry, [good], tmp_path / "index")
+    assert registry.names() == ["good"]
+    write(good, {"nodes.py": GOOD["nodes.py"].replace("good", "better")})
+    load_all(registry, [good], tmp_path / "index")
+    assert registry.names() == ["better"]
+    write(good, {"more.py": GOOD["nodes.py"].replace("good", "more")})
+    load_all(registry, [good], tmp_path / "index")
+    assert registry.names() == ["better", "more"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"x\n{}", b"[]", None])
+def test_damaged_index_is_made_anew(damage, tmp_path, good):
+    load_all(Registry(), [good], tmp_path / "index")
+    (file,) = (tmp_path / "index" / "packs").iterdir()
+    sound = file.read_bytes()
+    file.write_bytes(sound[:-20] if damage is None else damage)
+    registry = Registry()
+    assert not load_all(registry, [good], tmp_path / "index")[0].problems
+    assert registry.names() == ["good"]
+    assert file.read_bytes() == sound
+
+
+def test_index_that_cannot_be_written(tmp_path, good):
+    (tmp_path / "index").write_text("a file where a folder should be")
+    registry = Registry()
+    assert not load_all(registry, [good], tmp_path / "index")[0].problems
+    assert registry.names() == ["good"]
+
+
+def test_index_of_many_at_once(tmp_path, good):
+    wrong = []
+
+    def work():
+        for _ in range(20):
+            registry = Registry()
+            if load_all(registry, [good], tmp_path / "index")[0].problems or registry.names() != ["good"]:
+                wrong.append(registry)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_default_that_is_not_plain_is_read_each_time(tmp_path):
+    source = HEAD + "@node\ndef plum(x: Any = (1, 2)) -> int:\n    return 1\n"
+    pack = write(tmp_path / "p", {"pack.toml": "", "nodes.py": source})
+    for _ in range(2):
+        registry = Registry()
+        load_all(registry, [pack], tmp_path / "index")
+        assert registry.get("plum").inputs["x"].default == (1, 2)
+    assert not (tmp_path / "index").exists()
+
+
+# -- without torch -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["check", "WORKFLOW"], ["nodes"], ["nodes", "decode_latent"]])
+def test_commands_never_import_torch(command, tmp_path):
+    """In a process of its own, where whoever imports torch, numpy or diffusers fails."""
+    block = """
+import sys, importlib.util
+class Block:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return importlib.util.spec_from_loader(name, Block) if name in ("torch", "diffusers", "transformers", "numpy") else None
+    @staticmethod
+    def create_module(spec):
+        raise ImportError("blocked: " + spec.name)
+    exec_module = create_module
+sys.meta_path.insert(0, Block)
+"""
+    (tmp_path / "sitecustomize.py").write_text(block)
+    workflow = ROOT / "workflows" / "txt2img.json"
+    arguments = [str(workflow) if word == "WORKFLOW" else word for word in command]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-m", "nodegraph", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "blocked" not in done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_records_are_plain_json(tmp_path, good):
+    load_all(Registry(), [good], tmp_path / "index")
+    (file,) = (tmp_path / "index" / "packs").iterdir()
+    record = json.loads(file.read_text().partition("\n")[2])
+    assert [one["name"] for one in record["nodes"]] == ["good"]
