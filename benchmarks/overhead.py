@@ -110,7 +110,9 @@ def plain(workflow: Workflow) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1_000, 10_000, 100_000])
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each; the median counts (one run from 10,000 nodes on takes long enough)")
+    parser.add_argument(
+        "--repeat", type=int, default=5, help="runs of each; the median counts (one run from 10,000 nodes on takes long enough)"
+    )
     options = parser.parse_args()
     print(f"{'shape':10}{'nodes':>9}{'fresh us':>11}{'cached us':>11}{'plain us':>10}")
     medians: dict[tuple[str, int], tuple[float, float]] = {}

@@ -47,6 +47,17 @@ def device_of(array: Any) -> str:
     return str(array.device) if is_torch(array) else "cpu"
 
 
+def contiguous(array: Any) -> Any:
+    """The array in C order: itself, or a copy."""
+    if is_torch(array):
+        return array.contiguous()
+    if array.flags.c_contiguous:
+        return array
+    import numpy
+
+    return numpy.ascontiguousarray(array)
+
+
 def compact(array: Any) -> Any:
     """The array itself, or a copy when it is a view of less than half of its storage."""
     if array.nbytes * 2 >= storage(array)[1]:

@@ -67,7 +67,12 @@ class Traits:
     __slots__ = ("floats", "gives", "keyed", "lane", "lazy", "plain", "ports", "prefix")
 
     def __init__(self, used: Any, lanes: dict[str, Any], identities: Identities):
-        self.lane, self.lazy, self.floats, self.plain, self.gives, self.ports = lanes["cpu"], frozenset(), frozenset(), False, None, ()
+        self.lane: Any = lanes["cpu"]
+        self.lazy: frozenset[str | None] = frozenset()
+        self.floats: frozenset[str] = frozenset()
+        self.ports: tuple[str, ...] = ()
+        self.gives: type | None = None
+        self.plain = False
         self.prefix, self.keyed = b"", False
         if not isinstance(used, NodeType):
             return
@@ -173,7 +178,7 @@ class Call:
         begun = time.perf_counter()
         loop = asyncio.get_running_loop()
         task = loop.create_task(self.used.call(**self.inputs))
-        run.on_cancel(lambda: loop.call_soon_threadsafe(task.cancel))
+        run.on_cancel(lambda: _none(loop.call_soon_threadsafe(task.cancel)))
         try:
             return await task
         except (Cancelled, asyncio.CancelledError):
@@ -182,6 +187,10 @@ class Call:
             return Failure(*failed(run.plan.path(self.step), self.used, error))
         finally:
             self.seconds = time.perf_counter() - begun
+
+
+def _none(anything: object) -> None:
+    """Turns a call that gives something into one that gives nothing."""
 
 
 class Settled:
@@ -310,9 +319,9 @@ def gather(run: Execution, step: int, used: NodeType) -> dict[str, Any]:
         if type(given) is int and declared is not None:
             given = as_port(declared, given)
         inputs[port] = given
-    for port in lazy:
-        if port in inputs and not isinstance(inputs[port], Lazy):
-            inputs[port] = Lazy(port, inputs[port], ready=True)
+    for name in lazy:
+        if name is not None and name in inputs and not isinstance(inputs[name], Lazy):
+            inputs[name] = Lazy(name, inputs[name], ready=True)
     if used.takes_run:
         inputs[used.takes_run] = NodeRun(run, step)
     return inputs

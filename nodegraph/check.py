@@ -47,7 +47,7 @@ class Checker:
         """The workflow compiled; its problems are in the template's `all_problems`. Raises Refused when it is nested too deeply."""
         kept = workflow._compiled
         if kept is not None and kept[0] is self.registry and kept[1] == self.registry.generation and not _stale(kept[2]):
-            return kept[2]  # type: ignore[no-any-return]
+            return kept[2]
         made = self._compile(workflow)
         workflow._compiled = (self.registry, self.registry.generation, made)
         return made
@@ -62,7 +62,13 @@ class Checker:
         }
         outputs = record["outputs"]
         workflow = Workflow.model_construct(nodegraph=1, name=name, doc="", requires={}, inputs={}, nodes=nodes, outputs=outputs)
-        return self._compile(workflow, ports)
+        template = self._compile(workflow, ports)
+        for output, kind in template.output_types.items():
+            declared = types.erase(parent.outputs[output].type) if output in parent.outputs else types.ANY
+            if not types.accepts(declared, kind, {}):
+                text = f"{parent.name!r} gives {output!r} as {declared}, but its graph gives {kind}"
+                template.problems.append(workflow.problem("type-mismatch", ("outputs", output), text, "give what is declared"))
+        return template
 
     def used_file(self, text: str, folder: Path | None) -> Template:
         """The template of a workflow used as a node. Raises Refused and WorkflowInvalid."""

@@ -137,7 +137,7 @@ class Compilation:
     def _node(self, index: int, name: str, node: Node) -> None:
         template = self.template
         use = node.use
-        used: Any = self.registry.get(use) if use.__class__ is str and not is_path(use) else None  # type: ignore[arg-type]
+        used: Any = self.registry.get(use) if use.__class__ is str and not is_path(use) else None
         if used is None:
             used = self._special_use(name, node)
         template.types.append(used)
@@ -153,7 +153,7 @@ class Compilation:
                 continue
             link: Any
             if reference.__class__ is str:
-                source, _, output = reference.partition(".")  # type: ignore[union-attr]
+                source, _, output = reference.partition(".")
                 number = known.get(source)
                 link = (number, output) if number is not None and output else self.reference(("nodes", name, "from", port), reference)
             else:
@@ -410,8 +410,8 @@ class Compilation:
         found: list[int] = []
         for link in self.template.links[index].values():
             if link.__class__ is tuple:
-                if link[0] >= 0:  # type: ignore[operator]
-                    found.append(link[0])  # type: ignore[arg-type]
+                if link[0] >= 0:
+                    found.append(link[0])
             else:
                 found += [one[0] for one in link if one[0] >= 0]  # type: ignore[misc, index, operator]
         if index in self.template.each:

@@ -93,7 +93,7 @@ class Engine:
         roots: Iterable[str | Path] | None = None,
         strict: bool | None = None,
     ):
-        flags = {"packs": packs, "models": models, "cache": cache, "device": device, "dtype": dtype, "output": output}
+        flags: dict[str, Any] = {"packs": packs, "models": models, "cache": cache, "device": device, "dtype": dtype, "output": output}
         flags.update({"threads": threads, "memory": memory, "disk": disk, "roots": roots, "strict": strict})
         settings = Settings.load({name: list(value) if name in _LISTS and value is not None else value for name, value in flags.items()})
         self.settings, self.output = settings, settings.output
@@ -168,9 +168,7 @@ class Engine:
         if self.store:
             self.store.refresh()
         provenance = functools.cache(lambda: self._provenance(source, given))
-        run = Execution(
-            shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance
-        )
+        run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance)
         run.start(outputs, effects)
         return run.job
 
@@ -337,7 +335,7 @@ def _code_identity(function: Callable[..., Any]) -> str:
         source = inspect.getsource(inspect.getmodule(function) or function)
         return keys.digest(b"code", source.encode()).hex()
     except (OSError, TypeError):
-        code = function.__code__  # type: ignore[attr-defined]
+        code = function.__code__
         return keys.digest(b"code", code.co_code, repr(code.co_consts).encode()).hex()
 
 

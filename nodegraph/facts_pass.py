@@ -31,7 +31,7 @@ class Flow:
 
     def check(self, template: Template, given: Mapping[str, Facts]) -> None:
         """Add the mismatches of a template to its problems."""
-        template.problems += self.through(template, given)[1]
+        template.problems += _Pass(self, template, given).run()[1]
 
     def through(self, template: Template, given: Mapping[str, Facts]) -> Outcome:
         """What comes of a template when this is known of its inputs."""

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodegraph.errors import Problem
 from nodegraph.events import Event, Kind
+
+if TYPE_CHECKING:
+    import asyncio
 
 COALESCE = 0.004
 """Seconds that a waiting reader lets events gather, so that it is not woken for each."""
@@ -106,6 +109,11 @@ class EventLog:
         self._over.wait(COALESCE)
 
 
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class Job:
     """A run that was submitted. Thread-safe; also awaitable."""
 
@@ -152,7 +160,7 @@ class Job:
         future: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(None))
+            loop.call_soon_threadsafe(_settle, future)
 
         with self._lock:
             if not self._done.is_set():

@@ -39,7 +39,7 @@ def file_digest(path: Path, chunk: int = 1 << 22) -> bytes:
     import hashlib
 
     with open(path, "rb", buffering=0) as file:
-        return hashlib.file_digest(file, lambda: hasher(b"file")).digest()  # type: ignore[arg-type]
+        return hashlib.file_digest(file, lambda: hasher(b"file")).digest()
 
 
 def canonical(value: Any) -> bytes:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -244,13 +245,13 @@ def _check_bounds(port: Port, value: Any) -> None:
 
 def _check_number(port: Port, value: float) -> None:
     checks = (
-        (port.minimum, lambda limit: value >= limit, "at least", False),
-        (port.maximum, lambda limit: value <= limit, "at most", False),
-        (port.above, lambda limit: value > limit, "greater than", True),
-        (port.below, lambda limit: value < limit, "less than", True),
+        (port.minimum, operator.ge, "at least", False),
+        (port.maximum, operator.le, "at most", False),
+        (port.above, operator.gt, "greater than", True),
+        (port.below, operator.lt, "less than", True),
     )
     for limit, fits, words, strict in checks:
-        if limit is not None and not fits(limit):
+        if limit is not None and not fits(value, limit):
             fix = f"use a number {words} {number(limit)}" if strict else f"use {number(_allowed(port, limit))}"
             raise Refused("out-of-range", f"{port.name!r} must be {words} {number(limit)}, but is {number(value)}", fix)
     if port.multiple is not None and not _is_multiple(value, port.multiple):

@@ -138,13 +138,10 @@ class ModelFolder:
     def json(self, model: str, path: str) -> Mapping[str, Any] | None:
         """A JSON file inside of a model folder, or None."""
         root = self.find(model)
-        target = root / path if root else None
-        if (
-            target is None
-            or not target.is_file()
-            or (root not in target.resolve().parents
-            and root.resolve() not in target.resolve().parents)
-        ):  # type: ignore[union-attr]
+        if root is None:
+            return None
+        target = root / path
+        if not target.is_file() or root.resolve() not in target.resolve().parents:
             return None
         try:
             data = json.loads(target.read_text(encoding="utf-8"))
@@ -157,7 +154,7 @@ class ModelFolder:
         root = self.find(model)
         return read_header(root / path if path else root) if root else None
 
-    def files(self, model: str) -> list[str]:
+    def files(self, model: str) -> Sequence[str]:
         """The paths of a model's files."""
         root = self.find(model)
         if root is None:

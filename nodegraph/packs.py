@@ -112,7 +112,7 @@ class _PackReader:
     def _declared(self, files: Stamps) -> dict[str, Any]:
         """Read the sources; what they declare is in `_made`, and in the record if it can be kept."""
         self._read_sources()
-        loader = SkeletonLoader(f"{ROOT}.{self.info.name}", self._sources.get)
+        loader = SkeletonLoader(f"{ROOT}.{self.info.name}", self._sources)
         problems: list[Problem] = []
         packed: list[dict[str, Any]] | None = []
         for name, text in self._sources.items():
@@ -168,7 +168,7 @@ class _PackReader:
         for needed in self._toml["requires"]:
             if not _findable_distribution(needed):
                 text = f"the pack {self.info.name!r} needs {needed!r}, which is not installed"
-                raise self._fail("pack-requires", text, f"pip install {needed}", str(self.folder / FILE))
+                raise self._fail("pack-requires", text, f'pip install "{needed}"', str(self.folder / FILE))
 
     def _files(self) -> Stamps:
         """Size and time of the pack's own files, by their path inside of it."""
@@ -209,8 +209,7 @@ class _PackReader:
             text = f"{Path(error.filename or file).name} is not valid Python: {error.msg}"
             raise self._fail("bad-module", text, "mend this line", file, error.lineno or 1) from None
         except Missing as error:
-            fix = "install it, or import it inside of the function that uses it"
-            raise self._fail("pack-import", f"the pack {self.info.name!r} cannot be imported: {error}", fix, file) from None
+            raise self._fail("pack-import", f"the pack {self.info.name!r} cannot be imported: {error}", error.fix, file) from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise self._fail("bad-module", f"{name}.py cannot be read: {error}", "mend the file", file) from None
         made, problems = [], []
@@ -233,14 +232,20 @@ class _PackReader:
 
     def _late(self, module: str, function: Callable[..., Any]) -> NodeType:
         """The node type of a skeleton function, which calls the real one."""
+        for parameter in inspect.signature(function).parameters.values():
+            if isinstance(parameter.default, Placeholder):
+                raise self._needs_import(function, "default", parameter.name, parameter.default)
         one = node_type(function, self.info.name, self._identity(module))
         late = replace(one, call=self._late_call(module, function.__name__), numerics=self._numerics_bytes())
         for port in (*one.inputs.values(), *one.outputs.values(), *([one.open] if one.open else [])):
             for what in Port.__dataclass_fields__:
                 if isinstance(value := getattr(port, what), Placeholder):
-                    text = f"the {what} of {port.name!r} of {one.name!r} needs {value!r}, which is not imported to read a pack"
-                    raise PackInvalid([Problem("node-signature", f"{self.info.name}/{one.name}", text, "write a plain value")])
+                    raise self._needs_import(function, what, port.name, value)
         return replace(late, fingerprint=self._late_call(module, one.fingerprint.__name__)) if one.fingerprint else late
+
+    def _needs_import(self, function: Any, what: str, port: str, value: Placeholder) -> PackInvalid:
+        text = f"the {what} of {port!r} of {function.__name__!r} needs {value!r}, which is not imported to read a pack"
+        return PackInvalid([Problem("node-signature", f"{self.info.name}/{function.__name__}", text, "write a plain value")])
 
     def _identity(self, module: str) -> str:
         """The digest of a module and of the pack's modules that it imports, transitively."""
@@ -335,7 +340,8 @@ class Late:
     __slots__ = ("_function", "_module", "_name")
 
     def __init__(self, module: str, name: str):
-        self._module, self._name, self._function = module, name, None
+        self._module, self._name = module, name
+        self._function: Any = None
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         if self._function is None:
@@ -386,7 +392,9 @@ def _find_class(name: str) -> None:
     """Import the modules of the pack that a stored value's class is from."""
     pack, _, cls = name.partition("/")
     folder = _Finder.folders.get(pack)
-    for path in sorted(folder.rglob("*.py")) if folder else ():
+    if folder is None:
+        return
+    for path in sorted(folder.rglob("*.py")):
         if re.search(rf"^class {re.escape(cls)}\b", path.read_text(encoding="utf-8"), re.MULTILINE):
             import_module(f"{ROOT}.{pack}.{'.'.join(path.relative_to(folder).with_suffix('').parts)}")
 
@@ -406,7 +414,7 @@ class _Finder:
             root = python_types.ModuleType(ROOT)
             root.__path__ = []
             sys.modules[ROOT] = root
-            sys.meta_path.append(cls)  # type: ignore[arg-type]
+            sys.meta_path.append(cls)
         if cls.folders.get(pack) not in (None, folder):
             for name in [name for name in sys.modules if name == f"{ROOT}.{pack}" or name.startswith(f"{ROOT}.{pack}.")]:
                 del sys.modules[name]

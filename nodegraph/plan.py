@@ -221,12 +221,13 @@ class Plan:
                 return b"@%b%b" % (key, source[1].encode())
             return self.ident_of(source) if self.ident_of else None
         if kind is Const:
-            return source.ident  # type: ignore[no-any-return]
+            return source.ident
         if kind is Item:
             inner = self.plan_ident(source.source)
             return None if inner is None else b"%b[%d]" % (inner, source.index)
-        inner_all = [self.plan_ident(one) for one in source]
-        return None if None in inner_all else b"[" + b"".join(b"%d:%b" % (len(one), one) for one in inner_all)  # type: ignore[arg-type]
+        idents = [self.plan_ident(one) for one in source]
+        known = [ident for ident in idents if ident is not None]
+        return b"[" + b"".join(b"%d:%b" % (len(ident), ident) for ident in known) if len(known) == len(idents) else None
 
     # -- workflows as nodes, each, literals from outside -----------------------------------------------------------
 
@@ -312,7 +313,7 @@ class Plan:
             made = self._use(used, f"{name}[{number}]", mine, dict(literals), scope)
             for port in outputs:
                 gathered[port].append((made, port) if made.__class__ is int else made[port])
-        return gathered  # type: ignore[return-value]
+        return gathered
 
     def with_defaults(self, template: Template, bound: dict[str, Source]) -> dict[str, Source]:
         """The sources of all inputs of a workflow: given ones, and the defaults of the others."""
@@ -346,10 +347,7 @@ def _never_called(**inputs: Any) -> None:
 
 def _between_nodes(links: Mapping[str, Any]) -> bool:
     """Whether every link is one link to another node."""
-    for link in links.values():
-        if link.__class__ is not tuple or link[0] < 0:
-            return False
-    return True
+    return all(not (link.__class__ is not tuple or link[0] < 0) for link in links.values())
 
 
 def _pending_by_node(template: Template) -> dict[int, tuple[Any, ...]]:
@@ -373,7 +371,7 @@ def _resolve(link: Any, at: list[Any], bindings: Mapping[str, Source]) -> Source
 def _known_items(source: Source) -> list[Source] | None:
     """The items of a list whose length is known before things run."""
     if source.__class__ is list:
-        return source  # type: ignore[no-any-return]
+        return source
     if source.__class__ is Const and isinstance(source.value, list | tuple):
         return [Const(value) for value in source.value]
     return None

@@ -25,9 +25,7 @@ def parse(text: str, file: str) -> Any:
     try:
         data = json.loads(text, object_pairs_hook=repeated, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        more = error.msg == "Extra data"
-        what = "something follows the end of the workflow" if more else f"this is not JSON: {error.msg[:1].lower() + error.msg[1:]}"
-        fix = "remove it, or what closes the workflow too early" if more else _json_fix(text, error.pos)
+        what, fix = _not_json(error, text)
         refuse(Problem("bad-json", "", what, fix, file, error.lineno, error.colno))
     except RecursionError:
         refuse(Problem("too-deep", "", "the file is nested too deeply", "put inner workflows into files of their own", file))
@@ -72,12 +70,25 @@ def _no_constant(word: str) -> NoReturn:
     raise _NoConstant(f"{word} is no number in JSON")
 
 
+def _not_json(error: json.JSONDecodeError, text: str) -> tuple[str, str]:
+    """What is wrong with a text that is not JSON, and how to mend it."""
+    if error.msg == "Extra data":
+        return "something follows the end of the workflow", "remove it, or what closes the workflow too early"
+    fix = _json_fix(text, error.pos)
+    if fix == _EXTRA_COMMA:
+        return "this is not JSON: a comma stands before a closing bracket", fix  # versions of Python word this in several ways
+    return f"this is not JSON: {error.msg[:1].lower() + error.msg[1:]}", fix
+
+
+_EXTRA_COMMA = "remove the comma before the closing bracket"
+
+
 def _json_fix(text: str, index: int) -> str:
     before, here = text[:index].rstrip(), text[index:].lstrip()
     if not text.strip():
         return 'the file is empty: start with {"nodegraph": 1, "nodes": {}}'
-    if before.endswith(",") and here[:1] in ("}", "]"):
-        return "remove the comma before the closing bracket"
+    if (before.endswith(",") and here[:1] in ("}", "]")) or (here[:1] == "," and here[1:].lstrip()[:1] in ("}", "]")):
+        return _EXTRA_COMMA
     if here[:1] == "'":
         return 'use double quotes: "…"'
     if here[:2] in ("//", "/*") or here[:1] == "#":
@@ -183,10 +194,11 @@ def _real_path(loc: tuple[int | str, ...], data: Any) -> tuple[positions.Path, b
     """Pydantic's location without the names of union members, which are not in the file; and whether the error is of a member that
     was not meant."""
     path: list[int | str] = []
-    here, foreign = data, False
+    here: Any = data
+    foreign = False
     for index, step in enumerate(loc):
         if (isinstance(here, Mapping) and step in here) or (isinstance(here, list | tuple) and isinstance(step, int) and step < len(here)):
-            here = here[step]
+            here = here[step]  # type: ignore[index]
         elif step in _BRANCHES and index == len(loc) - 1:
             foreign = isinstance(here, str | Mapping | list) and not isinstance(here, _BRANCHES[step]) and _meant(path, here)
             continue

@@ -47,11 +47,11 @@ class Registry:
             return known
         return self._types.get(self._former.get(name, ""))
 
-    def add(self, types: Iterable[NodeType], pack: str = "", version: int = 1, facts: Callable[[], Any] | None = None) -> None:
+    def add(self, node_types: Iterable[NodeType], pack: str = "", version: int = 1, facts: Callable[[], Any] | None = None) -> None:
         """Register the node types of a pack in place of what it had before. All or nothing: raises PackInvalid."""
-        staged = {}
+        staged: dict[str, NodeType] = {}
         clashes = []
-        for one in types:
+        for one in node_types:
             other = staged.get(one.name) or self._types.get(one.name)
             if other is not None and (other.pack != pack or one.name in staged):
                 where = f"the pack {other.pack!r} has already" if other.pack != pack else "it has already"

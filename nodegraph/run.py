@@ -31,7 +31,9 @@ _SINK = NodeType("output", {}, {}, calling.never_called, volatile=True, pack="no
 class Execution:
     """One run of one plan."""
 
-    def __init__(self, shared: Shared, plan: Plan, run_id: str, workflow: str, use_cache: bool, output: Any, provenance: Callable[[], dict[str, Any]]):
+    def __init__(
+        self, shared: Shared, plan: Plan, run_id: str, workflow: str, use_cache: bool, output: Any, provenance: Callable[[], dict[str, Any]]
+    ):
         self.shared, self.plan, self.id, self.workflow = shared, plan, run_id, workflow
         self.use_cache, self.output, self.provenance = use_cache, output, provenance
         self.log = EventLog(run_id, plan.path)
@@ -294,7 +296,8 @@ class Execution:
         try:
             call = calling.begin(self, step)
             if call is None:
-                return self._leave()
+                self._leave()
+                return None
             return self._record(step, call, calling.keep(self, step, call, call.run()))
         except Exception as error:  # a mistake of the engine must fail the step, never hang the run
             return self._give_up(step, call, error)
@@ -528,10 +531,10 @@ class Execution:
             entry = self.done[source[0]]
             if entry.__class__ is Entry:
                 idents = entry.idents
-                return idents[0] if len(idents) == 1 else entry.ident(source[1])  # type: ignore[no-any-return]
+                return idents[0] if len(idents) == 1 else entry.ident(source[1])
             return self.ident(self.final(source))
         if source.__class__ is Const:
-            return source.ident  # type: ignore[no-any-return]
+            return source.ident
         if source.__class__ is Item:
             return b"%b[%d]" % (self.ident(source.source), source.index)
         return calling.list_ident([self.ident(one) for one in source])

@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import sys
 import types as python_types
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 REAL = frozenset(sys.stdlib_module_names | {"nodegraph", "pydantic", "annotated_types", "typing_extensions"}) - {
@@ -66,17 +66,25 @@ class Placeholder:
 
 
 class Missing(ImportError):
-    """A module-level import names something that is not installed."""
+    """A module-level import names something that is not there: what, and how to mend it."""
+
+    def __init__(self, text: str, fix: str):
+        super().__init__(text)
+        self.fix = fix
 
 
 class SkeletonLoader:
-    """Makes skeleton modules of one pack. `source(name)` gives a sibling's source by dotted name, or None."""
+    """Makes skeleton modules of one pack. `sources`: the text of its modules by dotted name."""
 
-    def __init__(self, package: str, source: Callable[[str], str | None]):
-        self._package, self._source = package, source
+    def __init__(self, package: str, sources: Mapping[str, str]):
+        self._package, self._sources, self._source = package, sources, sources.get
         self._modules: dict[str, python_types.ModuleType] = {}
         self.imports: set[str] = set()
         """Top-level modules that were asked for and not imported."""
+
+    def has_package(self, name: str) -> bool:
+        """Whether there are modules in a folder of that dotted name."""
+        return any(one.startswith(f"{name}.") for one in self._sources)
 
     def load(self, name: str) -> python_types.ModuleType:
         """The skeleton of a module of the pack. Raises SyntaxError and Missing."""
@@ -84,7 +92,7 @@ class SkeletonLoader:
             return self._modules[name]
         text = self._source(name)
         if text is None:
-            raise Missing(f"there is no module {name!r} in the pack")
+            raise Missing(f"there is no module {name!r} in the pack", f"add {name.replace('.', '/')}.py, or mend the import")
         module = self._modules[name] = python_types.ModuleType(f"{self._package}.{name}")
         module.__dict__["__builtins__"] = {**builtins.__dict__, "__import__": _Importer(self, name), "print": _nothing, "input": _nothing}
         tree = ast.parse(text, f"{name}.py")
@@ -195,7 +203,7 @@ class _Importer:
             module = importlib.import_module(name)
             return module if fromlist else sys.modules[top]
         if not findable(top):
-            raise Missing(f"it needs {top!r}, which is not installed")
+            raise Missing(f"it needs {top!r}, which is not installed", "install it, or import it inside of the function that uses it")
         self._loader.imports.add(top)
         return Placeholder(name if fromlist else top)
 
@@ -204,6 +212,8 @@ class _Importer:
         base = ".".join([*parents, name] if name else parents)
         if base and self._loader._source(base) is not None:
             return self._loader.load(base)
+        if base and not self._loader.has_package(base):
+            return self._loader.load(base)  # which says that there is none
         package = python_types.ModuleType(base or "package")
         for one in fromlist:
             setattr(package, one, self._loader.load(f"{base}.{one}" if base else one))

@@ -9,10 +9,12 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import UnionType
 from typing import Annotated, Any, Generic, TypeVar
 
 from nodegraph import kinds, types
 from nodegraph.errors import PackInvalid, Problem
+from nodegraph.handles import Handle
 from nodegraph.outcomes import Lazy
 from nodegraph.types import Type
 from nodegraph.values import SeedPort
@@ -125,7 +127,7 @@ class NodeType:
         return self.inputs.get(name) or (self.open and replace(self.open, name=name, open=False)) or None
 
 
-_ON_DEVICE = frozenset(name for cls, name in kinds.NAMES.items() if issubclass(cls, kinds.Handle))
+_ON_DEVICE = frozenset(name for cls, name in kinds.NAMES.items() if issubclass(cls, Handle))
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,10 +358,15 @@ _LIMITS = {
 }
 
 
+_AROUND = (typing.Union, UnionType, list)
+"""Marks may stand inside of these: `Annotated[int, Field(ge=1)] | None`."""
+
+
 def _constraints(hint: Any) -> tuple[dict[str, Any], Any]:
     """What `Annotated` says of a port, and the annotation without it."""
     if typing.get_origin(hint) is not Annotated:
-        return {}, hint
+        inside = [_constraints(arg)[0] for arg in typing.get_args(hint)] if typing.get_origin(hint) in _AROUND else []
+        return {name: fact for facts in inside for name, fact in facts.items() if name not in ("doc", "seed")}, hint
     base, *marks = typing.get_args(hint)
     facts: dict[str, Any] = {}
     for mark in marks:

@@ -121,7 +121,7 @@ def _pack_port(port: Port) -> Record:
 
 
 def _unpack_port(record: Mapping[str, Any]) -> Port:
-    fields = {name: tuple(value) if name in ("choices", "was") else value for name, value in record.items()}
+    fields: dict[str, Any] = {name: tuple(value) if name in ("choices", "was") else value for name, value in record.items()}
     fields["type"] = _unpack_kind(record["type"])
     return Port(**fields)
 

@@ -281,7 +281,7 @@ class Store:
                 query = "SELECT digest FROM files WHERE device = ? AND inode = ? AND size = ? AND mtime_ns = ?"
                 row = self._database.execute(query, name).fetchone()
         if row:
-            return row[0]  # type: ignore[no-any-return]
+            return row[0]
         digest = keys.file_digest(path)
         with self._lock, self._guard("write to"):
             # a file changed within the clock's grain could change again without a new time: do not remember it yet

@@ -51,7 +51,7 @@ class Template:
 
     def ports_of(self, index: int) -> dict[str, Port]:
         """The declared inputs of a node."""
-        return self.types[index].inputs  # type: ignore[no-any-return]
+        return self.types[index].inputs
 
     def sequence(self) -> Any:
         """Node indexes in topological order."""
@@ -60,13 +60,15 @@ class Template:
     @property
     def all_problems(self) -> list[Problem]:
         """Problems of this workflow and of those it uses, each once."""
-        found: dict[int, Problem] = {}
+        found: dict[str, Problem] = {}
+        seen = {id(self)}
         stack = [self]
         while stack:
             one = stack.pop()
-            if id(one) not in found:
-                found.update({id(problem): problem for problem in one.problems})
-                stack.extend(one.children)
+            found.update({repr(problem): problem for problem in one.problems if repr(problem) not in found})
+            fresh = [child for child in one.children if id(child) not in seen]
+            seen.update(map(id, fresh))
+            stack.extend(reversed(fresh))
         return list(found.values())
 
 

@@ -43,7 +43,7 @@ class TypePass:
         slow: list[tuple[str, Any]] = []
         for port, link in template.links[index].items():
             # the common case, without a call: the same type on both sides
-            if link.__class__ is tuple and link[0] >= 0 and port in inputs and given[link[0]].get(link[1]) is inputs[port].type:  # type: ignore[operator, index, arg-type, call-overload]
+            if link.__class__ is tuple and link[0] >= 0 and port in inputs and given[link[0]].get(link[1]) is inputs[port].type:
                 continue
             slow.append((port, link))
         generic = self._generic.get(used)

@@ -35,7 +35,8 @@ class _Arrays:
             raise TypeError(f"{type(self).__name__} holds a tensor or a numpy array, not {type(data).__name__}")
         if self._axes and data.ndim != len(self._axes):
             raise ValueError(f"{type(self).__name__} is [{','.join(self._axes)}], but the given shape is {tuple(data.shape)}")
-        object.__setattr__(self, "data", data)
+        # one layout for one value: kernels give other last bits for other strides
+        object.__setattr__(self, "data", arrays.contiguous(data))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")
@@ -155,7 +156,7 @@ class Latent(_Arrays):
     def __init__(self, data: Any, space: str = "", extras: Mapping[str, Any] | None = None):
         super().__init__(data)
         object.__setattr__(self, "space", space)
-        object.__setattr__(self, "extras", MappingProxyType(dict(extras or {})))
+        object.__setattr__(self, "extras", MappingProxyType({name: arrays.contiguous(array) for name, array in (extras or {}).items()}))
 
     def extra(self, name: str, device: str = "cpu", dtype: Any = None) -> torch.Tensor | None:
         """A further array on a device, or None if there is none of that name."""
@@ -229,7 +230,7 @@ class Conditioning:
         for name, array in named.items():
             if not arrays.is_array(array):
                 raise TypeError(f"Conditioning {name!r} must be a tensor or a numpy array, not {type(array).__name__}")
-        object.__setattr__(self, "named", MappingProxyType(dict(named)))
+        object.__setattr__(self, "named", MappingProxyType({name: arrays.contiguous(array) for name, array in named.items()}))
         object.__setattr__(self, "space", space)
 
     __setattr__ = _Arrays.__setattr__

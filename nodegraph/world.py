@@ -75,4 +75,4 @@ class World:
         return self._models.header(model, path)
 
     def files(self, model: str) -> list[str]:
-        return self._models.files(model)
+        return list(self._models.files(model))

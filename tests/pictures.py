@@ -27,7 +27,7 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from training.shapes import (  # noqa: E402
+from training.shapes import (
     BACKGROUNDS,
     COLOURS,
     PLACES,
@@ -276,9 +276,7 @@ def painted(painter: Painter, captions: Sequence[Caption], seed: int) -> np.ndar
     return painter([to_text(caption) for caption in captions], seeds)
 
 
-def pipeline_painter(
-    folder: str, steps: int = 20, guidance: float = 4.0, sampler: str = "default", batch: int = 50
-) -> Painter:
+def pipeline_painter(folder: str, steps: int = 20, guidance: float = 4.0, sampler: str = "default", batch: int = 50) -> Painter:
     """A painter that is the plain diffusers pipeline of a model folder.
 
     `sampler`: `default` keeps the folder's scheduler, else the name of a diffusers scheduler class.
@@ -308,6 +306,41 @@ def pipeline_painter(
     return paint
 
 
+def graph_painter(engine, model: str = "tiny-sd", steps: int = 20, guidance: float = 4.0, batch: int = 50) -> Painter:
+    """A painter that is a nodegraph workflow on an engine; each picture has its own seed, as in `pipeline_painter`."""
+    workflow = {
+        "nodegraph": 1,
+        "inputs": {"texts": {"type": "list[text]"}, "seeds": {"type": "list[int]"}},
+        "nodes": {
+            "model": {"use": "load_model", "with": {"name": model}},
+            "positive": {"use": "encode_text", "from": {"encoder": "model.encoder", "text": "inputs.texts"}},
+            "negative": {"use": "encode_text", "from": {"encoder": "model.encoder"}, "with": {"text": ""}},
+            "count": {"use": "list_length", "from": {"items": "inputs.texts"}},
+            "canvas": {"use": "empty_latent", "from": {"model": "model.denoiser", "batch": "count.int"}},
+            "sample": {
+                "use": "sample_latent",
+                "from": {
+                    "model": "model.denoiser",
+                    "positive": "positive.conditioning",
+                    "negative": "negative.conditioning",
+                    "latent": "canvas.latent",
+                    "seed": "inputs.seeds",
+                },
+                "with": {"steps": steps, "guidance": guidance},
+            },
+            "decode": {"use": "decode_latent", "from": {"vae": "model.vae", "latent": "sample.latent"}},
+        },
+        "outputs": {"image": "decode.image"},
+    }
+
+    def paint(texts: list[str], seeds: list[int]) -> np.ndarray:
+        parts = [slice(start, start + batch) for start in range(0, len(texts), batch)]
+        jobs = [engine.submit(workflow, texts=texts[part], seeds=seeds[part]) for part in parts]
+        return np.concatenate([job.result().outputs["image"].bytes_hwc() for job in jobs])
+
+    return paint
+
+
 # --- command line -------------------------------------------------------------------
 
 
@@ -321,10 +354,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="seed of captions, scenes and noise")
     parser.add_argument("--count", type=int, default=200, help="captions of one thing; as many of two")
-    parser.add_argument("--model", help="a diffusers folder to paint with")
+    parser.add_argument("--model", default="tiny-sd", help="the model to paint with, through nodegraph; empty for none")
+    parser.add_argument("--pipeline", metavar="FOLDER", help="a diffusers folder to paint with instead, through its own pipeline")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=4.0)
-    parser.add_argument("--sampler", default="default", help="a diffusers scheduler class instead of the folder's")
+    parser.add_argument("--sampler", default="default", help="with --pipeline: a diffusers scheduler class instead of the folder's")
     parser.add_argument("--things", type=int, choices=(1, 2), help="only captions of one, or of two, things")
     parser.add_argument("--sheet", type=Path, help="write the painted pictures as one PNG")
     return parser.parse_args()
@@ -334,8 +368,12 @@ def main() -> None:
     """Measure the checker, and the model if one is given."""
     options = parse_arguments()
     painter = None
-    if options.model:
-        painter = pipeline_painter(options.model, options.steps, options.guidance, options.sampler)
+    if options.pipeline:
+        painter = pipeline_painter(options.pipeline, options.steps, options.guidance, options.sampler)
+    elif options.model:
+        from nodegraph import Engine
+
+        painter = graph_painter(Engine(cache=False), options.model, options.steps, options.guidance)
     for things in (options.things,) if options.things else (1, 2):
         captions = draw_captions(options.count, options.seed, things)
         pictures = draw_pictures(captions, options.seed)

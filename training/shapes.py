@@ -106,9 +106,7 @@ def draw_caption(rng: np.random.Generator, things: int = 1) -> Caption:
     if things == 2:
         places = _pick(rng, OPPOSITES)[:: _pick(rng, (1, -1))]
         colours = rng.permutation(list(COLOURS))[:2]
-        pair = tuple(
-            Thing(_pick(rng, SHAPES), str(colour), None, place) for colour, place in zip(colours, places, strict=True)
-        )
+        pair = tuple(Thing(_pick(rng, SHAPES), str(colour), None, place) for colour, place in zip(colours, places, strict=True))
         return Caption(pair, _pick(rng, BACKGROUNDS))
     raise ValueError(f"things: expected 1 or 2, got {things!r}")
 
@@ -224,9 +222,7 @@ def _thing_pattern(named: bool) -> str:
 _EXAMPLE = "a large red circle on the left on a white background"
 _THING = re.compile(_thing_pattern(named=True))
 _ANY_THING = _thing_pattern(named=False)
-_CAPTION = re.compile(
-    rf"(?P<things>{_ANY_THING}(?: and {_ANY_THING})?)(?: on a (?P<background>{'|'.join(BACKGROUNDS)}) background)?"
-)
+_CAPTION = re.compile(rf"(?P<things>{_ANY_THING}(?: and {_ANY_THING})?)(?: on a (?P<background>{'|'.join(BACKGROUNDS)}) background)?")
 
 
 # --- pictures -----------------------------------------------------------------------
@@ -289,9 +285,7 @@ def signed_distance(shape: str, x: np.ndarray, y: np.ndarray, radius: float) -> 
 # --- examples -----------------------------------------------------------------------
 
 
-def draw_examples(
-    count: int, seed: int | list[int], pair_share: float = 0.35, loose_share: float = 0.2
-) -> tuple[list[str], np.ndarray]:
+def draw_examples(count: int, seed: int | list[int], pair_share: float = 0.35, loose_share: float = 0.2) -> tuple[list[str], np.ndarray]:
     """Captions and their pictures, uint8 [count, 32, 32, 3], for training.
 
     `pair_share` of them show two shapes; `loose_share` of the captions leave something

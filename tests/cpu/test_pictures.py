@@ -12,9 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pictures import accuracy, check, draw_pictures, painted, rejection, see  # noqa: E402
+from pictures import accuracy, check, draw_pictures, painted, rejection, see
 
-from training.shapes import (  # noqa: E402
+from training.shapes import (
     BACKGROUNDS,
     COLOURS,
     Caption,
@@ -175,7 +175,8 @@ def test_examples_depend_on_the_seed_alone():
     texts, pictures = draw_examples(20, SEED)
     again = draw_examples(20, SEED)
     other = draw_examples(20, SEED + 1)
-    assert texts == again[0] and np.array_equal(pictures, again[1])
+    assert texts == again[0]
+    assert np.array_equal(pictures, again[1])
     assert texts != other[0]
 
 

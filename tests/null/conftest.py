@@ -25,7 +25,11 @@ class NoTorch:
 
 
 @pytest.fixture(autouse=True)
-def _no_torch(monkeypatch):
+def _no_torch():
     """Block torch, unless tests that need it have run in this process before."""
-    if "torch" not in sys.modules:
-        monkeypatch.setattr(sys, "meta_path", [NoTorch, *sys.meta_path])
+    blocked = "torch" not in sys.modules
+    if blocked:
+        sys.meta_path.insert(0, NoTorch)
+    yield
+    if blocked:
+        sys.meta_path.remove(NoTorch)

@@ -69,7 +69,9 @@ def test_things_without_canonical_bytes_are_refused():
 
 
 def _node(name, identity="v1", numerics=b""):
-    return NodeType(name, {"a": Port("a", INT), "b": Port("b", INT, 0)}, {"int": Port("int", INT)}, None, pack="p", identity=identity, numerics=numerics)
+    return NodeType(
+        name, {"a": Port("a", INT), "b": Port("b", INT, 0)}, {"int": Port("int", INT)}, None, pack="p", identity=identity, numerics=numerics
+    )
 
 
 def _plan_key(identities, node_type, literals):
@@ -97,11 +99,15 @@ def test_what_a_plan_key_holds():
 
 def test_output_keys_are_the_same_everywhere():
     """The digest of an output in one place: node code is left out by giving identities by hand."""
-    add = NodeType("add", {"a": Port("a", INT), "b": Port("b", INT, 0)}, {"int": Port("int", INT)}, lambda a, b=0: a + b, pack="golden", identity="1")
+    add = NodeType(
+        "add", {"a": Port("a", INT), "b": Port("b", INT, 0)}, {"int": Port("int", INT)}, lambda a, b=0: a + b, pack="golden", identity="1"
+    )
     from nodegraph import Engine
 
     with Engine(nodes=[add], cache=False) as engine:
-        result = engine.run(flow({"x": {"use": "add", "with": {"a": 1}}, "y": {"use": "add", "from": {"a": "x.int"}, "with": {"b": 41}}}, {"out": "y.int"}))
+        result = engine.run(
+            flow({"x": {"use": "add", "with": {"a": 1}}, "y": {"use": "add", "from": {"a": "x.int"}, "with": {"b": 41}}}, {"out": "y.int"})
+        )
     assert result.outputs == {"out": 42}
     assert result.keys == {"out": keys.digest(b"output", b"=i2a;").hex()}
 

@@ -247,7 +247,9 @@ sys.meta_path.insert(0, Block)
     workflow = ROOT / "workflows" / "txt2img.json"
     arguments = [str(workflow) if word == "WORKFLOW" else word for word in command]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    done = subprocess.run([sys.executable, "-m", "nodegraph", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "nodegraph", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert "blocked" not in done.stdout + done.stderr
     assert done.returncode == 0, done.stdout + done.stderr
 

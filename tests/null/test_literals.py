@@ -1,0 +1,78 @@
+# ruff: noqa: E501  (tables)
+"""Values that people write, for ports of each type. The texts of refusals are in test_check."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodegraph import types
+from nodegraph.literals import Pending, Refused, literal, number
+from nodegraph.spec import Port
+
+
+def outside(kind, port, given):
+    return Pending(str(kind), given)
+
+
+def value_of(kind: str, given, **limits):
+    return literal(Port("x", types.parse(kind), **limits), given, outside)
+
+
+TAKEN = [
+    ("int", 5, 5), ("float", 5, 5.0), ("float", 0.5, 0.5), ("bool", True, True), ("text", "", ""), ("list[int]", (1, 2), [1, 2]),
+    ("list[float]", [1], [1.0]), ("int | text", "5", "5"), ("float | none", None, None), ("float | none", 1, 1.0), ("json", {"a": [None]}, {"a": [None]}),
+    ("any", [1, {"b": 2}], [1, {"b": 2}]), ("seed", [1, 2], [1, 2]), ("file", "a.txt", Pending("file", "a.txt")), ("list[model]", ["m"], [Pending("model", "m")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "given", "value"), TAKEN)
+def test_taken(kind, given, value):
+    found = value_of(kind, given)
+    assert found == value
+    assert type(found) is type(value)
+
+
+REFUSED = [
+    ("int", True), ("int", 1.0), ("int", "1"), ("float", True), ("float", math.nan), ("float", math.inf), ("float", 10**400), ("bool", 1), ("text", 1),
+    ("text", None), ("list[int]", "12"), ("list[int]", [True]), ("int | text", 1.5), ("json", {1: 2}), ("any", {1, 2}), ("none", 0), ("seed", True),
+    ("image", "cat.png"), ("latent", [1.0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "given"), REFUSED)
+def test_refused(kind, given):
+    with pytest.raises(Refused) as error:
+        value_of(kind, given)
+    assert error.value.fix
+
+
+def test_bounds_hold_for_items():
+    with pytest.raises(Refused, match="at least 1"):
+        value_of("list[int] | none", [1, 0], minimum=1)
+    with pytest.raises(Refused, match="must be one of"):
+        value_of("int", 1, choices=(True, 2))
+
+
+LIMITS = st.integers(-1000, 1000)
+
+
+@given(st.integers(-5000, 5000), LIMITS, st.integers(0, 1000), st.integers(1, 64))
+def test_the_fix_of_a_number_is_right(value, low, room, multiple):
+    """What a fix says to use is accepted."""
+    limits = {"minimum": low, "maximum": low + room + multiple, "multiple": multiple}
+    try:
+        value_of("int", value, **limits)
+    except Refused as error:
+        advice = int(error.fix.removeprefix("use "))
+    else:
+        advice = value
+    assert value_of("int", advice, **limits) == advice
+
+
+@pytest.mark.parametrize(("value", "text"), [(1_000_000, "1000000"), (0.5, "0.5"), (2.0, "2"), (1234567.5, "1234567.5"), (1e300, "1e+300")])
+def test_numbers_are_spelled_in_full(value, text):
+    assert number(value) == text

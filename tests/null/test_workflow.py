@@ -1,0 +1,101 @@
+"""Reading workflow files, and what a workflow knows of itself. What can be wrong with one is in test_check."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from cases import ADD_ONE, bare_engine, using
+
+from nodegraph import Workflow, WorkflowInvalid
+from nodegraph.workflow import is_path
+
+
+def test_what_is_read_is_written():
+    record = {
+        "nodegraph": 1, "name": "n", "doc": "d", "requires": {"core": ">=1"},
+        "inputs": {"x": {"type": "int", "default": None, "min": 1.0}},
+        "nodes": {"a": {"use": "add", "from": {"a": "inputs.x"}, "each": {"b": [1, 2]}}, "b": {"use": {"nodegraph": 1, "nodes": {}}}},
+        "outputs": {"out": ["a.int"]},
+    }  # fmt: skip
+    assert Workflow.of(record).to_json() == record
+    assert Workflow.read(json.dumps(record)).to_json() == record
+
+
+def test_texts_for_people_and_layout_are_no_part_of_the_digest():
+    one = Workflow.read(json.dumps(ADD_ONE))
+    other = Workflow.read(json.dumps({**ADD_ONE, "name": "other", "doc": "x"}, indent=4))
+    changed = Workflow.of({**ADD_ONE, "outputs": {}})
+    assert one.digest() == other.digest() != changed.digest()
+
+
+def test_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "w.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(ADD_ONE).encode())
+    assert Workflow.load(tmp_path / "w.json").folder == tmp_path.resolve()
+
+
+def test_python_names_of_fields_are_no_keys():
+    with pytest.raises(WorkflowInvalid, match="'from_' is no key here"):
+        Workflow.of({"nodes": {"a": {"use": "add", "from_": {}}}})
+
+
+@pytest.mark.parametrize(
+    ("use", "path"), [("add", False), ("pack/add", False), ("a.json", True), ("./a", True), ("../a", True), ("/a", True)]
+)
+def test_what_names_a_file(use, path):
+    assert is_path(use) == path
+
+
+# -- what is looked up again ---------------------------------------------------------------------------------------
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    """Also one that is used by a file that has not changed."""
+    parent = {"nodes": {"a": {"use": "./mid.json"}}}
+    (tmp_path / "main.json").write_text(json.dumps(parent))
+    (tmp_path / "mid.json").write_text(json.dumps({"nodes": {"a": {"use": "./leaf.json", "with": {"n": 1}}}}))
+    (tmp_path / "leaf.json").write_text(json.dumps(ADD_ONE))
+    with bare_engine() as engine:
+        main = Workflow.load(tmp_path / "main.json")
+        assert engine.check(main) == []
+        (tmp_path / "leaf.json").write_text(json.dumps({**ADD_ONE, "nodes": {"add": using("ad", a=1)}, "name": "longer"}))
+        assert [problem.code for problem in engine.check(main)] == ["unknown-node"]
+        (tmp_path / "leaf.json").write_text(json.dumps(ADD_ONE))
+        assert engine.check(main) == []
+
+
+def test_many_uses_of_one_file_are_compiled_once(tmp_path):
+    """Files that each use the next one twice: linear, not exponential."""
+    for number in range(30):
+        twice = {name: {"use": f"./w{number + 1}.json", "with": {"n": 1}} for name in ("a", "b")}
+        record = {"inputs": {"n": {"type": "int", "default": 0}}, "nodes": twice if number < 29 else {}}
+        (tmp_path / f"w{number}.json").write_text(json.dumps(record))
+    with bare_engine() as engine:
+        assert engine.check(tmp_path / "w0.json") == []
+
+
+def test_links_out_of_the_folder_are_followed_to_where_they_lead(tmp_path):
+    (tmp_path / "secret").write_text("x")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    os.symlink(tmp_path / "secret", folder / "link")
+    os.symlink(tmp_path, folder / "up")
+    os.symlink(folder / "circle", folder / "circle")
+    nodes = {name: using("open_file", file=path) for name, path in {"a": "link", "b": "up/secret", "c": "circle"}.items()}
+    (folder / "main.json").write_text(json.dumps({"nodes": nodes}))
+    with bare_engine() as engine:
+        assert [problem.code for problem in engine.check(folder / "main.json")] == ["path-outside", "path-outside", "file-missing"]
+    with bare_engine(roots=[tmp_path]) as engine:
+        assert [problem.code for problem in engine.check(folder / "main.json")] == ["file-missing"]
+
+
+def test_very_many_problems_take_linear_time():
+    """One mistake in each of 20,000 nodes; seconds, not hours."""
+    nodes = {f"n{number}": using("cut", from_={"image": f"n{number - 1}.mask"}) for number in range(1, 20_001)}
+    nodes["n0"] = using("number")
+    text = json.dumps({"nodes": nodes}, indent=1)
+    with bare_engine() as engine:
+        problems = engine.check(Workflow.read(text))
+    assert len(problems) == 20_000
+    assert problems[-1].line > problems[0].line > 1
