@@ -21,7 +21,7 @@ from nodegraph.handles import Handle
 from nodegraph.job import Result
 from nodegraph.literals import Refused
 from nodegraph.models import Resident
-from nodegraph.outcomes import Graph, Lazy, Need, Skip
+from nodegraph.outcomes import Graph, Lazy, Need, Ref, Skip
 from nodegraph.plan import Identities, Mapped, Plan, Scope, as_port
 from nodegraph.sources import Const, Item, Source, part
 from nodegraph.spec import NodeType
@@ -164,10 +164,8 @@ class Call:
                 with self.run_.shared.place(self.run_.plan.path(self.step)):
                     return used.call(**self.inputs)
             return used.call(**self.inputs)
-        except Cancelled:
-            return CANCELLED
-        except (Exception, SystemExit) as error:
-            return Failure(*failed(self.run_.plan.path(self.step), used, error))
+        except BaseException as error:  # in a worker's thread nothing but the node's own code raises
+            return self._raised(error)
         finally:
             self.seconds = time.perf_counter() - begun
 
@@ -177,16 +175,31 @@ class Call:
 
         begun = time.perf_counter()
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self.used.call(**self.inputs))
+        task = loop.create_task(self._guarded())
         run.on_cancel(lambda: _none(loop.call_soon_threadsafe(task.cancel)))
         try:
             return await task
-        except (Cancelled, asyncio.CancelledError):
+        except asyncio.CancelledError:
             return CANCELLED
-        except (Exception, SystemExit) as error:
-            return Failure(*failed(run.plan.path(self.step), self.used, error))
         finally:
             self.seconds = time.perf_counter() - begun
+
+    async def _guarded(self) -> Any:
+        """The outcome of an async node. Nothing escapes: what ends a program would end the loop of all async nodes."""
+        import asyncio
+
+        try:
+            return await self.used.call(**self.inputs)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self.run_.cancelled:
+                raise
+            return self._raised(error)
+
+    def _raised(self, error: BaseException) -> Any:
+        """The outcome of a call that raised. Cancelled is one only in a run that was cancelled."""
+        if isinstance(error, Cancelled) and self.run_.cancelled:
+            return CANCELLED
+        return Failure(*failed(self.run_.plan.path(self.step), self.used, error))
 
 
 def _none(anything: object) -> None:
@@ -516,8 +529,10 @@ def _alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> dict[s
     """A node gave one of its lazy inputs: the same result under the same key."""
     if len(used.outputs) != 1:
         raise _wrong_output(run, step, "returned a lazy input, but has several outputs", "return a Graph that says what each output is")
-    output = next(iter(used.outputs))
     plan = run.plan
+    if lazy.port not in plan.sources[step] and lazy.port not in plan.literals[step]:
+        raise _wrong_output(run, step, f"returned a lazy input {lazy.port!r}, which is none of its inputs", "return one that it was given")
+    output = next(iter(used.outputs))
     source = plan.sources[step].get(lazy.port)
     linked = source is not None
     if source is None:
@@ -553,6 +568,10 @@ def _graph(run: Execution, step: int, call: Any, graph: Graph) -> dict[str, Sour
     if missing or extra:
         text = f"returned a graph that gives {listing(graph.outputs) or 'nothing'}, but its outputs are {listing(used.outputs)}"
         raise _wrong_output(run, step, text, "graph.give(…) each output once")
+    for name, given in graph.outputs.items():
+        if not all(isinstance(one, Ref) for one in (given if isinstance(given, list) else [given])):
+            text = f"returned a graph whose output {name!r} is {kinds.describe(given)}"
+            raise _wrong_output(run, step, text, 'give an output of a node: graph.give(…=node["port"])')
     outside = note_outside(run, step, ())
     sources = run.expand_graph(step, graph)
     if call.key is not None and run.use_cache:
@@ -596,9 +615,13 @@ def failed(path: str, used: NodeType, error: BaseException) -> list[Problem]:
         return [error.problem(path)]
     if isinstance(error, Refused):
         return [Problem(error.code, path, error.text, error.fix)]
-    if isinstance(error, Problems):
+    if isinstance(error, Problems) and error.problems:
         return [problem.at(path) if not problem.where else problem for problem in error.problems]
-    text = f"{used.name!r} failed: {type(error).__name__}: {error}".rstrip(": ")
+    try:
+        said = str(error)
+    except Exception:  # an exception's own text is the pack's code too
+        said = ""
+    text = f"{used.name!r} failed: {type(error).__name__}: {said}".rstrip(": ")
     if isinstance(error, SystemExit):
         text = f"{used.name!r} tried to end the program"
     return [Problem("node-failed", path, text, detail=author_frames(error))]

@@ -18,6 +18,7 @@ from nodegraph.cache import Cache
 from nodegraph.calling import Shared
 from nodegraph.check import Checker
 from nodegraph.errors import Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
+from nodegraph.facts import Facts
 from nodegraph.handles import ModelRef
 from nodegraph.job import Job, Result
 from nodegraph.lanes import Lane, LoopLane
@@ -162,7 +163,7 @@ class Engine:
         source = Workflow.of(workflow)
         if overrides:
             source = with_literals(source, overrides)
-        given = {**(inputs or {}), **more}
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in {**(inputs or {}), **more}.items()}
         plan, outputs, effects, name = self._plan(source, given, only)
         shared = self._ready()
         if self.store:
@@ -209,6 +210,9 @@ class Engine:
         plan = Plan(shared.identities, _Resolver(self))
         name = workflow.name or (Path(workflow.file).stem if workflow.file else "workflow")
         bound = bind_inputs(plan, template, given, _Trusted(self))
+        known = {port: Facts(value=value) for port, value in given.items() if kinds.is_json(value)}
+        if known and (problems := self.checker.flow.through(template, known)[1]):
+            raise WorkflowInvalid(problems)
         scope = Scope("", name)
         outputs = plan.expand(template, bound, scope)
         plan.outputs = outputs
