@@ -249,7 +249,7 @@ class Compilation:
     def workflow_use(self, index: int) -> NodeType | Template | None:
         """What a node uses, also when its turn has not come yet."""
         if index < len(self.template.types):
-            return self.template.types[index]  # type: ignore[no-any-return]
+            return self.template.types[index]
         use = self.workflow.nodes[self.template.names[index]].use
         return self.registry.get(use) if isinstance(use, str) else None
 

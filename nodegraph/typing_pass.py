@@ -192,7 +192,7 @@ class TypePass:
 
 
 def _declared(used: Any, port: str) -> Port:
-    return used.inputs.get(port) or used.port(port)  # type: ignore[no-any-return]
+    return used.inputs.get(port) or used.port(port)
 
 
 def _is_generic(used: Any) -> bool:
