@@ -28,6 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,sde]"
+	$(BIN)/python -m compileall -q nodegraph nodes   # so that commands start at once also where Python writes no bytecode
 	@touch $(READY)
 
 clean:

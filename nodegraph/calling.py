@@ -546,6 +546,8 @@ def _alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> dict[s
 
 
 def _need(run: Execution, step: int, used: NodeType, need: Need) -> Need:
+    if not need.ports:
+        raise _wrong_output(run, step, "returned Need() without a port", "name what it needs: Need('port')")
     seen = run.needed.get(step, set())
     linked = run.plan.sources[step]
     for port in need.ports:

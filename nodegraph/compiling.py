@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import graph, types
 from nodegraph.bounds import inherit, input_port
 from nodegraph.errors import WorkflowInvalid, did_you_mean, listing
-from nodegraph.literals import Pending, Refused, article, described, literal
+from nodegraph.literals import Pending, Refused, article, described, has_pending, literal
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import INPUTS, Link, Links, Template
 from nodegraph.types import Type
@@ -266,7 +266,7 @@ class Compilation:
         except WorkflowInvalid as error:
             self.template.problems.extend(error.problems)
             return
-        if value.__class__ is Pending:
+        if has_pending(value):
             self.template.pending.append((index, port.name, value))
         literals[port.name] = value
 

@@ -11,23 +11,19 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
 from nodegraph.cache import Cache
-from nodegraph.calling import Shared
 from nodegraph.check import Checker
 from nodegraph.errors import Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
 from nodegraph.facts import Facts
 from nodegraph.handles import ModelRef
-from nodegraph.job import Job, Result
-from nodegraph.lanes import Lane, LoopLane
 from nodegraph.literals import Pending
 from nodegraph.models import ModelFolder, Resident
 from nodegraph.packs import load_all
 from nodegraph.plan import Identities, Plan, Scope, bind_inputs
 from nodegraph.registry import Registry
-from nodegraph.run import Execution
 from nodegraph.settings import Settings
 from nodegraph.sources import Source
 from nodegraph.spec import NodeType, Port, node_type
@@ -37,6 +33,11 @@ from nodegraph.types import Type
 from nodegraph.values import File
 from nodegraph.workflow import Workflow
 from nodegraph.world import World
+
+if TYPE_CHECKING:
+    from nodegraph.calling import Shared
+    from nodegraph.job import Job, Result
+    from nodegraph.run import Execution
 
 MEMORY = 2 << 30
 """Bytes of cached results in host memory, unless said otherwise."""
@@ -99,7 +100,7 @@ class Engine:
         settings = Settings.load({name: list(value) if name in _LISTS and value is not None else value for name, value in flags.items()})
         self.settings, self.output = settings, settings.output
         self.registry = Registry()
-        self.packs = load_all(self.registry, settings.pack_folders)
+        self.packs = load_all(self.registry, settings.pack_folders, settings.cache if isinstance(settings.cache, Path) else None)
         self.registry.add([one if isinstance(one, NodeType) else node_type(one, identity=_code_identity(one)) for one in nodes])
         self.store = Store(settings.cache, settings.disk or DISK) if isinstance(settings.cache, Path) else None
         digest = self.store.file_digest if self.store else keys.file_digest
@@ -109,10 +110,8 @@ class Engine:
         self.cache = Cache(self.store, budget, budget, self.models.valid)
         self.resident = Resident(self.models, weights)
         self.checker = Checker(self.registry, self.world)
-        workers = settings.threads or max(4, os.cpu_count() or 1)
-        self._lanes: dict[str, Any] = {"cpu": Lane("cpu", workers), "device": Lane("device", 1), "async": LoopLane()}
+        self._lanes: dict[str, Any] = {}
         self._shared: Shared | None = None
-        self._running: dict[str, Execution] = {}
         self._lock = threading.RLock()
         self._closed = False
 
@@ -133,6 +132,8 @@ class Engine:
 
     def plan(self, workflow: Any, inputs: Mapping[str, Any] | None = None, *, only: Iterable[str] = (), **more: Any) -> Preview:
         """What a run would do. Raises WorkflowInvalid."""
+        from nodegraph.run import Execution
+
         plan, outputs, effects, name = self._plan(Workflow.of(workflow), {**(inputs or {}), **more}, only)
         run = Execution(self._ready(), plan, "preview", name, True, self.output, dict)
         return _preview(run, plan, outputs, effects)
@@ -158,6 +159,8 @@ class Engine:
         give instead of all. `cache=False` neither looks results up nor keeps them. `overrides`: literals by `node.port`.
         `token`: the run's id; effects of runs with the same token write the same files.
         """
+        from nodegraph.run import Execution
+
         if self._closed:
             raise RuntimeError("the engine is closed")
         source = Workflow.of(workflow)
@@ -227,6 +230,11 @@ class Engine:
         if self._shared is None:
             with self._lock:
                 if self._shared is None:
+                    from nodegraph.calling import Shared
+                    from nodegraph.lanes import Lane, LoopLane
+
+                    workers = self.settings.threads or max(4, os.cpu_count() or 1)
+                    self._lanes = {"cpu": Lane("cpu", workers), "device": Lane("device", 1), "async": LoopLane()}
                     device, dtype = choose_device(self.settings.device, self.settings.dtype)
                     numerics = keys.canonical([device.partition(":")[0], dtype, *(_strict_facts() if self.settings.strict else [])])
                     shared = Shared(self.cache, self.resident, self.checker, Identities(numerics), self._lanes, device, dtype)

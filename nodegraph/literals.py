@@ -39,6 +39,11 @@ class Pending:
     path: str = ""
 
 
+def has_pending(value: Any) -> bool:
+    """Whether a literal, or an item of a literal list, stands for something outside."""
+    return value.__class__ is Pending or (value.__class__ is list and any(map(has_pending, value)))
+
+
 Outside = Callable[[Type, Port, Any], Any]
 """Turns the text of a file, model or workflow port into a Pending (or a value), or raises Refused."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from nodegraph import keys, kinds, types
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean, listing
-from nodegraph.literals import Outside, Pending, Refused, literal
+from nodegraph.literals import Outside, Pending, Refused, has_pending, literal
 from nodegraph.sources import Const, Item, Source, part
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import INPUTS, Template
@@ -164,7 +164,7 @@ class Plan:
         found = []
         defaults = self.identities.defaults(used)
         for port, value in literals.items():
-            if value.__class__ is not Pending:
+            if not has_pending(value):
                 declared = used.inputs.get(port)
                 if declared is not None:
                     value = as_port(declared, value)
@@ -238,12 +238,12 @@ class Plan:
         sources = {port: _resolve(link, at, bindings) for port, link in template.links[index].items()}
         literals = dict(template.literals[index])
         for port, what in pending:
-            literals[port] = self.resolve(what)
+            literals[port] = self.resolved(what)
         if index not in template.each:
             return self._use(used, name, sources, literals, scope, template.checked.get(index, ()))
         each = {}
         for port, given in template.each[index].items():
-            each[port] = [Const(value) for value in given] if isinstance(given, list) else _resolve(given, at, bindings)
+            each[port] = [Const(self.resolved(value)) for value in given] if isinstance(given, list) else _resolve(given, at, bindings)
         return self._map(used, name, sources, literals, each, scope)
 
     def _use(
@@ -324,7 +324,13 @@ class Plan:
 
     def resolve_default(self, template: Template, port: Port) -> Any:
         value = None if port.default is None else literal(port, port.default, self._outside(template))
-        return self.resolve(value) if isinstance(value, Pending) else value
+        return self.resolved(value)
+
+    def resolved(self, value: Any) -> Any:
+        """A literal with what it names outside looked up."""
+        if not has_pending(value):
+            return value
+        return self.resolve(value) if value.__class__ is Pending else [self.resolved(item) for item in value]
 
     def _outside(self, template: Template) -> Outside:
         return lambda kind, port, given: self.resolve.outside(kind, port, given, template.workflow)
@@ -391,7 +397,7 @@ def bind_inputs(plan: Plan, template: Template, given: Mapping[str, Any], outsid
             continue
         try:
             made = None if value is None and port.default is None else literal(port, value, outside)
-            bound[name] = Const(plan.resolve(made) if isinstance(made, Pending) else made)
+            bound[name] = Const(plan.resolved(made))
         except Refused as error:
             problems.append(template.workflow.problem(error.code, ("inputs", name), error.text, error.fix))
     for name, port in template.inputs.items():

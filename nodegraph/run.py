@@ -24,6 +24,8 @@ from nodegraph.sources import Const, Item, Source
 from nodegraph.spec import NodeType
 from nodegraph.states import DONE, FAILED, IDLE, READY, SKIPPED, WAITING
 
+PINNED = 4096
+"""Results of more bytes than this stay in memory while steps wait for them; smaller ones are soon computed again."""
 _SETTLED = (DONE, FAILED, SKIPPED)
 _SINK = NodeType("output", {}, {}, calling.never_called, volatile=True, pack="nodegraph", identity="output")
 
@@ -57,6 +59,7 @@ class Execution:
         self.idents: dict[str, bytes] = {}
         self._cancel_calls: list[Callable[[], None]] = []
         self._wanted: list[int] = []  # steps to demand, the next one last
+        self._pinned = False  # whether any result was asked to stay in memory
         self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
         self._ready: dict[Any, list[int]] = {}  # steps to hand to lanes
         self._unblocked: deque[int] = deque()  # steps whose inputs are settled
@@ -342,9 +345,8 @@ class Execution:
                 following = self._done(step, entry, call.lane)
             if self._wanted or self._unblocked:
                 self._drain()
-            for source in self.plan.sources[step].values():  # its inputs need not stay in memory for it
-                if source.__class__ is tuple and (given := self.done[source[0]]).__class__ is Entry and given.pins:
-                    given.pins -= 1
+            if self._pinned:
+                self._unpin(step)
             if not self.active:
                 self._end_if_over()
         if call.claimed:
@@ -378,12 +380,11 @@ class Execution:
         self.dependents[step] = None
         if result.__class__ is dict:
             self._forwarded = True
+        if result.__class__ is Entry and result.nbytes > PINNED:
+            self._pinned = True
+            result.pins += 1 if waiting.__class__ is int else len(waiting)
         if waiting.__class__ is int:
-            if result.__class__ is Entry:
-                result.pins += 1
             return self._one_less(waiting, lane)
-        if result.__class__ is Entry:
-            result.pins += len(waiting)
         ready = [following for one in waiting if (following := self._one_less(one, lane)) is not None]
         if len(ready) > 1:
             lane.push(self, ready[1:])
@@ -401,6 +402,12 @@ class Execution:
             return step
         self._unblocked.append(step)
         return None
+
+    def _unpin(self, step: int) -> None:
+        """Under the lock: what a step has taken need not stay in memory for it."""
+        for source in self.plan.sources[step].values():
+            if source.__class__ is tuple and (given := self.done[source[0]]).__class__ is Entry and given.pins:
+                given.pins -= 1
 
     def _fail(self, step: int, problems: tuple[Problem, ...]) -> None:
         """Under the lock: a step failed, and with it what depends on it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,14 @@ _READERS = ("spec", "skeleton", "packs", "spec_index", "types", "kinds", "values
 """The modules of nodegraph that decide what is read from a pack."""
 
 
+SETTLED = 2_000_000_000
+"""Nanoseconds after which a further change of a file is sure to have another time."""
+_REMEMBERED: dict[Path, tuple[Stamps, Record]] = {}
+"""What this process has read, so that its engines share it."""
+
+
 class SpecIndex:
-    """What packs declared when they were read last. Without a folder it keeps nothing."""
+    """What packs declared when they were read last. Without a folder it lasts as long as the process."""
 
     def __init__(self, folder: Path | None):
         self._folder = folder / "packs" if folder else None
@@ -33,6 +40,9 @@ class SpecIndex:
 
     def get(self, pack: Path, stamps: Stamps) -> Record | None:
         """The record of a pack whose files are still as they were, or None."""
+        remembered = _REMEMBERED.get(pack)
+        if remembered is not None and remembered[0] == stamps:
+            return remembered[1]
         if self._folder is None:
             return None
         try:
@@ -40,12 +50,16 @@ class SpecIndex:
             if digest != _digest(text):
                 return None
             record: Record = json.loads(text)
-            return record if record["code"] == self._code and record["files"] == stamps else None
+            if record["code"] != self._code or record["files"] != stamps:
+                return None
+            return record
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def put(self, pack: Path, stamps: Stamps, record: Record) -> None:
         """Keep the record of a pack. What cannot be written is not kept."""
+        if time.time_ns() - max((changed for _, changed in stamps.values()), default=0) > SETTLED:
+            _REMEMBERED[pack] = stamps, record
         if self._folder is None:
             return
         target = self._file(pack)

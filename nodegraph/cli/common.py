@@ -23,15 +23,12 @@ SETTINGS = ("packs", "models", "cache", "output", "device", "dtype", "threads", 
 
 
 @contextmanager
-def engine(arguments: Namespace, cache: bool = True) -> Iterator[Engine]:
-    """An engine as the flags, and behind them all other settings, say. Raises SettingsInvalid.
-
-    Without `cache` it has no disk tier, which commands that run nothing do not need.
-    """
+def engine(arguments: Namespace) -> Iterator[Engine]:
+    """An engine as the flags, and behind them all other settings, say. Raises SettingsInvalid."""
     from nodegraph.engine import Engine
 
     flags = {name: value for name in SETTINGS if (value := getattr(arguments, name, None)) is not None}
-    with Engine(**(flags if cache else {**flags, "cache": False})) as opened:
+    with Engine(**flags) as opened:
         yield opened
 
 

@@ -14,7 +14,7 @@ from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
 def check(arguments: Namespace) -> int:
     """All problems of all files, on stdout; 2 if there are any."""
     problems: list[Problem] = []
-    with common.engine(arguments, cache=False) as engine:
+    with common.engine(arguments) as engine:
         for name in arguments.workflows:
             try:
                 problems += engine.check(common.find_workflow(name))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def nodes(arguments: Namespace) -> int:
     """Every node type by pack, or one in full."""
-    with common.engine(arguments, cache=False) as engine:
+    with common.engine(arguments) as engine:
         if arguments.name:
             one = engine.registry.get(arguments.name)
             if one is None:
@@ -136,7 +136,7 @@ def _port_json(port: Port) -> dict[str, Any]:
 
 def types(arguments: Namespace) -> int:
     """Every named type, with the nodes that give and take it."""
-    with common.engine(arguments, cache=False) as engine:
+    with common.engine(arguments) as engine:
         gives: dict[str, list[str]] = {}
         takes: dict[str, list[str]] = {}
         for one in engine.registry:
@@ -179,7 +179,7 @@ def schema(arguments: Namespace) -> int:
     """The JSON Schema, with the models that are here now as choices."""
     from nodegraph.schema import workflow_schema
 
-    with common.engine(arguments, cache=False) as engine:
+    with common.engine(arguments) as engine:
         models = engine.models.list()
 
         def live(one: NodeType, port: Port) -> list[str]:
@@ -198,7 +198,7 @@ def schema(arguments: Namespace) -> int:
 
 def packs_list(arguments: Namespace) -> int:
     """Every pack that was found, those that could not be loaded too."""
-    with common.engine(arguments, cache=False) as engine:
+    with common.engine(arguments) as engine:
         if arguments.json:
             common.print_json([_pack_json(pack) for pack in engine.packs])
             return DONE

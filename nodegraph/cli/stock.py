@@ -14,7 +14,7 @@ from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
 
 def models_list(arguments: Namespace) -> int:
     """Every model that a workflow can name here."""
-    with common.engine(arguments, cache=False) as engine:
+    with common.engine(arguments) as engine:
         found = engine.models.list()
     if arguments.json:
         common.print_json([{"name": one.name, "kind": one.kind, "path": one.path, "bytes": one.size} for one in found])
@@ -27,7 +27,7 @@ def models_list(arguments: Namespace) -> int:
 
 def models_add(arguments: Namespace) -> int:
     """Copy a model to where models lie."""
-    with common.engine(arguments, cache=False) as engine, common.refusals(arguments.path):
+    with common.engine(arguments) as engine, common.refusals(arguments.path):
         added = engine.models.add(Path(arguments.path), arguments.name)
     common.say(arguments, f"added {added.name} ({added.kind or 'model'}, {common.human_bytes(added.size)})")
     print(added.path)
@@ -52,7 +52,7 @@ def models_show(arguments: Namespace) -> int:
 def models_verify(arguments: Namespace) -> int:
     """Read models again; 1 if one is damaged."""
     problems: list[Problem] = []
-    with common.engine(arguments, cache=False) as engine:
+    with common.engine(arguments) as engine:
         names = arguments.names or [one.name for one in engine.models.list()]
         for name in names:
             with common.refusals(name):

@@ -15,6 +15,7 @@ import pytest
 from cases import bare_engine
 
 from nodegraph.errors import render
+from nodegraph import spec_index
 from nodegraph.packs import load_all
 from nodegraph.registry import Registry
 from nodegraph.settings import builtin_packs, packs_in
@@ -155,12 +156,15 @@ def described(registry: Registry) -> list[object]:
     return [kept(one) for one in registry]
 
 
-def test_index_gives_back_the_same(tmp_path):
+def test_index_gives_back_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("nodegraph.spec_index._REMEMBERED", {})
     plain, made, again = Registry(), Registry(), Registry()
     packs = packs_in(builtin_packs())
     load_all(plain, packs)
+    spec_index._REMEMBERED.clear()
     load_all(made, packs, tmp_path)
     assert len(list((tmp_path / "packs").iterdir())) == len(packs)
+    spec_index._REMEMBERED.clear()
     load_all(again, packs, tmp_path)
     assert described(plain) == described(made) == described(again)
     assert len(plain)

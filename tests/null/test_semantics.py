@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def test_a_returned_graph_that_holds_a_workflow(engine, tmp_path):
     (tmp_path / "body.json").write_text(Workflow.of(body).model_dump_json(by_alias=True, exclude_defaults=True))
     file = tmp_path / "main.json"
     nodes["u"]["with"]["body"] = "body.json"
-    file.write_text(__import__("json").dumps(flow(nodes, {"out": "u.int"})))
+    file.write_text(json.dumps(flow(nodes, {"out": "u.int"})))
     assert engine.run(file).outputs == {"out": 4}
 
 
@@ -467,3 +468,21 @@ def test_a_cache_folder_that_cannot_be_used_is_done_without(tmp_path: Path, capl
     (tmp_path / "garbage" / "index.sqlite").write_bytes(b"no database at all" * 100)
     with make_engine(cache=tmp_path / "garbage") as engine:
         assert engine.run(flow({"a": plus(1)}, {"out": "a.int"})).outputs == {"out": 1}
+
+
+def test_files_in_lists_are_looked_up(engine, tmp_path):
+    for name, text in (("a.txt", "1"), ("b.txt", "22")):
+        (tmp_path / name).write_text(text)
+    inner = flow({"s": {"use": "size_of", "from": {"file": "inputs.file"}}}, {"n": "s.int"}, inputs={"file": {"type": "file"}})
+    nodes = {
+        "each": {"use": "size_of", "each": {"file": ["a.txt", "b.txt"]}},
+        "given": {"use": "size_of", "each": {"file": "inputs.files"}},
+        "inner": {"use": inner, "with": {"file": "b.txt"}},
+    }
+    outputs = {"each": "each.int", "given": "given.int", "inner": "inner.n"}
+    file = tmp_path / "w.json"
+    record = flow(nodes, outputs, inputs={"files": {"type": "list[file]", "default": ["b.txt", "a.txt"]}})
+    file.write_text(json.dumps(record))
+    assert engine.run(file).outputs == {"each": [1, 2], "given": [2, 1], "inner": 2}
+    (tmp_path / "a.txt").write_text("4444")
+    assert engine.run(file).outputs == {"each": [4, 2], "given": [2, 4], "inner": 2}
