@@ -14,8 +14,8 @@ import goldens
 import pytest
 from cases import bare_engine
 
-from nodegraph.errors import render
 from nodegraph import spec_index
+from nodegraph.errors import render
 from nodegraph.packs import load_all
 from nodegraph.registry import Registry
 from nodegraph.settings import builtin_packs, packs_in
