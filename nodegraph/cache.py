@@ -35,6 +35,7 @@ class Cache:
         self._storages: dict[tuple[int, int], int] = {}
         self._lock = threading.RLock()
         self._age = 0.0
+        self._threshold: float = budget
         self.used = 0
         self.device_used = 0
         self.evictions = 0
@@ -85,7 +86,7 @@ class Cache:
             self.used += nbytes
             if plan_key is not None:
                 self._links[plan_key] = key  # type: ignore[assignment]
-            if self.used > self.budget:
+            if self.used > self._threshold:
                 self._evict_host()
         if entry.seconds > 0.02 and self.store:
             self.store.put(entry, plan_key, ())
@@ -109,7 +110,7 @@ class Cache:
             if plan_key is not None:
                 self._links[plan_key] = (key, outside) if outside else key
             entry.score = self._age + entry.seconds / entry.nbytes
-            if self.used > self.budget:
+            if self.used > self._threshold:
                 self._evict_host()
             if self.device_used > self.device_budget:
                 self._sink_device(self.device_budget)
@@ -143,9 +144,15 @@ class Cache:
                 self._entries[entry.key] = entry
                 self._count(entry, +1)
                 entry.score = self._age + entry.seconds / entry.nbytes
-                if self.used > self.budget:
+                if self.used > self._threshold:
                     self._evict_host()
         return values
+
+    def settle(self) -> None:
+        """Bring the host tier back within its budget, now that a run no longer holds on to its results."""
+        with self._lock:
+            if self.used > self.budget:
+                self._evict_host()
 
     def clear(self) -> None:
         """Forget everything in memory; the disk tier is not touched."""
@@ -206,6 +213,8 @@ class Cache:
                 self.store.put(entry, None, (), sink=True)
             else:
                 entry.values = None
+        # where steps wait for more than the budget holds, look again only when a tenth has been added
+        self._threshold = max(self.budget, self.used * 1.1)
 
     def _sink_device(self, bound: float) -> None:
         """Move the least worthy results from the device to the host."""

@@ -446,6 +446,7 @@ def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
     traits = call.traits
     if outcome.__class__ is traits.gives and traits.plain and not run.outside:
         entry = Entry(call.key, "values", traits.ports, (outcome,), (keys.identity(outcome),), call.seconds, ())
+        entry.pins = 1  # until it is recorded
         if run.use_cache:
             run.shared.cache.put_plain(entry, run.plan.keys[step])
         return entry
@@ -463,6 +464,7 @@ def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
             entry = _values(run, step, call, outcome)
     except Problems as error:
         return Failure(*error.problems)
+    entry.pins = 1  # until it is recorded
     outside = note_outside(run, step, entry.outside)
     if call.key is not None and run.use_cache:
         run.shared.cache.put(entry, plan.keys[step], outside)

@@ -20,7 +20,7 @@ from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.job import EventLog, Job, Result
 from nodegraph.outcomes import Graph, Need
 from nodegraph.plan import Mapped, Plan, Scope
-from nodegraph.sources import Const, Item, Source
+from nodegraph.sources import Const, Item, Source, steps_in
 from nodegraph.spec import NodeType
 from nodegraph.states import DONE, FAILED, IDLE, READY, SKIPPED, WAITING
 
@@ -59,6 +59,7 @@ class Execution:
         self.idents: dict[str, bytes] = {}
         self._cancel_calls: list[Callable[[], None]] = []
         self._wanted: list[int] = []  # steps to demand, the next one last
+        self._held: set[int] = set()  # steps whose results were lost once: they are not let go again
         self._pinned = False  # whether any result was asked to stay in memory
         self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
         self._ready: dict[Any, list[int]] = {}  # steps to hand to lanes
@@ -107,6 +108,11 @@ class Execution:
         if self.finished or self.active or (self.roots and not self.cancelled):
             return
         self.finished = True
+        if self._pinned:
+            for entry in self.done:
+                if entry.__class__ is Entry:
+                    entry.pins = 0
+            self.shared.cache.settle()
         result = calling.collect_result(self)
         self.log.close(
             {
@@ -343,6 +349,10 @@ class Execution:
             else:
                 self.log.add("finished", step, call.seconds)
                 following = self._done(step, entry, call.lane)
+                if step in self._held:
+                    self._pinned = True  # it was lost once: now it stays until the run is over
+                else:
+                    entry.pins -= 1
             if self._wanted or self._unblocked:
                 self._drain()
             if self._pinned:
@@ -406,8 +416,10 @@ class Execution:
     def _unpin(self, step: int) -> None:
         """Under the lock: what a step has taken need not stay in memory for it."""
         for source in self.plan.sources[step].values():
-            if source.__class__ is tuple and (given := self.done[source[0]]).__class__ is Entry and given.pins:
-                given.pins -= 1
+            for one in steps_in(source):
+                given = self.done[one]
+                if given.__class__ is Entry and given.pins and one not in self._held:
+                    given.pins -= 1
 
     def _fail(self, step: int, problems: tuple[Problem, ...]) -> None:
         """Under the lock: a step failed, and with it what depends on it."""
@@ -502,6 +514,7 @@ class Execution:
             self._drain()
 
     def _recompute(self, steps: list[int], waiting: int) -> None:
+        self._held.update(steps)
         for step in steps:
             self.state[step], self.done[step] = IDLE, None
         self.state[waiting] = WAITING

@@ -156,8 +156,10 @@ class Store:
     def put(self, entry: Entry, plan_key: bytes | None, outside: tuple[Any, ...], sink: bool = False) -> None:
         """Write a result soon, in the writer's thread. `sink`: then let its values go from memory."""
 
+        values = entry.values  # memory may let them go before they are written
+
         def write() -> None:
-            self._write(entry, plan_key, outside)
+            self._write(entry, values, plan_key, outside)
             if sink:
                 entry.values = None
 
@@ -212,8 +214,7 @@ class Store:
             self._queue.put(written.set)
             written.wait()
 
-    def _write(self, entry: Entry, plan_key: bytes | None, outside: tuple[Any, ...]) -> None:
-        values = entry.values
+    def _write(self, entry: Entry, values: Any, plan_key: bytes | None, outside: tuple[Any, ...]) -> None:
         if self._database is None or values is None or entry.key is None:
             return
         if not entry.stored:

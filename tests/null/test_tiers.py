@@ -1,0 +1,205 @@
+"""The memory and disk tiers: budgets, eviction, damage, a full disk, several engines on one folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from engine_nodes import CALLS, flow, make_engine, traced
+
+from nodegraph import Engine, node
+from nodegraph.packing import Packed, Unpackable, unpack
+
+CALLED: list[int] = []
+
+
+@node
+def long_text(number: int, size: int = 100_000) -> str:
+    CALLED.append(number)
+    return f"{number:08d}" * (size // 8)
+
+
+@node
+def text_sizes(texts: list[str]) -> int:
+    return sum(map(len, texts))
+
+
+def wide(count: int) -> dict:
+    nodes: dict = {
+        "t": {"use": "long_text", "each": {"number": list(range(count))}},
+        "sum": {"use": "text_sizes", "from": {"texts": "t.text"}},
+    }
+    return flow(nodes, {"sum": "sum.int"})
+
+
+def test_a_tier_over_its_budget_lets_go_and_results_stay_right(tmp_path):
+    with Engine(nodes=[long_text, text_sizes], cache=False, memory=1_000_000) as engine:
+        for _ in range(2):
+            assert engine.run(wide(40)).outputs == {"sum": 4_000_000}
+        assert engine.run(flow({"t": {"use": "long_text", "each": {"number": list(range(60))}}}, {"last": "t.text"})).ok
+        assert engine.cache.used <= 1_000_000
+        assert engine.cache.evictions > 0
+
+
+def test_what_saves_least_time_for_its_bytes_goes_first():
+    import time
+
+    @node
+    def worth(number: int) -> str:
+        time.sleep(0.05)
+        return "w" * 100_000
+
+    with Engine(nodes=[long_text, worth], cache=False, memory=1_000_000) as engine:
+        engine.run(flow({"w": {"use": "worth", "with": {"number": 1}}}, {"w": "w.text"}))
+        for number in range(100, 140):
+            engine.run(flow({"t": {"use": "long_text", "with": {"number": number}}}, {"t": "t.text"}))
+        _, seen = traced(engine, flow({"w": {"use": "worth", "with": {"number": 1}}}, {"w": "w.text"}))
+        assert "started" not in seen, "40 cheap results came and went, the costly one stayed"
+
+
+def test_outputs_lie_on_disk_whatever_memory_holds(tmp_path):
+    workflow = flow({"t": {"use": "long_text", "with": {"number": 5}}}, {"t": "t.text"})
+    with Engine(nodes=[long_text], cache=tmp_path, memory=1000) as engine:
+        engine.run(workflow)
+    with Engine(nodes=[long_text], cache=tmp_path) as engine:
+        result, seen = traced(engine, workflow)
+        assert "started" not in seen
+        assert len(result.outputs["t"]) == 100_000
+        assert engine.store.verify() == {"checked": 1, "damaged": 0, "stray_files_removed": 0}
+
+
+def test_a_damaged_file_is_a_miss_and_set_aside(tmp_path):
+    workflow = flow({"t": {"use": "long_text", "with": {"number": 5}}}, {"t": "t.text"})
+    with Engine(nodes=[long_text], cache=tmp_path) as engine:
+        expected = engine.run(workflow).outputs
+    (file,) = tmp_path.glob("results/*/*.ng")
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+    with Engine(nodes=[long_text], cache=tmp_path) as engine:
+        assert engine.run(workflow).outputs == expected
+    assert list(tmp_path.glob("results/*/*.damaged"))
+    for broken in tmp_path.glob("results/*/*.ng"):
+        broken.write_bytes(broken.read_bytes()[:100])
+    with Engine(nodes=[long_text], cache=tmp_path) as engine:
+        assert engine.run(workflow).outputs == expected
+
+
+@pytest.mark.parametrize("limit", [1, 20_000, 120_000])
+def test_a_full_disk_costs_the_disk_tier_and_nothing_else(tmp_path, limit):
+    """A limit on the size of files stands in for a disk that is full: writes fail in the same places."""
+    code = f"""
+import logging, resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r}); sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from test_tiers import long_text, text_sizes, wide
+from nodegraph import Engine
+logging.basicConfig()
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+with Engine(nodes=[long_text, text_sizes], cache={str(tmp_path)!r}, memory=300_000) as engine:
+    for number in range(3):
+        result = engine.run({{"nodes": {{"t": {{"use": "long_text", "with": {{"number": number}}}}}}, "outputs": {{"t": "t.text"}}}})
+        assert len(result.outputs["t"]) == 100_000
+    assert engine.run(wide(10)).outputs == {{"sum": 1_000_000}}
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "done\n", done.stderr
+    assert done.stderr.count("going on without the disk tier") <= 1
+    with Engine(nodes=[long_text], cache=tmp_path) as engine:
+        assert engine.run(flow({"t": {"use": "long_text", "with": {"number": 0}}}, {"t": "t.text"})).ok
+
+
+def test_engines_share_a_folder(tmp_path):
+    CALLS.clear()
+    workflow = flow(
+        {"a": {"use": "plus", "with": {"a": 1}}, "b": {"use": "plus", "from": {"a": "a.int"}, "with": {"b": 2}}}, {"out": "b.int"}
+    )
+    outputs = []
+
+    def work() -> None:
+        with make_engine(cache=tmp_path) as engine:
+            for number in range(20):
+                outputs.append(engine.run(flow({"n": {"use": "plus", "with": {"a": number}}}, {"n": "n.int"})).outputs["n"])
+            outputs.append(engine.run(workflow).outputs["out"])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(outputs) == sorted([*range(20), 3] * 4)
+    with make_engine(cache=tmp_path) as engine:
+        assert engine.store.verify()["damaged"] == 0
+        _, seen = traced(engine, workflow)
+        assert "started" not in seen
+
+
+def test_prune_and_clear(tmp_path):
+    with Engine(nodes=[long_text], cache=tmp_path) as engine:
+        for number in range(5):
+            engine.run(flow({"t": {"use": "long_text", "with": {"number": number}}}, {"t": "t.text"}))
+        engine.store.flush()
+        assert engine.store.info()["results"] == 5
+        assert engine.store.prune(250_000)["removed"] == 3
+        assert engine.store.info()["results"] == 2
+        engine.store.clear()
+        assert engine.store.info()["results"] == 0
+        assert not list(tmp_path.glob("results/*/*"))
+
+
+VALUES = [
+    None,
+    True,
+    0,
+    -1,
+    2**70,
+    -(2**70),
+    1.5,
+    float("inf"),
+    "",
+    "é" * 5000,
+    b"\0\xff",
+    [],
+    [1, [2, "x"]],
+    {},
+    {"a": {"b": [None]}},
+    ["l", "v"],
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
+def test_values_survive_packing(value):
+    packed = Packed(value)
+    raw = b"".join(packed.chunks())
+    assert len(raw) == packed.size
+    assert unpack(memoryview(raw)) == value
+
+
+def test_arrays_survive_packing():
+    numpy = pytest.importorskip("numpy")
+    from nodegraph import Conditioning, Image, Latent, Rng
+
+    pixels = numpy.random.default_rng(0).random((2, 3, 5, 7), numpy.float32)
+    values = [
+        Image(pixels),
+        Latent(pixels, "space", {"noise": pixels[:1]}),
+        Conditioning({"states": pixels[0], "mask": pixels[0] > 0.5}),
+        Rng((b"abc",)),
+    ]
+    raw = b"".join(Packed(values).chunks())
+    image, latent, conditioning, rng = unpack(memoryview(raw))
+    assert numpy.array_equal(image.numpy(), pixels)
+    assert (latent.space, list(latent.extras)) == ("space", ["noise"])
+    assert conditioning.named["mask"].dtype == bool
+    assert rng == Rng((b"abc",))
+    assert unpack(memoryview(b"".join(Packed([numpy.zeros((0, 3))]).chunks())))[0].shape == (0, 3)
+
+
+def test_what_has_no_form_on_disk_says_so():
+    with pytest.raises(Unpackable, match="no form on disk"):
+        Packed(object())
+    with pytest.raises(ValueError, match="no packed record"):
+        unpack(memoryview(b"something else entirely"))
