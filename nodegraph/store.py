@@ -116,7 +116,7 @@ class Store:
             return None
 
     def _row(self, known: _KnownKeys, query: str, key: bytes) -> Any:
-        if self._database is None:
+        if self._database is None or known.surely_not(key):
             return None
         found = None
         with self._lock, self._guard("read"):
@@ -402,19 +402,28 @@ class _KnownKeys:
             self._lookups += 1
             if self._lookups <= LOOKUPS:
                 return True
-            self._known = set()
-            self.refresh(database)
+            known: set[bytes] = set()
+            self._read(database, known)
+            self._known = known  # only when it is whole: `surely_not` looks without a lock
         return key[:8] in self._known
+
+    def surely_not(self, key: bytes) -> bool:
+        """Whether a key is known not to be there. Needs no lock: a set only grows."""
+        return self._known is not None and key[:8] not in self._known
 
     def add(self, key: bytes) -> None:
         if self._known is not None:
             self._known.add(key[:8])
 
     def refresh(self, database: sqlite3.Connection) -> None:
+        """Notice rows that were added since."""
         if self._known is not None:
-            for row, key in database.execute(self._query, (self._last_row,)):
-                self._known.add(key[:8])
-                self._last_row = row
+            self._read(database, self._known)
+
+    def _read(self, database: sqlite3.Connection, known: set[bytes]) -> None:
+        for row, key in database.execute(self._query, (self._last_row,)):
+            known.add(key[:8])
+            self._last_row = row
 
 
 def _mapped(path: Path) -> memoryview:
