@@ -35,9 +35,9 @@ from nodegraph.workflow import Workflow
 from nodegraph.world import World
 
 if TYPE_CHECKING:
-    from nodegraph.calling import Shared
     from nodegraph.job import Job, Result
     from nodegraph.run import Execution
+    from nodegraph.shared import Shared
 
 MEMORY = 2 << 30
 """Bytes of cached results in host memory, unless said otherwise."""
@@ -230,8 +230,8 @@ class Engine:
         if self._shared is None:
             with self._lock:
                 if self._shared is None:
-                    from nodegraph.calling import Shared
                     from nodegraph.lanes import Lane, LoopLane
+                    from nodegraph.shared import Shared
 
                     workers = self.settings.threads or max(4, os.cpu_count() or 1)
                     self._lanes = {"cpu": Lane("cpu", workers), "device": Lane("device", 1), "async": LoopLane()}

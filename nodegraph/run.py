@@ -13,13 +13,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nodegraph import calling
-from nodegraph.calling import Failure, Shared
+from nodegraph import calling, collecting, recording
 from nodegraph.entries import Entry
 from nodegraph.errors import Problem, WorkflowInvalid
+from nodegraph.failures import CANCELLED, Failure, internal
+from nodegraph.inputs import Gone, list_ident
 from nodegraph.job import EventLog, Job, Result
 from nodegraph.outcomes import Graph, Need
 from nodegraph.plan import Mapped, Plan, Scope
+from nodegraph.shared import Shared
 from nodegraph.sources import Const, Item, Source, steps_in
 from nodegraph.spec import NodeType
 from nodegraph.states import DONE, FAILED, IDLE, READY, SKIPPED, WAITING
@@ -27,7 +29,7 @@ from nodegraph.states import DONE, FAILED, IDLE, READY, SKIPPED, WAITING
 PINNED = 4096
 """Results of more bytes than this stay in memory while steps wait for them; smaller ones are soon computed again."""
 _SETTLED = (DONE, FAILED, SKIPPED)
-_SINK = NodeType("output", {}, {}, calling.never_called, volatile=True, pack="nodegraph", identity="output")
+_SINK = NodeType("output", {}, {}, recording.never_called, volatile=True, pack="nodegraph", identity="output")
 
 
 class Execution:
@@ -113,11 +115,11 @@ class Execution:
                 if entry.__class__ is Entry:
                     entry.pins = 0
             self.shared.cache.settle()
-        result = calling.collect_result(self)
+        result = collecting.collect_result(self)
         self.log.close(
             {
                 "status": result.status,
-                "outputs": {name: calling.summary(value) for name, value in result.outputs.items()},
+                "outputs": {name: collecting.summary(value) for name, value in result.outputs.items()},
                 "files": [str(path) for path in result.files],
                 "seconds": round(result.seconds, 6),
             }
@@ -307,7 +309,7 @@ class Execution:
             if call is None:
                 self._leave()
                 return None
-            return self._record(step, call, calling.keep(self, step, call, call.run()))
+            return self._record(step, call, recording.keep(self, step, call, call.run()))
         except Exception as error:  # a mistake of the engine must fail the step, never hang the run
             return self._give_up(step, call, error)
 
@@ -319,14 +321,14 @@ class Execution:
             if call is None:
                 self._leave()
                 return
-            following = self._record(step, call, calling.keep(self, step, call, await call.run_async(self)))
+            following = self._record(step, call, recording.keep(self, step, call, await call.run_async(self)))
         except Exception as error:  # see above
             following = self._give_up(step, call, error)
         if following is not None:
             self.shared.traits(self.plan.types[following]).lane.push(self, [following])
 
     def _give_up(self, step: int, call: Any, error: Exception) -> int | None:
-        problem = calling.internal(self.plan.path(step), error)
+        problem = internal(self.plan.path(step), error)
         if call is None:
             self.shared.release_of(self, step)
             call = calling.Settled(None)
@@ -374,7 +376,7 @@ class Execution:
         elif isinstance(outcome, dict):  # an alias, an expanded list or a graph: sources by output
             self.log.add("finished", step, call.seconds)
             self._done(step, outcome)
-        elif outcome is calling.CANCELLED:
+        elif outcome is CANCELLED:
             self.state[step] = IDLE
 
     # -- settling --------------------------------------------------------------------------------------------------
@@ -447,8 +449,8 @@ class Execution:
     def _close_sink(self, step: int) -> None:
         """Under the lock: an output is settled. Its values are brought into memory; if they are gone, it waits for them again."""
         try:
-            calling.collect_output(self, self.sinks[step], self.plan.sources[step]["value"])
-        except calling.Gone as gone:
+            collecting.collect_output(self, self.sinks[step], self.plan.sources[step]["value"])
+        except Gone as gone:
             self._recompute(gone.steps, step)
             return
         self.state[step] = DONE
@@ -482,9 +484,9 @@ class Execution:
         scope, name = plan.scopes[step], plan.names[step]
         base, _, turn = name.partition("@")
         count = int(turn) if turn.isdigit() else 1
-        tail = calling.tail_node(record, plan.types[step])
+        tail = recording.tail_node(record, plan.types[step])
         inner = Scope(f"{scope.prefix}{base}@{count}/" if tail else f"{scope.prefix}{name}/", scope.workflow)
-        outputs = calling.expand_record(self.shared, plan, step, record, inner)
+        outputs = recording.expand_record(self.shared, plan, step, record, inner)
         self._grow()
         if tail:  # the next turn of a loop is named like the first, so that names stay short however long it runs
             for one in range(first, len(plan)):
@@ -557,7 +559,7 @@ class Execution:
             return source.ident
         if source.__class__ is Item:
             return b"%b[%d]" % (self.ident(source.source), source.index)
-        return calling.list_ident([self.ident(one) for one in source])
+        return list_ident([self.ident(one) for one in source])
 
     def _done_ident(self, source: Source) -> bytes | None:
         """For plan keys of steps that are added while running: what is done has its identity."""

@@ -14,7 +14,22 @@ LAYERS = [
     {"reading", "workflow", "graph", "formatting", "schema", "show"},
     {"literals", "template", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
     {"entries", "packing", "store", "cache", "models", "world", "lanes", "settings"},
-    {"job", "calling", "run", "skeleton", "spec_index", "packs", "output", "engine"},
+    {
+        "job",
+        "shared",
+        "failures",
+        "inputs",
+        "calling",
+        "recording",
+        "noderun",
+        "collecting",
+        "run",
+        "skeleton",
+        "spec_index",
+        "packs",
+        "output",
+        "engine",
+    },
     {"cli", "__init__", "__main__"},
 ]
 HOMES = {

@@ -1,0 +1,67 @@
+"""What a run gives: outputs brought into memory and kept on disk, and the result."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from nodegraph import keys, kinds
+from nodegraph.entries import Entry
+from nodegraph.inputs import Items, value_of
+from nodegraph.job import Result
+from nodegraph.sources import Item, Source
+from nodegraph.states import DONE, SKIPPED
+
+if TYPE_CHECKING:
+    from nodegraph.run import Execution
+
+
+def collect_output(run: Execution, name: str, source: Source) -> None:
+    """Bring a settled output into memory, and have it written to the disk tier. Raises Gone."""
+    verdict, cause = run._verdict(source)
+    if verdict == DONE:
+        run.values[name] = _plain(value_of(run, source))
+        run.idents[name] = run.ident(source)
+        if run.use_cache:
+            _keep_on_disk(run, source)
+        return
+    final = run.final(source)
+    if final.__class__ is list:
+        run.partial[name] = {index: value_of(run, one) for index, one in enumerate(final) if run._verdict(one)[0] == DONE}
+    if verdict == SKIPPED:
+        run.skipped[name] = str(cause)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Items) else value
+
+
+def _keep_on_disk(run: Execution, source: Source) -> None:
+    while source.__class__ is tuple:
+        step = source[0]
+        done = run.done[step]
+        if done.__class__ is Entry:
+            run.shared.cache.keep(done, run.plan.keys[step], run.outside.get(step, ()))
+            return
+        source = done[source[1]]
+    for one in source if source.__class__ is list else [source.source] if source.__class__ is Item else []:
+        _keep_on_disk(run, one)
+
+
+def collect_result(run: Execution) -> Result:
+    """What a run gave, when nothing is left to do."""
+    cancelled = run.cancelled and bool(run.roots)
+    status = "cancelled" if cancelled else "failed" if run.problems else "ok"
+    outputs = {name: run.values[name] for name in run.sinks.values() if name in run.values}
+    idents = {name: keys.digest(b"output", ident).hex() for name, ident in run.idents.items()}
+    seconds = time.perf_counter() - run.started
+    return Result(run.id, status, outputs, tuple(run.problems), run.skipped, run.partial, idents, list(run.files), seconds, run.provenance)
+
+
+def summary(value: Any) -> Any:
+    """An output as JSON: plain values as they are, others in words."""
+    if kinds.is_json(value):
+        return value
+    if isinstance(value, list):
+        return [summary(one) for one in value]
+    return repr(value) if hasattr(value, "parts") else kinds.describe(value)

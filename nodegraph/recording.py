@@ -1,0 +1,167 @@
+"""What the outcome of a call means: an entry to keep, an alias, a need, a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nodegraph import keys, kinds
+from nodegraph.calling import Settled
+from nodegraph.entries import Entry, output_ident
+from nodegraph.errors import Problem, Problems, WorkflowInvalid, listing
+from nodegraph.failures import CANCELLED, Failure
+from nodegraph.inputs import note_outside
+from nodegraph.outcomes import Graph, Lazy, Need, Ref, Skip
+from nodegraph.plan import Plan, Scope
+from nodegraph.shared import Shared
+from nodegraph.sources import Const, Source
+from nodegraph.spec import NodeType
+
+if TYPE_CHECKING:
+    from nodegraph.run import Execution
+
+_PLAIN = frozenset({int, str, float, bool})
+
+
+def never_called(**inputs: Any) -> None:
+    raise NotImplementedError("this step is settled by the engine, not called")
+
+
+def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
+    """Make an entry of an outcome and cache it; sources by output for an alias or a graph; other outcomes as they are."""
+    if call.__class__ is Settled or outcome.__class__ is Failure or outcome is CANCELLED:
+        return outcome
+    traits = call.traits
+    if outcome.__class__ is traits.gives and traits.plain and not run.outside:
+        entry = Entry(call.key, "values", traits.ports, (outcome,), (keys.identity(outcome),), call.seconds, ())
+        entry.pins = 1  # until it is recorded
+        if run.use_cache:
+            run.shared.cache.put_plain(entry, run.plan.keys[step])
+        return entry
+    used, plan = call.used, run.plan
+    try:
+        if outcome.__class__ is Lazy:
+            return _alias(run, step, used, outcome)
+        if outcome.__class__ is Need:
+            return _need(run, step, used, outcome)
+        if outcome.__class__ is Graph:
+            return _graph(run, step, call, outcome)
+        if outcome.__class__ is Skip:
+            entry = Entry(call.key, "skip", (), outcome.reason, (), call.seconds, ())
+        else:
+            entry = _values(run, step, call, outcome)
+    except Problems as error:
+        return Failure(*error.problems)
+    entry.pins = 1  # until it is recorded
+    outside = note_outside(run, step, entry.outside)
+    if call.key is not None and run.use_cache:
+        run.shared.cache.put(entry, plan.keys[step], outside)
+    return entry
+
+
+def _values(run: Execution, step: int, call: Any, outcome: Any) -> Entry:
+    used = call.used
+    outputs = used.outputs
+    values = (outcome,) if used.single else tuple(outcome) if isinstance(outcome, tuple) else () if outcome is None else (outcome,)
+    if len(values) != len(outputs):
+        raise _wrong_output(run, step, f"gave {len(values)} values for {len(outputs)} outputs", "return one value for each output")
+    by_content = used.volatile or used.effect
+    idents = []
+    for (name, port), value in zip(outputs.items(), values, strict=True):
+        if not kinds.conforms(port.type, value):
+            raise _wrong_output(
+                run, step, f"says that {name!r} is {port.type}, but gave {kinds.describe(value)}", "return what is declared"
+            )
+        if value.__class__ in _PLAIN:
+            idents.append(keys.identity(value))
+        else:
+            idents.append(output_ident(call.key or b"", name, value, by_content))
+    own = () if outcome.__class__ in _PLAIN else tuple(one for value in values for one in kinds.outside_in(value))
+    return Entry(call.key, "values", tuple(outputs), values, tuple(idents), call.seconds, own)
+
+
+def _wrong_output(run: Execution, step: int, text: str, fix: str) -> Problems:
+    path = run.plan.path(step)
+    return Problems([Problem("wrong-output", path, f"{run.plan.types[step].name!r} {text}", fix)])
+
+
+def _alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> dict[str, Source]:
+    """A node gave one of its lazy inputs: the same result under the same key."""
+    if len(used.outputs) != 1:
+        raise _wrong_output(run, step, "returned a lazy input, but has several outputs", "return a Graph that says what each output is")
+    plan = run.plan
+    if lazy.port not in plan.sources[step] and lazy.port not in plan.literals[step]:
+        raise _wrong_output(run, step, f"returned a lazy input {lazy.port!r}, which is none of its inputs", "return one that it was given")
+    output = next(iter(used.outputs))
+    source = plan.sources[step].get(lazy.port)
+    linked = source is not None
+    if source is None:
+        source = Const(plan.literals[step].get(lazy.port))
+    outside = note_outside(run, step, ())
+    plan_key = plan.keys[step]
+    if linked and plan_key is not None and run.use_cache:
+        record = {"nodes": {}, "outputs": {output: f"inputs.{lazy.port}"}}
+        run.shared.cache.put(Entry(keys.digest(b"alias", plan_key), "graph", (), record, (), 0.0, ()), plan_key, outside)
+    return {output: source}
+
+
+def _need(run: Execution, step: int, used: NodeType, need: Need) -> Need:
+    if not need.ports:
+        raise _wrong_output(run, step, "returned Need() without a port", "name what it needs: Need('port')")
+    seen = run.needed.get(step, set())
+    linked = run.plan.sources[step]
+    for port in need.ports:
+        if port not in linked or not (run._is_lazy(step, port) or port in seen):
+            raise _wrong_output(
+                run,
+                step,
+                f"needs {port!r}, which is none of its lazy linked inputs",
+                f"ask for one of {listing(linked)}" if linked else "check lazy.ready first",
+            )
+    if not set(need.ports) - seen:
+        raise _wrong_output(run, step, f"needs {listing(need.ports)} again, which it has", "use lazy.value when lazy.ready is true")
+    return need
+
+
+def _graph(run: Execution, step: int, call: Any, graph: Graph) -> dict[str, Source]:
+    used = call.used
+    missing = [name for name in used.outputs if name not in graph.outputs]
+    extra = [name for name in graph.outputs if name not in used.outputs]
+    if missing or extra:
+        text = f"returned a graph that gives {listing(graph.outputs) or 'nothing'}, but its outputs are {listing(used.outputs)}"
+        raise _wrong_output(run, step, text, "graph.give(…) each output once")
+    for name, given in graph.outputs.items():
+        if not all(isinstance(one, Ref) for one in (given if isinstance(given, list) else [given])):
+            text = f"returned a graph whose output {name!r} is {kinds.describe(given)}"
+            raise _wrong_output(run, step, text, 'give an output of a node: graph.give(…=node["port"])')
+    outside = note_outside(run, step, ())
+    sources = run.expand_graph(step, graph)
+    if call.key is not None and run.use_cache:
+        run.shared.cache.put(Entry(call.key, "graph", (), graph.record(), (), call.seconds, ()), run.plan.keys[step], outside)
+    return sources
+
+
+def tail_node(record: Any, parent: NodeType) -> str:
+    """The inner node that gives every output and is of the parent's own type: the next turn of a loop."""
+    names = {link.partition(".")[0] for link in record["outputs"].values() if isinstance(link, str)}
+    if len(names) != 1:
+        return ""
+    name = next(iter(names))
+    node = record["nodes"].get(name)
+    return name if node is not None and node["use"] in (parent.name, f"{parent.pack}/{parent.name}") else ""
+
+
+def expand_record(shared: Shared, plan: Plan, step: int, record: Any, scope: Scope) -> dict[str, Source]:
+    """Add the steps of a returned graph to a plan. Raises WorkflowInvalid with paths below the node's."""
+    parent = plan.types[step]
+    with shared.compiling:
+        template = shared.checker.returned_graph(record, parent, plan.sources[step], scope.workflow)
+    problems = template.all_problems
+    if problems:
+        path = plan.path(step)
+        raise WorkflowInvalid(problem.at(f"{path}/{problem.where}" if problem.where else path) for problem in problems)
+    bound: dict[str, Source] = {port: Const(value) for port, value in plan.literals[step].items()}
+    bound.update(plan.sources[step])
+    for port, declared in parent.inputs.items():
+        if port not in bound and not declared.required:
+            bound[port] = Const(declared.default)
+    return plan.expand(template, bound, scope)

@@ -1,0 +1,104 @@
+"""What all runs of an engine share: cache, claims, lanes, weights, compiler."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from nodegraph import types
+from nodegraph.cache import Cache
+from nodegraph.check import Checker
+from nodegraph.models import Resident
+from nodegraph.plan import Identities
+from nodegraph.spec import NodeType
+
+if TYPE_CHECKING:
+    from nodegraph.run import Execution
+
+
+class Traits:
+    """What is worth knowing of a node type before each of its calls.
+
+    `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
+    `gives` comes out. `floats`: ports that turn int into float. `keyed`: it has keys. `prefix`: how they begin.
+    """
+
+    __slots__ = ("floats", "gives", "keyed", "lane", "lazy", "plain", "ports", "prefix")
+
+    def __init__(self, used: Any, lanes: dict[str, Any], identities: Identities):
+        self.lane: Any = lanes["cpu"]
+        self.lazy: frozenset[str | None] = frozenset()
+        self.floats: frozenset[str] = frozenset()
+        self.ports: tuple[str, ...] = ()
+        self.gives: type | None = None
+        self.plain = False
+        self.prefix, self.keyed = b"", False
+        if not isinstance(used, NodeType):
+            return
+        self.prefix, self.keyed = identities.prefix(used), not (used.volatile or used.effect)
+        self.lane = lanes["async" if used.asynchronous else "device" if used.on_device else "cpu"]
+        lazy: set[str | None] = {name for name, port in used.inputs.items() if port.lazy}
+        if used.open and used.open.lazy:
+            lazy.add(None)
+        self.lazy = frozenset(lazy)
+        self.floats = frozenset(name for name, port in used.inputs.items() if types.without_none(port.type) is types.FLOAT)
+        self.ports = tuple(used.outputs)
+        special = used.effect or used.volatile or used.stateful or used.fingerprint or used.open or used.takes_run
+        self.plain = not (special or lazy or used.asynchronous)
+        if used.single and len(used.outputs) == 1:
+            kind = next(iter(used.outputs.values())).type
+            self.gives = next((cls for cls, plain in types.PLAIN.items() if plain is kind and cls is not type(None)), None)
+
+
+class Shared:
+    """What all runs of an engine share: cache, claims, lanes, weights, compiler."""
+
+    def __init__(
+        self, cache: Cache, resident: Resident, checker: Checker, identities: Identities, lanes: dict[str, Any], device: str, dtype: str
+    ):
+        self.cache, self.resident, self.checker, self.identities = cache, resident, checker, identities
+        self.lanes, self.device, self.dtype = lanes, device, dtype
+        self.compiling = threading.Lock()
+        self._claims: dict[bytes, Any] = {}
+        self._waiters: dict[bytes, list[tuple[Execution, int]]] = {}
+        self._claims_lock = threading.Lock()
+        self._traits: dict[Any, Traits] = {}
+        self._places: dict[str, threading.Lock] = {}
+
+    def traits(self, used: Any) -> Traits:
+        """What is worth knowing of a node type before each of its calls."""
+        found = self._traits.get(used)
+        if found is None:
+            found = Traits(used, self.lanes, self.identities)
+            if isinstance(used, NodeType):  # mapped nodes come and go with their plans
+                self._traits[used] = found
+        return found
+
+    def claim(self, key: bytes, run: Execution, step: int) -> bool:
+        """Take the right to compute a work key. False: somebody else is at it, and the step is told when that has ended."""
+        token = (run, step)
+        while self._claims.setdefault(key, token) is not token:
+            with self._claims_lock:
+                self._waiters.setdefault(key, []).append(token)
+                if key in self._claims:
+                    return False
+                self._waiters[key].remove(token)  # the owner was done before it could see us
+        return True
+
+    def release(self, key: bytes) -> None:
+        """The work is done, or given up: whoever waits looks again."""
+        del self._claims[key]
+        if self._waiters:
+            with self._claims_lock:
+                waiting = self._waiters.pop(key, ())
+            for run, step in waiting:
+                run.retry(step)
+
+    def release_of(self, run: Execution, step: int) -> None:
+        """Release whatever a step has claimed."""
+        for key in [key for key, owner in self._claims.copy().items() if owner == (run, step)]:
+            self.release(key)
+
+    def place(self, path: str) -> threading.Lock:
+        """The lock of a stateful node's place."""
+        return self._places.setdefault(path, threading.Lock())
