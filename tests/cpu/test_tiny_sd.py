@@ -163,21 +163,31 @@ def test_pictures_show_what_the_captions_say(things):
     assert min(rejection(pictures, captions, SEED).values()) >= 0.99
 
 
-@pytest.mark.parametrize(("name", "inputs"), [("txt2img", {}), ("img2img", {"strength": 0.6})])
-def test_bit_identical_to_the_pipeline_on_the_real_weights(name, inputs, tmp_path, monkeypatch):
+PIPELINES = {"txt2img": "StableDiffusionPipeline", "img2img": "StableDiffusionImg2ImgPipeline", "inpaint": "StableDiffusionInpaintPipeline"}
+
+
+@pytest.mark.parametrize(("name", "strength"), [("txt2img", None), ("img2img", 0.6), ("inpaint", 1.0), ("inpaint", 0.7)])
+def test_bit_identical_to_the_pipeline_on_the_real_weights(name, strength, tmp_path, monkeypatch):
     import diffusers
 
-    kind = {"txt2img": diffusers.StableDiffusionPipeline, "img2img": diffusers.StableDiffusionImg2ImgPipeline}[name]
+    kind = getattr(diffusers, PIPELINES[name])
     pipeline = kind.from_pretrained(MODEL, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     options = {"prompt": PROMPT, "negative_prompt": "", "num_inference_steps": 8, "guidance_scale": 4.0}
-    given = dict(inputs)
-    if name == "img2img":
+    given = {}
+    if strength is not None:
         pixels = numpy.random.default_rng(1).integers(0, 256, (32, 32, 3), numpy.uint8)
         Image.fromarray(pixels).save(tmp_path / "start.png")
         # a tensor, as a PIL picture would reach the encoder channels last, which changes its last bits
-        options.update(image=torch.from_numpy(pixels.astype(numpy.float32) / 255).permute(2, 0, 1)[None].contiguous(), strength=0.6)
-        given["image"] = str(tmp_path / "start.png")
+        picture = torch.from_numpy(pixels.astype(numpy.float32) / 255).permute(2, 0, 1)[None].contiguous()
+        options.update(image=picture, strength=strength)
+        given.update(image=tmp_path / "start.png", strength=strength)
+    if name == "inpaint":
+        hole = numpy.zeros((32, 32), numpy.uint8)
+        hole[8:24, 4:20] = 255
+        Image.fromarray(hole).save(tmp_path / "mask.png")
+        options.update(mask_image=torch.from_numpy(hole.astype(numpy.float32) / 255)[None, None], height=32, width=32)
+        given["mask"] = tmp_path / "mask.png"
     expected = pipeline(**options, generator=[torch.Generator().manual_seed(5)], output_type="pt").images
     monkeypatch.setattr(kind, "__call__", None)
     with Engine(cache=False, device="cpu") as engine:
