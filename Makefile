@@ -17,8 +17,8 @@ test: $(READY) lint
 	$(BIN)/python -m pytest tests/cpu tests/gpu
 
 lint: $(READY)
-	$(BIN)/ruff check nodegraph nodes tests training benchmarks tools
-	$(BIN)/ruff format --check nodegraph nodes tests training benchmarks tools
+	$(BIN)/ruff check nodegraph nodes tests training benchmarks tools docs
+	$(BIN)/ruff format --check nodegraph nodes tests training benchmarks tools docs
 	$(BIN)/mypy
 
 benchmarks: $(READY)

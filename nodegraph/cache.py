@@ -162,13 +162,6 @@ class Cache:
             self._storages.clear()
             self.used = self.device_used = 0
 
-    def drop_device(self) -> int:
-        """Move every cached result off the device. Returns the bytes that this freed there."""
-        with self._lock:
-            before = self.device_used
-            self._sink_device(0)
-            return before - self.device_used
-
     # -- accounting, under the lock ----------------------------------------------------------------------------------
 
     def _count(self, entry: Entry, sign: int) -> None:

@@ -8,6 +8,7 @@ import functools
 import os
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +113,7 @@ class Engine:
         self.checker = Checker(self.registry, self.world)
         self._lanes: dict[str, Any] = {}
         self._shared: Shared | None = None
+        self._runs: weakref.WeakSet[Execution] = weakref.WeakSet()
         self._lock = threading.RLock()
         self._closed = False
 
@@ -173,6 +175,7 @@ class Engine:
             self.store.refresh()
         provenance = functools.cache(lambda: self._provenance(source, given))
         run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance)
+        self._runs.add(run)
         run.start(outputs, effects)
         return run.job
 
@@ -190,10 +193,15 @@ class Engine:
         return result
 
     def close(self) -> None:
-        """Let running nodes end, write what is waiting to disk, end the threads. Idempotent."""
+        """Cancel the jobs that are not done, write what is waiting to disk, end the threads. Idempotent."""
         if self._closed:
             return
         self._closed = True
+        runs = list(self._runs)
+        for run in runs:
+            run.cancel()
+        for run in runs:
+            run.job.result()
         for lane in self._lanes.values():
             lane.close()
         if self.store:
@@ -218,7 +226,6 @@ class Engine:
             raise WorkflowInvalid(problems)
         scope = Scope("", name)
         outputs = plan.expand(template, bound, scope)
-        plan.outputs = outputs
         effects = list(plan.effects)
         wanted = list(only)
         if wanted:

@@ -96,7 +96,6 @@ class Plan:
         self.keys: list[bytes | None] = []
         self.checked: dict[int, tuple[str, ...]] = {}
         self.effects: list[int] = []
-        self.outputs: dict[str, Source] = {}
         self.ident_of: Any = None  # set by a run: the identity of a source whose step is done, or None
 
     def __len__(self) -> int:
@@ -334,17 +333,6 @@ class Plan:
 
     def _outside(self, template: Template) -> Outside:
         return lambda kind, port, given: self.resolve.outside(kind, port, given, template.workflow)
-
-    # -- graphs that nodes return ----------------------------------------------------------------------------------
-
-    def expand_graph(self, parent: int, template: Template, scope: Scope) -> dict[str, Source]:
-        """Add the steps of a graph that a node returned; its inputs are the inputs of that node."""
-        bound: dict[str, Source] = {port: Const(value) for port, value in self.literals[parent].items()}
-        bound.update(self.sources[parent])
-        for port, declared in self.types[parent].inputs.items():
-            if port not in bound and declared.default is not REQUIRED:
-                bound[port] = Const(declared.default)
-        return self.expand(template, bound, scope)
 
 
 def _never_called(**inputs: Any) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from nodegraph import kinds
 
 Source = Any
-StepOutput = tuple[int, str]
 
 
 class Const:

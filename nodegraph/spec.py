@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import UnionType
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from nodegraph import kinds, types
 from nodegraph.errors import PackInvalid, Problem
@@ -408,4 +408,4 @@ def _literal_choices(annotation: Any) -> tuple[Any, ...]:
     return found
 
 
-__all__ = ["REQUIRED", "Choices", "Generic", "Kind", "NodeType", "Options", "Port", "RunParameter", "node", "node_type", "output_name"]
+__all__ = ["REQUIRED", "Choices", "Kind", "NodeType", "Options", "Port", "RunParameter", "node", "node_type", "output_name"]

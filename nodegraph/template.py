@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodegraph.errors import Problem
-from nodegraph.spec import NodeType, Port
+from nodegraph.spec import Port
 from nodegraph.types import Type
 from nodegraph.workflow import Workflow
 
@@ -49,10 +49,6 @@ class Template:
     children: list[Template] = field(default_factory=list)
     key_bytes: list[Any] = field(default_factory=list)
 
-    def ports_of(self, index: int) -> dict[str, Port]:
-        """The declared inputs of a node."""
-        return self.types[index].inputs
-
     def sequence(self) -> Any:
         """Node indexes in topological order."""
         return range(len(self.names)) if self.order is None else self.order
@@ -70,7 +66,3 @@ class Template:
             seen.update(map(id, fresh))
             stack.extend(reversed(fresh))
         return list(found.values())
-
-
-Used = NodeType | Template
-"""What a node of a workflow can use."""

@@ -390,6 +390,21 @@ def test_a_cancelled_owner_of_a_claim_blocks_nobody(engine):
     assert second.result(timeout=30).outputs == {"out": 1}
 
 
+def test_closing_an_engine_cancels_what_is_not_done(tmp_path):
+    with make_engine() as engine:
+        done = engine.submit(flow({"a": plus(1)}, {"out": "a.int"}))
+        done.result(timeout=5)
+        nodes = {
+            "s": {"use": "steps", "each": {"a": list(range(20))}, "with": {"count": 1000}},
+            "z": {"use": "slow_async", "with": {"a": 1, "seconds": 60}},
+        }
+        jobs = [engine.submit(flow(nodes, {"out": "s.int", "z": "z.int"})) for _ in range(3)]
+    assert done.result(timeout=5).outputs == {"out": 1}
+    assert {job.result(timeout=5).status for job in jobs} == {"cancelled"}
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.submit(flow({"a": plus(1)}, {"out": "a.int"}))
+
+
 def test_events_begin_with_planned_and_end_with_done(engine):
     job = engine.submit(flow({"a": plus(1)}, {"out": "a.int"}))
     events = list(job.events())
