@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,21 @@ def test_the_python_that_runs_a_workflow(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "sample 1 of" in done.stdout
     assert (tmp_path / "output" / "circle.png").stat().st_size > 100
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("nodegraph ")]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_run(line, tmp_path, monkeypatch):
+    """As they stand, in the checkout; the schema is written elsewhere, and the photo is one of our own pictures."""
+    words = shlex.split(line, comments=True)[1:]
+    paths = [path for word in words for path in (sorted(map(str, ROOT.glob(word))) if "*" in word else [word])]
+    photo = ROOT / "docs" / "pictures" / "txt2img.png"
+    given = [word.replace("photo.png", str(photo)).replace("workflow.schema.json", str(tmp_path / "schema.json")) for word in paths]
+    monkeypatch.chdir(ROOT)
+    done = subprocess.run([sys.executable, "-m", "nodegraph", *given], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_node_is_found_in_a_pack(tmp_path):
