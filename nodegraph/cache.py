@@ -11,13 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from nodegraph import arrays, kinds
-from nodegraph.entries import OVERHEAD, Entry, compacted, host_bytes, rebuilt
+from nodegraph.entries import Entry, PlainEntry, compacted, host_bytes, rebuilt
 from nodegraph.store import Store
 
 Outside = tuple[Any, ...]
 """Values that stand for something outside: files, handles."""
-PLAIN_BYTES = OVERHEAD + 64
-"""What a result that is one number takes."""
 KEEP = 0.9
 """When a tier is over its budget it is brought down to this part of it, so that evictions come in waves."""
 
@@ -42,6 +40,14 @@ class Cache:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def may_have(self, key: bytes) -> bool:
+        """False when surely no tier has a result under a work key."""
+        return key in self._entries or (self.store is not None and self.store.may_have(key))
+
+    def may_link(self, plan_key: bytes) -> bool:
+        """False when surely nothing is known of a plan key."""
+        return plan_key in self._links or (self.store is not None and self.store.may_link(plan_key))
 
     def get(self, key: bytes) -> Entry | None:
         """The result under a work key, from any tier, while the outside values in it are valid. Values on disk are not read yet."""
@@ -74,10 +80,9 @@ class Cache:
             if entry.stored and self.store:
                 self.store.link(plan_key, entry.key, outside)
 
-    def put_plain(self, entry: Entry, plan_key: bytes | None) -> None:
-        """Keep a fresh result that is one number, bool or text, and that nothing outside is behind."""
-        key, value = entry.key, entry.values[0]
-        nbytes = entry.nbytes = PLAIN_BYTES if value.__class__ is not str else PLAIN_BYTES + len(value)
+    def put_plain(self, entry: PlainEntry, plan_key: bytes | None) -> None:
+        """Keep a fresh result that nothing outside is behind."""
+        key, nbytes = entry.key, entry.nbytes
         entry.score = self._age + entry.seconds / nbytes
         with self._lock:
             if key in self._entries:
@@ -88,7 +93,7 @@ class Cache:
                 self._links[plan_key] = key  # type: ignore[assignment]
             if self.used > self._threshold:
                 self._evict_host()
-        if entry.seconds > 0.02 and self.store:
+        if self.store and self.store.worth(entry.seconds, nbytes):
             self.store.put(entry, plan_key, ())
 
     def put(self, entry: Entry, plan_key: bytes | None, outside: Outside) -> None:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import keys, kinds, types
-from nodegraph.entries import Entry
+from nodegraph import kinds, types
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
 from nodegraph.inputs import Gone, gather, note_outside, value_of, work_key
 from nodegraph.plan import Mapped
 from nodegraph.shared import Traits
-from nodegraph.sources import Const, Item, Source, part
+from nodegraph.sources import Const, Item, Source
 from nodegraph.spec import NodeType
 from nodegraph.states import RUNNING, WAITING
 
 if TYPE_CHECKING:
+    from nodegraph.entries import Entry
     from nodegraph.run import Execution
 
 
@@ -42,7 +41,7 @@ class Call:
                     return used.call(**self.inputs)
             return used.call(**self.inputs)
         except BaseException as error:  # in a worker's thread nothing but the node's own code raises
-            return self._raised(error)
+            return self.raised(error)
         finally:
             self.seconds = time.perf_counter() - begun
 
@@ -70,9 +69,9 @@ class Call:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self.run_.cancelled:
                 raise
-            return self._raised(error)
+            return self.raised(error)
 
-    def _raised(self, error: BaseException) -> Any:
+    def raised(self, error: BaseException) -> Any:
         """The outcome of a call that raised. Cancelled is one only in a run that was cancelled."""
         if isinstance(error, Cancelled) and self.run_.cancelled:
             return CANCELLED
@@ -110,9 +109,8 @@ def begin(run: Execution, step: int) -> Any:
     traits = shared.traits(used)
     run.state[step] = RUNNING
     key, claimed = None, False
-    ready = _plain_inputs(run, step, traits) if traits.plain else None
     if traits.keyed:
-        key = ready[0] if ready else work_key(run, step, used)
+        key = work_key(run, step, used)
         if run.use_cache:
             entry = shared.cache.get(key)
             if entry is None:
@@ -125,7 +123,7 @@ def begin(run: Execution, step: int) -> Any:
             if entry is not None and _found(run, step, key, entry, claimed):
                 return None
     try:
-        inputs = ready[1] if ready else gather(run, step, used)
+        inputs = gather(run, step, used)
     except Gone as gone:
         if claimed:
             shared.release(key)  # type: ignore[arg-type]
@@ -147,25 +145,6 @@ def _found(run: Execution, step: int, key: bytes, entry: Entry, claimed: bool) -
     if claimed:
         run.shared.release(key)
     return True
-
-
-def _plain_inputs(run: Execution, step: int, traits: Traits) -> tuple[bytes, dict[str, Any]] | None:
-    """Work key and arguments in one go, for a plain node whose inputs are all results in memory; None for any other."""
-    plan, done = run.plan, run.done
-    inputs, parts, sources = plan.literals[step].copy(), plan.parts[step], plan.sources[step]
-    if sources:
-        floats = traits.floats
-        parts = parts.copy()
-        for port, source in sources.items():
-            if source.__class__ is not tuple or (entry := done[source[0]]).__class__ is not Entry or (values := entry.values) is None:
-                return None
-            index = 0 if len(values) == 1 else entry.ports.index(source[1])
-            value = values[index]
-            inputs[port] = float(value) if value.__class__ is int and port in floats else value
-            parts.append(part(port, entry.idents[index]))
-    if len(parts) > 1:
-        parts = sorted(parts)
-    return blake2b(traits.prefix + b"".join(parts), digest_size=keys.SIZE, person=b"work").digest(), inputs
 
 
 def _wrong_input(run: Execution, step: int, used: NodeType, inputs: dict[str, Any]) -> Problem | None:

@@ -40,7 +40,7 @@ def _keep_on_disk(run: Execution, source: Source) -> None:
     while source.__class__ is tuple:
         step = source[0]
         done = run.done[step]
-        if done.__class__ is Entry:
+        if isinstance(done, Entry):
             run.shared.cache.keep(done, run.plan.keys[step], run.outside.get(step, ()))
             return
         source = done[source[1]]

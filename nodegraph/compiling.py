@@ -14,15 +14,51 @@ from nodegraph.literals import Pending, Refused, article, described, has_pending
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import INPUTS, Link, Links, Template
 from nodegraph.types import Type
-from nodegraph.typing_pass import TypePass, declared_outputs
+from nodegraph.typing_pass import TypePass, declared_outputs, is_generic
 from nodegraph.workflow import Node, Workflow, is_path
 
 if TYPE_CHECKING:
     from nodegraph.check import Checker
 
 Steps = tuple[str | int, ...]
+_NOTHING: dict[str, Type] = {}
 _MAX_GIVERS, _MAX_ASKED = 50, 50
 """How many outputs are counted in a fix, and for how many problems it is found out which of them would make a circle."""
+
+
+class Signature:
+    """What is looked at of a node type for each of its nodes. `plain`: the classes of literals that need no closer look."""
+
+    __slots__ = ("outputs", "plain", "required", "types", "used")
+
+    def __init__(self, used: NodeType):
+        self.used, self.outputs = used, declared_outputs(used)
+        self.types = {name: port.type for name, port in used.inputs.items()}
+        self.required = tuple(name for name, port in used.inputs.items() if port.required)
+        classes = {kind: cls for cls, kind in types.PLAIN.items() if cls in (int, str, bool)}
+        unbounded = [port for port in used.inputs.values() if port.type in classes and not (port.bounded or port.live)]
+        self.plain = {port.name: classes[port.type] for port in unbounded}
+
+    def settles(self, node: Node, index: int, known: Mapping[str, int], given: list[dict[str, Type]]) -> dict[str, Links] | None:
+        """The links of a node in which nothing can be wrong: plain literals, single links back to outputs of the very type that
+        the port takes, and all that is required. None when it needs a closer look."""
+        links: dict[str, Links] = {}
+        takes, plain, literals = self.types, self.plain, node.with_
+        for port, reference in node.from_.items():
+            if reference.__class__ is not str or port not in takes:
+                return None
+            source, _, output = reference.partition(".")
+            number = known.get(source, index)
+            if number >= index or given[number].get(output) is not takes[port]:
+                return None
+            links[port] = number, output
+        for port, value in literals.items():
+            if plain.get(port) is not value.__class__ or port in links:
+                return None
+        for port in self.required:
+            if port not in links and port not in literals:
+                return None
+        return links
 
 
 class Compilation:
@@ -34,6 +70,8 @@ class Compilation:
         self.template = template = Template(workflow)
         template.names = list(workflow.nodes)
         self.index = {name: number for number, name in enumerate(template.names)}
+        self.given: list[dict[str, Type]] = [_NOTHING] * len(template.names)  # the types of each node's outputs
+        self.closer: list[int] = []  # the nodes that the other passes must look at
         self._required: dict[NodeType | Template, tuple[str, ...]] = {}
         self._givers: dict[Type, list[Link]] = {}
         self._targets: dict[int, list[int]] | None = None
@@ -45,8 +83,7 @@ class Compilation:
         else:
             template.inputs = dict(ports)
             template.feeds = {name: [] for name in ports}
-        for index, (name, node) in enumerate(workflow.nodes.items()):
-            self._node(index, name, node)
+        self._nodes()
         for index in self._unset:
             self._report_unset(index)
         if self._order():
@@ -133,6 +170,34 @@ class Compilation:
                 self._default_fits(port)
 
     # -- nodes -----------------------------------------------------------------------------------------------------
+
+    def _nodes(self) -> None:
+        """Every node. The common kind is settled here, types included; the others get a closer look."""
+        template, given, known = self.template, self.given, self.index
+        all_types, all_links, all_literals = template.types, template.links, template.literals
+        signatures: dict[Any, Signature | None] = {}
+        for index, (name, node) in enumerate(self.workflow.nodes.items()):
+            use = node.use
+            if use.__class__ is str and not node.each:
+                try:
+                    signature = signatures[use]
+                except KeyError:
+                    signature = signatures[use] = self._signature(use)
+                if signature is not None and (links := signature.settles(node, index, known, given)) is not None:
+                    all_types.append(signature.used)
+                    all_links.append(links)
+                    all_literals.append(node.with_)
+                    given[index] = signature.outputs
+                    continue
+            self.closer.append(index)
+            self._node(index, name, node)
+        template.settled = self.closer[0] if self.closer else len(given)
+
+    def _signature(self, use: Any) -> Signature | None:
+        used = None if is_path(use) else self.registry.get(use)
+        if used is None or is_generic(used) or used.effect or used.volatile or used.stateful or used.fingerprint or used.open:
+            return None
+        return Signature(used)
 
     def _node(self, index: int, name: str, node: Node) -> None:
         template = self.template
@@ -380,6 +445,9 @@ class Compilation:
     # -- order -----------------------------------------------------------------------------------------------------
 
     def _order(self) -> bool:
+        """Find the order of the data. False when there is none: then it is reported."""
+        if all(source < index for index in self.closer for source in self._sources(index)):
+            return True  # the nodes that were settled link back
         sources = [self._sources(index) for index in range(len(self.template.names))]
         try:
             self.template.order = graph.order(sources)
@@ -413,7 +481,7 @@ class Compilation:
                 if link[0] >= 0:
                     found.append(link[0])
             else:
-                found += [one[0] for one in link if one[0] >= 0]  # type: ignore[misc, index, operator]
+                found += [one[0] for one in link if one[0] >= 0]
         if index in self.template.each:
             found += [link[0] for link in self.template.each[index].values() if link.__class__ is tuple and link[0] >= 0]
         return found

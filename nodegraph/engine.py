@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import keys, kinds
+from nodegraph import collector, keys, kinds
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
 from nodegraph.errors import Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
@@ -128,7 +128,8 @@ class Engine:
     def check(self, workflow: Any) -> list[Problem]:
         """Every problem of a workflow (a path, a dict, a Workflow), in file order. Nothing is run and no weight is read."""
         try:
-            return self._template(Workflow.of(workflow)).all_problems
+            with collector.held():
+                return self._template(Workflow.of(workflow)).all_problems
         except WorkflowInvalid as error:
             return list(error.problems)
 
@@ -169,7 +170,8 @@ class Engine:
         if overrides:
             source = with_literals(source, overrides)
         given = {name: str(value) if isinstance(value, Path) else value for name, value in {**(inputs or {}), **more}.items()}
-        plan, outputs, effects, name = self._plan(source, given, only)
+        with collector.held():
+            plan, outputs, effects, name = self._plan(source, given, only)
         shared = self._ready()
         if self.store:
             self.store.refresh()

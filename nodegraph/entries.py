@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nodegraph import arrays, kinds
+from nodegraph import arrays, keys, kinds
 
 OVERHEAD = 300
 """Host bytes that an entry takes beside its values: keys, identities, bookkeeping."""
@@ -29,7 +29,7 @@ class Entry:
         values: Any,
         idents: tuple[bytes, ...],
         seconds: float,
-        outside: tuple[Any, ...],
+        outside: tuple[Any, ...] = (),
     ):
         self.key, self.kind, self.ports, self.values, self.idents = key, kind, ports, values, idents
         self.seconds, self.outside = seconds, outside
@@ -42,8 +42,38 @@ class Entry:
     def ident(self, port: str) -> bytes:
         return self.idents[self.ports.index(port)]
 
-    def value(self, port: str) -> Any:
-        return self.values[self.ports.index(port)]
+
+class PlainEntry(Entry):
+    """The result of a plain step: one number, bool or short text. It is its own identity, and too small to be let go while a run
+    holds the entry. It allocates no other object that the garbage collector would count."""
+
+    __slots__ = ("value",)
+    kind = "values"
+    outside = ()
+
+    def __init__(self, key: bytes, ports: tuple[str, ...], value: Any, seconds: float):
+        self.key, self.ports, self.value, self.seconds = key, ports, value, seconds
+        self.nbytes = OVERHEAD + kinds.plain_bytes(value)
+        self.pins = 0
+        self.score = 0.0
+        self.stored = False
+        self.kept = None
+
+    @property
+    def values(self) -> tuple[Any]:
+        return (self.value,)
+
+    @values.setter
+    def values(self, values: Any) -> None:
+        """Whatever tier it is said to have left, the value stays."""
+
+    @property
+    def idents(self) -> tuple[bytes]:  # type: ignore[override]
+        return (keys.identity(self.value),)
+
+
+LONGEST_PLAIN = 200
+"""Characters of a text that a PlainEntry may hold."""
 
 
 def output_ident(key: bytes, port: str, value: Any, by_content: bool) -> bytes:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
 from nodegraph.noderun import NodeRun
 from nodegraph.outcomes import Lazy
-from nodegraph.plan import as_port
+from nodegraph.plan import Form, as_port
 from nodegraph.sources import Const, Item, Source, part
 from nodegraph.spec import NodeType
 from nodegraph.states import DONE, SKIPPED
@@ -109,21 +108,17 @@ def _readable(run: Execution, step: int) -> bool:
 def work_key(run: Execution, step: int, used: NodeType) -> bytes:
     """The key of the work: the node type, its literals, and the identities of the inputs it has asked for."""
     plan = run.plan
-    parts, sources = plan.parts[step], plan.sources[step]
-    if sources or used.stateful or used.fingerprint:
-        parts = parts.copy()
-        lazy = run.shared.traits(used).lazy
-        for port, source in sources.items():
-            if not lazy or not run._is_lazy(step, port):
-                parts.append(
-                    part(port, run.ident(source) if run._verdict(source)[0] == DONE else b"skipped")
-                    if lazy
-                    else part(port, run.ident(source))
-                )
+    parts = [*plan.parts[step]]
+    traits = run.shared.traits(used)
+    for port, source in plan.sources[step].items():
+        if traits.lazy and run._is_lazy(step, port):
+            continue
+        skipped = bool(traits.lazy) and run._verdict(source)[0] != DONE
+        parts.append(part(port, b"skipped" if skipped else run.ident(source)))
+    form: Form = traits.form
+    if form.special:
         parts += plan.extra_parts(step, used)
-    if len(parts) > 1:
-        parts = sorted(parts)
-    return blake2b(run.shared.identities.prefix(used) + b"".join(parts), digest_size=keys.SIZE, person=b"work").digest()
+    return form.work_key(parts)
 
 
 def list_ident(idents: list[bytes]) -> bytes:

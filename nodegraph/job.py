@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COALESCE = 0.004
 """Seconds that a waiting reader lets events gather, so that it is not woken for each."""
+READ_AT_ONCE = 1000
+"""Records that a reader copies at once."""
 
 
 @dataclass(slots=True)
@@ -56,26 +58,27 @@ class EventLog:
 
     def __init__(self, run: str, path: Callable[[int], str]):
         self.run, self._path = run, path
-        self.records: list[tuple[Kind, int, float, Any]] = []
+        self._records: list[Any] = []  # kind, step, time, data, kind, …: flat, as millions of tuples would burden the garbage collector
         self._read = 0
         self._waiting = 0
         self._wake = threading.Condition(threading.Lock())
         self._over = threading.Event()
 
     def add(self, kind: Kind, step: int, data: Any = None) -> None:
-        self.records.append((kind, step, time.time(), data))
+        self._records += (kind, step, time.time(), data)
         if self._waiting:
             self._notify()
 
     def progress(self, step: int, data: dict[str, Any]) -> None:
-        records = self.records
-        if len(records) > self._read and records[-1][0] == "progress" and records[-1][1] == step:
-            records[-1] = ("progress", step, time.time(), data)
+        records = self._records
+        last = len(records) - 4
+        if last >= self._read and records[last] == "progress" and records[last + 1] == step:
+            records[last + 2], records[last + 3] = time.time(), data
         else:
             self.add("progress", step, data)
 
     def close(self, data: dict[str, Any]) -> None:
-        self.records.append(("done", -1, time.time(), data))
+        self._records += ("done", -1, time.time(), data)
         self._over.set()
         self._notify()
 
@@ -86,23 +89,23 @@ class EventLog:
 
     def __iter__(self) -> Iterator[Event]:
         """Events from the first on, until the run is done."""
-        index = 0
-        while True:
-            while index < len(self.records):
-                kind, step, when, data = self.records[index]
-                index += 1
-                self._read = max(self._read, index)
-                node = self._path(step) if step >= 0 else ""
-                yield Event(
-                    kind, self.run, index, when, node, data if isinstance(data, dict) else {"seconds": data} if data is not None else None
-                )
-                if kind == "done":
-                    return
-            self._wait(index)
+        seen, run, path = 0, self.run, self._path
+        kind: Kind = "planned"
+        while kind != "done":
+            at = 4 * seen
+            fresh = self._records[at : at + 4 * READ_AT_ONCE]
+            self._read = max(self._read, at + len(fresh))
+            fields = iter(fresh)
+            for kind, step, when, data in zip(fields, fields, fields, fields, strict=True):
+                seen += 1
+                told = {"seconds": data} if data.__class__ is float else data
+                yield Event._make((kind, run, seen, when, path(step) if step >= 0 else "", told))
+            if not fresh:
+                self._wait(at)
 
-    def _wait(self, index: int) -> None:
+    def _wait(self, at: int) -> None:
         with self._wake:
-            if index < len(self.records):
+            if at < len(self._records):
                 return
             self._waiting = 1
             self._wake.wait(0.5)

@@ -6,14 +6,13 @@ changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from hashlib import blake2b
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nodegraph import keys, kinds, types
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean, listing
 from nodegraph.literals import Outside, Pending, Refused, has_pending, literal
-from nodegraph.sources import Const, Item, Source, part
+from nodegraph.sources import Const, Item, Source, part, port_bytes
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import INPUTS, Template
 
@@ -38,13 +37,52 @@ class Mapped:
         self.used, self.shared, self.literals, self.each, self.scope_name = used, shared, literals, each, scope_name
 
 
+class Form:
+    """How the nodes of one type enter keys. `special`: their keys hold more than their ports, or they have none."""
+
+    __slots__ = ("_plan", "_work", "defaults", "heads", "special")
+
+    def __init__(self, used: NodeType, numerics: bytes):
+        prefix = keys.digest(b"type", used.key_name.encode(), used.numerics + numerics if used.numerics else b"")
+        self._plan, self._work = keys.hasher(b"plan"), keys.hasher(b"work")
+        self._plan.update(prefix)
+        self._work.update(prefix)
+        self.heads = {name: port_bytes(name) for name in used.inputs}
+        self.special = bool(used.effect or used.volatile or used.stateful or used.fingerprint)
+        # ports at their defaults are left out of keys
+        defaults = {name: port.default for name, port in used.inputs.items() if port.default is not REQUIRED}
+        self.defaults = {name: part(name, kinds.content(as_port(used.inputs[name], value))) for name, value in defaults.items()}
+
+    def plan_key(self, parts: Sequence[bytes]) -> bytes:
+        """The plan key of a node from its ports as they stand in keys, in any order."""
+        hasher = self._plan.copy()
+        hasher.update(b"".join(sorted(parts)))
+        return hasher.digest()
+
+    def work_key(self, parts: Sequence[bytes]) -> bytes:
+        """The work key of a node from its ports as they stand in keys, in any order."""
+        hasher = self._work.copy()
+        hasher.update(b"".join(sorted(parts)))
+        return hasher.digest()
+
+    def literals(self, literals: Mapping[str, Any]) -> tuple[bytes, ...]:
+        """Plain literals of declared ports as they stand in keys."""
+        found = []
+        heads, defaults = self.heads, self.defaults
+        for port, value in literals.items():
+            ident = keys.identity(value)
+            new = heads[port] + len(ident).to_bytes(4, "little") + ident
+            if new != defaults.get(port):
+                found.append(new)
+        return tuple(found)
+
+
 class Identities:
     """How node types enter keys on one engine: their name, code and, if their pack says so, numerics."""
 
     def __init__(self, numerics: bytes = b""):
         self.numerics = numerics
-        self._prefixes: dict[NodeType, bytes] = {}
-        self._defaults: dict[NodeType, dict[str, bytes]] = {}
+        self._forms: dict[NodeType, Form] = {}
         self._links: dict[tuple[str, str], bytes] = {}
 
     def link(self, port: str, output: str) -> bytes:
@@ -54,22 +92,11 @@ class Identities:
             known = self._links[port, output] = b"%b\0@%b\0" % (port.encode(), output.encode())
         return known
 
-    def prefix(self, used: NodeType) -> bytes:
-        known = self._prefixes.get(used)
+    def form(self, used: NodeType) -> Form:
+        """How the nodes of a type enter keys."""
+        known = self._forms.get(used)
         if known is None:
-            numerics = used.numerics + self.numerics if used.numerics else b""
-            known = self._prefixes[used] = keys.digest(b"type", used.key_name.encode(), numerics)
-        return known
-
-    def defaults(self, used: NodeType) -> dict[str, bytes]:
-        """The parts that stand for ports at their defaults: they are left out of keys."""
-        known = self._defaults.get(used)
-        if known is None:
-            known = {}
-            for name, port in used.inputs.items():
-                if port.default is not REQUIRED:
-                    known[name] = part(name, kinds.content(as_port(port, port.default)))
-            self._defaults[used] = known
+            known = self._forms[used] = Form(used, self.numerics)
         return known
 
 
@@ -91,8 +118,8 @@ class Plan:
         self.names: list[str] = []
         self.types: list[Any] = []
         self.sources: list[dict[str, Source]] = []
-        self.literals: list[dict[str, Any]] = []
-        self.parts: list[list[bytes]] = []
+        self.literals: list[Mapping[str, Any]] = []
+        self.parts: list[tuple[bytes, ...]] = []
         self.keys: list[bytes | None] = []
         self.checked: dict[int, tuple[str, ...]] = {}
         self.effects: list[int] = []
@@ -109,38 +136,64 @@ class Plan:
     def expand(self, template: Template, bindings: Mapping[str, Source], scope: Scope) -> dict[str, Source]:
         """Add the steps of a template with its inputs bound. Returns the sources of its outputs."""
         at: list[Any] = [None] * len(template.names)
-        all_types, all_links, all_each, names = template.types, template.links, template.each, template.names
-        literal_parts, literals = self._literal_parts(template), template.literals
+        self._expand_settled(template, at, scope)
         pending = _pending_by_node(template)
-        aligned = not self.names and template.order is None  # while step numbers are node indexes, links are sources as they are
         for index in template.sequence():
-            used = all_types[index]
-            if used.__class__ is not NodeType or index in all_each or index in pending:
-                at[index] = self._special(template, index, at, bindings, pending.get(index, ()), scope)
-                aligned = False
-                continue
-            parts, given, links = literal_parts[index], literals[index], all_links[index]
-            if aligned and index not in template.checked and _between_nodes(links):
-                at[index] = self.step(used, names[index], scope, links, given, parts)
-                continue
-            sources: dict[str, Source] = {}
-            for port, link in links.items():
-                if link.__class__ is tuple and link[0] >= 0 and (made := at[link[0]]).__class__ is int:
-                    sources[port] = (made, link[1])
-                    continue
-                source = _resolve(link, at, bindings)
-                if source.__class__ is Const and used.open is None:  # the order of open ports is that of the file
-                    parts, given = self._bind_const(used, port, source, parts, given)
-                else:
-                    sources[port] = source
-            at[index] = step = self.step(used, names[index], scope, sources, given, parts)
-            if index in template.checked:
-                self.checked[step] = template.checked[index]
+            if at[index] is None:
+                at[index] = self._expand_node(template, index, at, bindings, pending, scope)
         return {name: _resolve(link, at, bindings) for name, link in template.outputs.items()}
 
+    def _expand_settled(self, template: Template, at: list[Any], scope: Scope) -> None:
+        """Add the first nodes of an empty plan that `check` has settled: each is one step, and its links are sources as they are."""
+        count = 0 if self.names or template.order is not None else template.settled
+        if not count:
+            return
+        at[:count] = range(count)
+        self.names, self.types, self.scopes = template.names[:count], template.types[:count], [scope] * count
+        self.sources, self.literals = template.links[:count], template.literals[:count]
+        kept = template.planned
+        if kept is None or kept[0] is not self.identities:
+            kept = template.planned = (self.identities, *self._settled_keys())
+        self.parts, self.keys = kept[1].copy(), kept[2].copy()
+
+    def _settled_keys(self) -> tuple[list[tuple[bytes, ...]], list[bytes | None]]:
+        """The literals as they enter keys, and the plan keys, of steps with plain literals and single links."""
+        form_of, link = self.identities.form, self.identities.link
+        all_parts: list[tuple[bytes, ...]] = []
+        found: list[Any] = []
+        for used, literals, sources in zip(self.types, self.literals, self.sources, strict=True):
+            form = form_of(used)
+            parts = form.literals(literals)
+            all_parts.append(parts)
+            found.append(form.plan_key([*parts, *[link(port, output) + found[step] for port, (step, output) in sources.items()]]))
+        return all_parts, found
+
+    def _expand_node(
+        self, template: Template, index: int, at: list[Any], bindings: Mapping[str, Source], pending: Mapping[int, Any], scope: Scope
+    ) -> Any:
+        """Add one node of a template. Returns its step, or the sources of its outputs by name."""
+        used = template.types[index]
+        if used.__class__ is not NodeType or index in template.each or index in pending:
+            return self._special(template, index, at, bindings, pending.get(index, ()), scope)
+        parts, given = self._literal_parts(template, index), template.literals[index]
+        sources: dict[str, Source] = {}
+        for port, link in template.links[index].items():
+            if link.__class__ is tuple and link[0] >= 0 and (made := at[link[0]]).__class__ is int:
+                sources[port] = (made, link[1])
+                continue
+            source = _resolve(link, at, bindings)
+            if source.__class__ is Const and used.open is None:  # the order of open ports is that of the file
+                parts, given = self._bind_const(used, port, source, parts, given)
+            else:
+                sources[port] = source
+        step = self.step(used, template.names[index], scope, sources, given, parts)
+        if index in template.checked:
+            self.checked[step] = template.checked[index]
+        return step
+
     def _bind_const(
-        self, used: NodeType, port: str, source: Const, parts: list[bytes], literals: dict[str, Any]
-    ) -> tuple[list[bytes], dict[str, Any]]:
+        self, used: NodeType, port: str, source: Const, parts: tuple[bytes, ...], literals: Mapping[str, Any]
+    ) -> tuple[tuple[bytes, ...], Mapping[str, Any]]:
         """A bound input enters like a literal; null leaves a port at its default."""
         declared = used.inputs.get(port) or used.port(port)
         assert declared is not None  # check has refused unknown ports
@@ -148,20 +201,20 @@ class Plan:
             return parts, literals
         value = as_port(declared, source.value)
         new = part(port, source.ident if value is source.value else kinds.content(value))
-        if new != self.identities.defaults(used).get(port):
-            parts = [*parts, new]
+        if new != self.identities.form(used).defaults.get(port):
+            parts = (*parts, new)
         return parts, {**literals, port: value}
 
-    def _literal_parts(self, template: Template) -> list[list[bytes]]:
-        """The literals of each node as they enter keys; pending ones are added when they are resolved."""
-        if not template.key_bytes:
-            for index, used in enumerate(template.types):
-                template.key_bytes.append(self._parts(used, template.literals[index]) if used.__class__ is NodeType else [])
-        return template.key_bytes
+    def _literal_parts(self, template: Template, index: int) -> tuple[bytes, ...]:
+        """The literals of a node as they enter keys; pending ones are added when they are resolved."""
+        known = template.parts.get(index)
+        if known is None:
+            known = template.parts[index] = self._parts(template.types[index], template.literals[index])
+        return known
 
-    def _parts(self, used: NodeType, literals: Mapping[str, Any]) -> list[bytes]:
+    def _parts(self, used: NodeType, literals: Mapping[str, Any]) -> tuple[bytes, ...]:
         found = []
-        defaults = self.identities.defaults(used)
+        defaults = self.identities.form(used).defaults
         for port, value in literals.items():
             if not has_pending(value):
                 declared = used.inputs.get(port)
@@ -170,9 +223,11 @@ class Plan:
                 new = part(port, kinds.content(value))
                 if new != defaults.get(port):
                     found.append(new)
-        return found
+        return tuple(found)
 
-    def step(self, used: Any, name: str, scope: Scope, sources: dict[str, Source], literals: dict[str, Any], parts: list[bytes]) -> int:
+    def step(
+        self, used: Any, name: str, scope: Scope, sources: dict[str, Source], literals: Mapping[str, Any], parts: tuple[bytes, ...]
+    ) -> int:
         """Add one step. Returns its number."""
         number = len(self.names)
         self.scopes.append(scope)
@@ -186,23 +241,21 @@ class Plan:
         self.keys.append(None if used.volatile or used.effect else self._plan_key(number, used, sources, parts))
         return number
 
-    def _plan_key(self, number: int, used: NodeType, sources: dict[str, Source], parts: list[bytes]) -> bytes | None:
+    def _plan_key(self, number: int, used: NodeType, sources: Mapping[str, Source], literal_parts: tuple[bytes, ...]) -> bytes | None:
         identities = self.identities
-        if sources:
-            parts = parts.copy()
-            for port, source in sources.items():
-                if source.__class__ is tuple and (key := self.keys[source[0]]) is not None:
-                    parts.append(identities.link(port, source[1]) + key)
-                    continue
-                ident = self.plan_ident(source)
-                if ident is None:
-                    return None
-                parts.append(part(port, ident))
-        if used.stateful or used.fingerprint:
-            parts = parts + self.extra_parts(number, used)
-        if len(parts) > 1:
-            parts = sorted(parts)
-        return blake2b(identities.prefix(used) + b"".join(parts), digest_size=keys.SIZE, person=b"plan").digest()
+        parts = [*literal_parts]
+        for port, source in sources.items():
+            if source.__class__ is tuple and (key := self.keys[source[0]]) is not None:
+                parts.append(identities.link(port, source[1]) + key)
+                continue
+            ident = self.plan_ident(source)
+            if ident is None:
+                return None
+            parts.append(part(port, ident))
+        form = identities.form(used)
+        if form.special:
+            parts += self.extra_parts(number, used)
+        return form.plan_key(parts)
 
     def extra_parts(self, number: int, used: NodeType) -> list[bytes]:
         """What a node type adds to its keys: its place if it is stateful, its fingerprint if it has one."""
@@ -246,7 +299,7 @@ class Plan:
         return self._map(used, name, sources, literals, each, scope)
 
     def _use(
-        self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], scope: Scope, checked: tuple[str, ...] = ()
+        self, used: Any, name: str, sources: dict[str, Source], literals: Mapping[str, Any], scope: Scope, checked: tuple[str, ...] = ()
     ) -> Any:
         """One use of a node type (a step number) or of a workflow (its outputs)."""
         if isinstance(used, Template):
@@ -276,7 +329,7 @@ class Plan:
         mapped = Mapped(used, sources, literals, each, name)
         declared = {port: Port(port, types.ANY) for port in outputs}
         carrier = NodeType(f"each({getattr(used, 'name', name)})", {}, declared, _never_called, pack="nodegraph", identity="each")
-        number = self.step(carrier, name, scope, {f"each.{port}": source for port, source in each.items()}, {}, [])
+        number = self.step(carrier, name, scope, {f"each.{port}": source for port, source in each.items()}, {}, ())
         self.keys[number] = self._mapped_key(number, mapped) if isinstance(used, NodeType) else None
         self.types[number] = mapped
         return {port: (number, port) for port in outputs}

@@ -30,13 +30,6 @@ def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
     """Make an entry of an outcome and cache it; sources by output for an alias or a graph; other outcomes as they are."""
     if call.__class__ is Settled or outcome.__class__ is Failure or outcome is CANCELLED:
         return outcome
-    traits = call.traits
-    if outcome.__class__ is traits.gives and traits.plain and not run.outside:
-        entry = Entry(call.key, "values", traits.ports, (outcome,), (keys.identity(outcome),), call.seconds, ())
-        entry.pins = 1  # until it is recorded
-        if run.use_cache:
-            run.shared.cache.put_plain(entry, run.plan.keys[step])
-        return entry
     used, plan = call.used, run.plan
     try:
         if outcome.__class__ is Lazy:

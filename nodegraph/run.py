@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nodegraph import calling, collecting, recording
-from nodegraph.entries import Entry
+from nodegraph import calling, collecting, plain, recording
+from nodegraph.entries import Entry, PlainEntry
 from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, internal
 from nodegraph.inputs import Gone, list_ident
@@ -61,7 +61,7 @@ class Execution:
         self.idents: dict[str, bytes] = {}
         self._cancel_calls: list[Callable[[], None]] = []
         self._wanted: list[int] = []  # steps to demand, the next one last
-        self._held: set[int] = set()  # steps whose results were lost once: they are not let go again
+        self.held: set[int] = set()  # steps whose results were lost once: they are not let go again
         self._pinned = False  # whether any result was asked to stay in memory
         self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
         self._ready: dict[Any, list[int]] = {}  # steps to hand to lanes
@@ -79,7 +79,7 @@ class Execution:
             total = len(self.plan)
             scope = Scope("", self.workflow)
             for name, source in outputs.items():
-                step = self.plan.step(_SINK, name, scope, {"value": source}, {}, [])
+                step = self.plan.step(_SINK, name, scope, {"value": source}, {}, ())
                 self.sinks[step] = name
             self._grow()
             self.roots = {*self.sinks, *effects}
@@ -112,7 +112,7 @@ class Execution:
         self.finished = True
         if self._pinned:
             for entry in self.done:
-                if entry.__class__ is Entry:
+                if isinstance(entry, Entry):
                     entry.pins = 0
             self.shared.cache.settle()
         result = collecting.collect_result(self)
@@ -153,8 +153,8 @@ class Execution:
         """Under the lock: have a step computed. What the cache has is taken; what is missing waits for its inputs."""
         if self.state[step] != IDLE:
             return
-        key = self.plan.keys[step]
-        if key is not None and self.use_cache and (found := self.shared.cache.linked(key)) is not None:
+        key, cache = self.plan.keys[step], self.shared.cache
+        if key is not None and self.use_cache and cache.may_link(key) and (found := cache.linked(key)) is not None:
             if found[1]:
                 self.outside[step] = found[1]
             if self._take_hit(step, found[0]):
@@ -163,25 +163,24 @@ class Execution:
         self._wait_or_unblock(step)
 
     def _wait_or_unblock(self, step: int) -> None:
+        """Under the lock: have the step wait for its inputs, and demand these."""
         waits = self._register(step)
         if not waits:
             self._unblocked.append(step)
-            return
-        state = self.state
-        for one in reversed(waits) if len(waits) > 1 else waits:
-            if state[one] == IDLE:
-                self._wanted.append(one)
+        elif len(waits) == 1:
+            self._wanted += waits
+        else:
+            self._wanted += reversed(waits)
 
     def _register(self, step: int) -> list[int]:
         """Under the lock: let a step wait for what its inputs still miss. Returns these steps."""
         waits: list[int] = []
-        lazy, state = self.shared.traits(self.plan.types[step]).lazy, self.state
+        lazy, state, dependents = self.shared.traits(self.plan.types[step]).lazy, self.state, self.dependents
         for port, source in self.plan.sources[step].items():
             if source.__class__ is tuple and state[source[0]] < DONE and not lazy:
                 waits.append(source[0])
             elif not lazy or not self._is_lazy(step, port):
                 self._unsettled(source, waits)
-        dependents = self.dependents
         for one in waits:
             others = dependents[one]
             if others is None:
@@ -305,11 +304,14 @@ class Execution:
         """Run one step in a lane's worker. Returns the next ready step for the same lane."""
         call = None
         try:
+            traits = self.shared.traits(self.plan.types[step])
+            if traits.plain and (following := plain.execute(self, step, traits)) is not plain.OTHERWISE:
+                return following
             call = calling.begin(self, step)
             if call is None:
                 self._leave()
                 return None
-            return self._record(step, call, recording.keep(self, step, call, call.run()))
+            return self.record(step, call, recording.keep(self, step, call, call.run()))
         except Exception as error:  # a mistake of the engine must fail the step, never hang the run
             return self._give_up(step, call, error)
 
@@ -321,7 +323,7 @@ class Execution:
             if call is None:
                 self._leave()
                 return
-            following = self._record(step, call, recording.keep(self, step, call, await call.run_async(self)))
+            following = self.record(step, call, recording.keep(self, step, call, await call.run_async(self)))
         except Exception as error:  # see above
             following = self._give_up(step, call, error)
         if following is not None:
@@ -332,26 +334,26 @@ class Execution:
         if call is None:
             self.shared.release_of(self, step)
             call = calling.Settled(None)
-        return self._record(step, call, Failure(problem))
+        return self.record(step, call, Failure(problem))
 
     def _leave(self) -> None:
         with self.lock:
             self.active -= 1
             self._end_if_over()
 
-    def _record(self, step: int, call: Any, entry: Any) -> int | None:
+    def record(self, step: int, call: Any, entry: Any) -> int | None:
         """Record what a step gave. Returns the next step for the same lane."""
         with self.lock:
             self.active -= 1
             following = None
-            if entry.__class__ is not Entry:
+            if not isinstance(entry, Entry):
                 self._record_outcome(step, call, entry)
             elif entry.kind == "skip":
                 self._skip(step, entry.values)
             else:
                 self.log.add("finished", step, call.seconds)
                 following = self._done(step, entry, call.lane)
-                if step in self._held:
+                if step in self.held:
                     self._pinned = True  # it was lost once: now it stays until the run is over
                 else:
                     entry.pins -= 1
@@ -363,6 +365,27 @@ class Execution:
                 self._end_if_over()
         if call.claimed:
             self.shared.release(call.key)
+        return following
+
+    def record_plain(self, step: int, entry: PlainEntry, lane: Any) -> int | None:
+        """Record the one small value that a step gave. Returns the next step for the same lane."""
+        with self.lock:
+            self.active -= 1
+            self.log.add("finished", step, entry.seconds)
+            following: int | None = self.dependents[step]  # a list where there are several
+            if following.__class__ is int and self.pending[following] == 1 and self._goes_on(following, lane):
+                self.done[step], self.state[step] = entry, DONE
+                self.dependents[step], self.pending[following] = None, 0
+                self.state[following] = READY
+                self.active += 1
+            else:
+                following = self._done(step, entry, lane)
+            if self._wanted or self._unblocked:
+                self._drain()
+            if self._pinned:
+                self._unpin(step)
+            if not self.active:
+                self._end_if_over()
         return following
 
     def _record_outcome(self, step: int, call: Any, outcome: Any) -> None:
@@ -392,7 +415,7 @@ class Execution:
         self.dependents[step] = None
         if result.__class__ is dict:
             self._forwarded = True
-        if result.__class__ is Entry and result.nbytes > PINNED:
+        if isinstance(result, Entry) and result.nbytes > PINNED:
             self._pinned = True
             result.pins += 1 if waiting.__class__ is int else len(waiting)
         if waiting.__class__ is int:
@@ -407,20 +430,25 @@ class Execution:
         self.pending[step] -= 1
         if self.pending[step] or self.state[step] != WAITING:
             return None
-        simple = lane is not None and not self._forwarded and not self.causes and not self.cancelled and step not in self.sinks
-        if simple and self.shared.traits(self.plan.types[step]).lane is lane:
+        if self._goes_on(step, lane):
             self.state[step] = READY
             self.active += 1
             return step
         self._unblocked.append(step)
         return None
 
+    def _goes_on(self, step: int, lane: Any) -> bool:
+        """Whether a step whose inputs are there goes to the given lane at once, as nothing needs to be looked at."""
+        if lane is None or self._forwarded or self.causes or self.cancelled or step in self.sinks:
+            return False
+        return self.state[step] == WAITING and self.shared.traits(self.plan.types[step]).lane is lane
+
     def _unpin(self, step: int) -> None:
         """Under the lock: what a step has taken need not stay in memory for it."""
         for source in self.plan.sources[step].values():
             for one in steps_in(source):
                 given = self.done[one]
-                if given.__class__ is Entry and given.pins and one not in self._held:
+                if isinstance(given, Entry) and given.pins and one not in self.held:
                     given.pins -= 1
 
     def _fail(self, step: int, problems: tuple[Problem, ...]) -> None:
@@ -516,7 +544,7 @@ class Execution:
             self._drain()
 
     def _recompute(self, steps: list[int], waiting: int) -> None:
-        self._held.update(steps)
+        self.held.update(steps)
         for step in steps:
             self.state[step], self.done[step] = IDLE, None
         self.state[waiting] = WAITING
@@ -551,7 +579,7 @@ class Execution:
         """The identity of a settled source in work keys."""
         if source.__class__ is tuple:
             entry = self.done[source[0]]
-            if entry.__class__ is Entry:
+            if isinstance(entry, Entry):
                 idents = entry.idents
                 return idents[0] if len(idents) == 1 else entry.ident(source[1])
             return self.ident(self.final(source))

@@ -20,10 +20,10 @@ class Traits:
     """What is worth knowing of a node type before each of its calls.
 
     `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
-    `gives` comes out. `floats`: ports that turn int into float. `keyed`: it has keys. `prefix`: how they begin.
+    `gives`, a number, bool or text, comes out. `floats`: ports that turn int into float. `keyed`: it has keys. `form`: how it enters them.
     """
 
-    __slots__ = ("floats", "gives", "keyed", "lane", "lazy", "plain", "ports", "prefix")
+    __slots__ = ("floats", "form", "function", "gives", "heads", "keyed", "lane", "lazy", "plain", "ports")
 
     def __init__(self, used: Any, lanes: dict[str, Any], identities: Identities):
         self.lane: Any = lanes["cpu"]
@@ -31,11 +31,14 @@ class Traits:
         self.floats: frozenset[str] = frozenset()
         self.ports: tuple[str, ...] = ()
         self.gives: type | None = None
-        self.plain = False
-        self.prefix, self.keyed = b"", False
+        self.plain = False  # see the module `plain`
+        self.form: Any = None
+        self.heads: dict[str, bytes] = {}
+        self.function: Any = None
+        self.keyed = False
         if not isinstance(used, NodeType):
             return
-        self.prefix, self.keyed = identities.prefix(used), not (used.volatile or used.effect)
+        self.form, self.keyed = identities.form(used), not (used.volatile or used.effect)
         self.lane = lanes["async" if used.asynchronous else "device" if used.on_device else "cpu"]
         lazy: set[str | None] = {name for name, port in used.inputs.items() if port.lazy}
         if used.open and used.open.lazy:
@@ -44,10 +47,11 @@ class Traits:
         self.floats = frozenset(name for name, port in used.inputs.items() if types.without_none(port.type) is types.FLOAT)
         self.ports = tuple(used.outputs)
         special = used.effect or used.volatile or used.stateful or used.fingerprint or used.open or used.takes_run
-        self.plain = not (special or lazy or used.asynchronous)
-        if used.single and len(used.outputs) == 1:
+        if used.single and len(used.outputs) == 1 and not (special or lazy or used.asynchronous):
             kind = next(iter(used.outputs.values())).type
             self.gives = next((cls for cls, plain in types.PLAIN.items() if plain is kind and cls is not type(None)), None)
+        self.plain = self.gives is not None
+        self.heads, self.function = self.form.heads, used.call
 
 
 class Shared:
@@ -73,6 +77,11 @@ class Shared:
             if isinstance(used, NodeType):  # mapped nodes come and go with their plans
                 self._traits[used] = found
         return found
+
+    def claim_at_once(self, key: bytes, run: Execution, step: int) -> bool:
+        """Take the right to compute a work key, if nobody else has it."""
+        token = (run, step)
+        return self._claims.setdefault(key, token) is token
 
     def claim(self, key: bytes, run: Execution, step: int) -> bool:
         """Take the right to compute a work key. False: somebody else is at it, and the step is told when that has ended."""

@@ -79,8 +79,9 @@ class Port:
 
     @property
     def bounded(self) -> bool:
-        limits = (self.minimum, self.maximum, self.above, self.below, self.multiple, self.pattern)
-        return bool(self.choices) or any(limit is not None for limit in (*limits, self.min_length, self.max_length))
+        numbers = self.minimum is not None or self.maximum is not None or self.above is not None or self.below is not None
+        text = self.pattern is not None or self.min_length is not None or self.max_length is not None
+        return bool(self.choices) or numbers or text or self.multiple is not None
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,6 +90,14 @@ class Store:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
+    def may_have(self, key: bytes) -> bool:
+        """False when there is surely no result under a work key. Asks no lock."""
+        return self._database is not None and not self._results.surely_not(key)
+
+    def may_link(self, plan_key: bytes) -> bool:
+        """False when there is surely no link from a plan key. Asks no lock."""
+        return self._database is not None and not self._links.surely_not(plan_key)
+
     def get(self, key: bytes) -> Entry | None:
         """The result under a work key, without its values."""
         row = self._row(self._results, "SELECT head, size, seconds FROM results WHERE key = ?", key)

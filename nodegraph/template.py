@@ -6,6 +6,7 @@ and the models stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,14 +30,15 @@ class Template:
     `types[i]` is a NodeType, or a Template for a workflow used as a node. `links[i]` and `literals[i]` hold what the author
     wrote; literals that stand for something outside are `Pending` and listed in `pending`. `each[i]` maps ports to a link
     or a literal list. `order` is topological, ties in file order; None when file order is. `checked[i]` names ports whose
-    value must be checked when it is there, as its source is `any`.
+    value must be checked when it is there, as its source is `any`. The first `settled` nodes are plain: literals that are what they
+    say, single links back to other nodes, no inputs of the workflow. `parts` and `planned` are kept by plans.
     """
 
     workflow: Workflow
     names: list[str] = field(default_factory=list)
     types: list[Any] = field(default_factory=list)
-    links: list[dict[str, Links]] = field(default_factory=list)
-    literals: list[dict[str, Any]] = field(default_factory=list)
+    links: list[dict[str, Any]] = field(default_factory=list)
+    literals: list[Mapping[str, Any]] = field(default_factory=list)
     each: dict[int, dict[str, Any]] = field(default_factory=dict)
     order: list[int] | None = None
     inputs: dict[str, Port] = field(default_factory=dict)
@@ -47,7 +49,9 @@ class Template:
     checked: dict[int, tuple[str, ...]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     children: list[Template] = field(default_factory=list)
-    key_bytes: list[Any] = field(default_factory=list)
+    settled: int = 0
+    parts: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
+    planned: Any = None
 
     def sequence(self) -> Any:
         """Node indexes in topological order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,16 @@ class TypePass:
     def __init__(self, compilation: Compilation):
         self.compilation, self.template = compilation, compilation.template
         self.report = compilation.report
-        self.given: list[dict[str, Type]] = [{}] * len(self.template.names)
+        self.given = compilation.given
         self._generic: dict[Any, bool] = {}
         self._met: dict[str, str] = {}  # type variable → the port that bound it, in the node at hand
 
     def run(self) -> None:
-        for index in self.template.sequence():
+        closer: Iterable[int] = self.compilation.closer
+        if self.template.order is not None:
+            among = frozenset(closer)
+            closer = [index for index in self.template.order if index in among]
+        for index in closer:
             self._node(index)
         self._outputs()
 
@@ -48,7 +53,7 @@ class TypePass:
             slow.append((port, link))
         generic = self._generic.get(used)
         if generic is None:
-            generic = self._generic[used] = _is_generic(used)
+            generic = self._generic[used] = is_generic(used)
         if slow or generic or index in template.each:
             given[index] = self._slow(index, used, slow, generic)
         else:
@@ -103,8 +108,10 @@ class TypePass:
             self.report("type-mismatch", path, text, "keep one link", expected=str(target))
             return
         if target.kind == "list":
-            item = replace(port, type=target.args[0])
+            item, given = replace(port, type=target.args[0]), self.given
             for number, link in enumerate(links):
+                if link[0] >= 0 and given[link[0]].get(link[1]) is item.type:
+                    continue
                 if (source := self._source_type((*path, number), link)) is not None:
                     self._accept(index, (*path, number), item, source, link, bound)
             return
@@ -195,7 +202,7 @@ def _declared(used: Any, port: str) -> Port:
     return used.inputs.get(port) or used.port(port)
 
 
-def _is_generic(used: Any) -> bool:
+def is_generic(used: Any) -> bool:
     """Whether the types of a node's ports depend on each other."""
     if isinstance(used, Template):
         return False
@@ -232,4 +239,4 @@ def _target(path: Steps) -> str:
     return repr(f"{path[1]}.{path[3]}") if path[0] == "nodes" else repr(f"outputs.{path[1]}")
 
 
-__all__ = ["TypePass", "declared_outputs", "type_of"]
+__all__ = ["TypePass", "declared_outputs", "is_generic", "type_of"]

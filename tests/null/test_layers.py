@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "nodegraph"
 LAYERS = [
-    {"errors", "keys", "events", "states", "positions"},
+    {"errors", "keys", "events", "states", "positions", "collector"},
     {"types", "arrays", "handles", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
     {"reading", "workflow", "graph", "formatting", "schema", "show"},
     {"literals", "template", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
@@ -21,6 +21,7 @@ LAYERS = [
         "inputs",
         "calling",
         "recording",
+        "plain",
         "noderun",
         "collecting",
         "run",

@@ -1,0 +1,67 @@
+"""A plain step in one go: numbers, bools and short texts in, one of these out.
+
+What `calling`, `recording` and the run do for any node, each in its room, costs more than a small node itself; for the node that
+needs little of it the same is done here, once. Whatever is not plain after all is left to them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from nodegraph import keys, recording
+from nodegraph.calling import Call
+from nodegraph.entries import LONGEST_PLAIN, PlainEntry
+from nodegraph.shared import Traits
+from nodegraph.states import RUNNING
+
+if TYPE_CHECKING:
+    from nodegraph.run import Execution
+
+OTHERWISE: Any = object()
+"""Nothing has been done: the step is not plain after all."""
+
+
+def execute(run: Execution, step: int, traits: Traits) -> int | None:
+    """Run a ready step of a plain node type. Returns the next step for the same lane, or OTHERWISE."""
+    plan, shared = run.plan, run.shared
+    if run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked:
+        return OTHERWISE
+    inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
+    done, floats = run.done, traits.floats
+    for port, source in plan.sources[step].items():
+        if source.__class__ is not tuple or (entry := done[source[0]]).__class__ is not PlainEntry:
+            return OTHERWISE
+        value = entry.value
+        inputs[port] = float(value) if value.__class__ is int and port in floats else value
+        ident = keys.identity(value)
+        parts.append(traits.heads[port] + len(ident).to_bytes(4, "little") + ident)
+    key = traits.form.work_key(parts)
+    if not shared.claim_at_once(key, run, step):
+        return OTHERWISE
+    if shared.cache.may_have(key):
+        shared.release(key)
+        return OTHERWISE
+    return _call(run, step, traits, key, inputs)
+
+
+def _call(run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[str, Any]) -> int | None:
+    """Call the node, under a claim on its key, and record what it gave."""
+    run.state[step] = RUNNING
+    run.log.add("started", step)
+    function = traits.function
+    begun = time.perf_counter()
+    try:
+        outcome = function(**inputs)
+    except BaseException as error:  # in a worker's thread nothing but the node's own code raises
+        outcome = Call(run, step, run.plan.types[step], traits, key, True, inputs).raised(error)
+    seconds = time.perf_counter() - begun
+    if outcome.__class__ is not traits.gives or (outcome.__class__ is str and len(outcome) > LONGEST_PLAIN):
+        call = Call(run, step, run.plan.types[step], traits, key, True, inputs)
+        call.seconds = seconds
+        return run.record(step, call, recording.keep(run, step, call, outcome))
+    entry = PlainEntry(key, traits.ports, outcome, seconds)
+    run.shared.cache.put_plain(entry, run.plan.keys[step])
+    following = run.record_plain(step, entry, traits.lane)
+    run.shared.release(key)
+    return following
