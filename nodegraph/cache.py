@@ -93,7 +93,7 @@ class Cache:
                 self._links[plan_key] = key  # type: ignore[assignment]
             if self.used > self._threshold:
                 self._evict_host()
-        if self.store and self.store.worth(entry.seconds, nbytes):
+        if entry.seconds > 0.02 and self.store:  # worth the disk whatever its size
             self.store.put(entry, plan_key, ())
 
     def put(self, entry: Entry, plan_key: bytes | None, outside: Outside) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nodegraph import types
-from nodegraph.compiling import Compilation
+from nodegraph.compiling import Compilation, Signature
 from nodegraph.facts import Facts, Look
 from nodegraph.facts_pass import Flow
 from nodegraph.literals import Refused
@@ -38,6 +38,7 @@ class Checker:
     def __init__(self, registry: Registry, world: World):
         self.registry, self.world = registry, world
         self.flow = Flow(registry, world)
+        self.signatures: dict[NodeType, Signature | None] = {}
         self._read: dict[tuple[str, int, int], Workflow] = {}
         self._templates: dict[str, Template] = {}
         self._open: list[str] = []

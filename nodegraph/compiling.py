@@ -195,9 +195,13 @@ class Compilation:
 
     def _signature(self, use: Any) -> Signature | None:
         used = None if is_path(use) else self.registry.get(use)
-        if used is None or is_generic(used) or used.effect or used.volatile or used.stateful or used.fingerprint or used.open:
+        if used is None:
             return None
-        return Signature(used)
+        known = self.checker.signatures
+        if used not in known:
+            special = used.effect or used.volatile or used.stateful or used.fingerprint or used.open
+            known[used] = None if special or is_generic(used) else Signature(used)
+        return known[used]
 
     def _node(self, index: int, name: str, node: Node) -> None:
         template = self.template
@@ -510,4 +514,4 @@ def _named_by(kind: Type) -> str:
     return "path" if kind is types.FILE else "name" if kind is types.MODEL else "path of a workflow"
 
 
-__all__ = ["Compilation"]
+__all__ = ["Compilation", "Signature"]

@@ -47,13 +47,15 @@ class PlainEntry(Entry):
     """The result of a plain step: one number, bool or short text. It is its own identity, and too small to be let go while a run
     holds the entry. It allocates no other object that the garbage collector would count."""
 
-    __slots__ = ("value",)
+    __slots__ = ("framed", "value")
     kind = "values"
     outside = ()
 
     def __init__(self, key: bytes, ports: tuple[str, ...], value: Any, seconds: float):
         self.key, self.ports, self.value, self.seconds = key, ports, value, seconds
-        self.nbytes = OVERHEAD + kinds.plain_bytes(value)
+        ident = keys.identity(value)
+        self.framed = len(ident).to_bytes(4, "little") + ident  # as it stands in keys
+        self.nbytes = OVERHEAD + len(ident)
         self.pins = 0
         self.score = 0.0
         self.stored = False
@@ -69,7 +71,7 @@ class PlainEntry(Entry):
 
     @property
     def idents(self) -> tuple[bytes]:  # type: ignore[override]
-        return (keys.identity(self.value),)
+        return (self.framed[4:],)
 
 
 LONGEST_PLAIN = 200

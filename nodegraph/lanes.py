@@ -42,7 +42,7 @@ class Lane:
         """Make steps ready. They are taken in the given order."""
         for step in reversed(steps):
             self._stack.append((executor, step))
-        if not self._watching:
+        if not self._watching or self._idle == len(self._workers):  # a worker that watches looks up only now and then
             self._call_worker()
 
     def _call_worker(self) -> None:
@@ -55,15 +55,18 @@ class Lane:
                 worker.start()
 
     def _work(self) -> None:
+        stack = self._stack
         while (item := self._next()) is not None:
-            if self._stack and not self._watching:
-                self._call_worker()  # to watch, in case this step takes long
-            executor, step = item
-            following: int | None = step
-            while following is not None:
-                self._taken += 1
-                following = executor.execute(following)
-            item = executor = None  # type: ignore[assignment]  # an idle worker must not keep a finished run alive
+            while item is not None:
+                if stack and not self._watching:
+                    self._call_worker()  # to watch, in case this step takes long
+                executor, step = item
+                following: int | None = step
+                while following is not None:
+                    self._taken += 1
+                    following = executor.execute(following)
+                item = self._pop() if self._idle == len(self._workers) - 1 else None
+            executor = None  # type: ignore[assignment]  # an idle worker must not keep a finished run alive
 
     def _next(self) -> tuple[Executor, int] | None:
         """The next ready step. A worker beside busy ones takes it only when they have been stuck for a moment."""
@@ -86,12 +89,12 @@ class Lane:
             with self._wake:
                 if self._closed:
                     return None
+                if len(self._workers) == self._idle and (item := self._pop()):
+                    return item  # nobody is at work
                 if self._watching or (not self._stack and empty >= PATIENCE):
                     self._wake.wait()
                     seen, empty = -1, 0
                     continue
-                if len(self._workers) == self._idle and (item := self._pop()):
-                    return item  # nobody is at work
                 self._watching = True
                 if self._stack or empty < PATIENCE:
                     self._wake.wait(POLL)

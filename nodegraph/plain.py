@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import keys, recording
+from nodegraph import recording
 from nodegraph.calling import Call
 from nodegraph.entries import LONGEST_PLAIN, PlainEntry
 from nodegraph.shared import Traits
@@ -28,14 +28,13 @@ def execute(run: Execution, step: int, traits: Traits) -> int | None:
     if run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked:
         return OTHERWISE
     inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
-    done, floats = run.done, traits.floats
+    done, floats, heads = run.done, traits.floats, traits.heads
     for port, source in plan.sources[step].items():
         if source.__class__ is not tuple or (entry := done[source[0]]).__class__ is not PlainEntry:
             return OTHERWISE
         value = entry.value
         inputs[port] = float(value) if value.__class__ is int and port in floats else value
-        ident = keys.identity(value)
-        parts.append(traits.heads[port] + len(ident).to_bytes(4, "little") + ident)
+        parts.append(heads[port] + entry.framed)
     key = traits.form.work_key(parts)
     if not shared.claim_at_once(key, run, step):
         return OTHERWISE

@@ -372,12 +372,14 @@ class Execution:
         with self.lock:
             self.active -= 1
             self.log.add("finished", step, entry.seconds)
-            following: int | None = self.dependents[step]  # a list where there are several
-            if following.__class__ is int and self.pending[following] == 1 and self._goes_on(following, lane):
-                self.done[step], self.state[step] = entry, DONE
-                self.dependents[step], self.pending[following] = None, 0
-                self.state[following] = READY
-                self.active += 1
+            one = self.dependents[step]
+            if one.__class__ is int and (self.pending[one] > 1 or self._goes_on(one, lane)):
+                self.done[step], self.state[step], self.dependents[step] = entry, DONE, None
+                self.pending[one] -= 1
+                following: int | None = None
+                if not self.pending[one]:
+                    self.state[one], following = READY, one
+                    self.active += 1
             else:
                 following = self._done(step, entry, lane)
             if self._wanted or self._unblocked:

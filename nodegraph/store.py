@@ -26,6 +26,8 @@ INLINE = 4096
 """Packed results up to this many bytes lie in the index itself."""
 BATCH = 256
 """Results written in one transaction, at most."""
+GATHER = 0.01
+"""Seconds that the writer lets results gather, so that it does not contend with the run that makes them."""
 LOOKUPS = 64
 """After this many single look-ups the known keys are read at once."""
 _SCHEMA = """
@@ -48,9 +50,11 @@ class Store:
         self._lock = threading.RLock()
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._hurry = threading.Event()
         self._results = _KnownKeys("results", "key")
         self._links = _KnownKeys("links", "plan")
         self._size = 0
+        self._seen_version = 0
         self._database: sqlite3.Connection | None = None
         with self._guard("open"):
             self._open()
@@ -136,8 +140,11 @@ class Store:
         """Notice what other processes have written."""
         with self._lock, self._guard("read"):
             if self._database is not None:
-                self._results.refresh(self._database)
-                self._links.refresh(self._database)
+                version = self._database.execute("PRAGMA data_version").fetchone()[0]  # of what others write
+                if version != self._seen_version:
+                    self._seen_version = version
+                    self._results.refresh(self._database)
+                    self._links.refresh(self._database)
 
     def read(self, entry: Entry) -> Any:
         """The values of a result, or None when they are gone or damaged (then the result is forgotten)."""
@@ -191,6 +198,7 @@ class Store:
         """Write what waits, many results in one transaction: a commit costs more than most of them."""
         work = self._queue.get()
         while work is not None:
+            self._hurry.wait(GATHER)
             with self._guard("write to"):
                 work = self._write_some(work)
 
@@ -220,7 +228,9 @@ class Store:
         if self._writer is not None and self._writer.is_alive():
             written = threading.Event()
             self._queue.put(written.set)
+            self._hurry.set()
             written.wait()
+            self._hurry.clear()
 
     def _write(self, entry: Entry, values: Any, plan_key: bytes | None, outside: tuple[Any, ...]) -> None:
         if self._database is None or values is None or entry.key is None:
@@ -354,6 +364,7 @@ class Store:
         """Write what is waiting and close the index."""
         if self._writer is not None:
             self._queue.put(None)
+            self._hurry.set()
             self._writer.join()
         with self._lock:
             if self._database is not None:
