@@ -10,6 +10,7 @@ from nodegraph.events import Event
 from nodegraph.facts import Facts, Mismatch
 from nodegraph.handles import Denoiser, Handle, ImageEncoder, ModelRef, TextEncoder, Upscaler, Vae
 from nodegraph.outcomes import Graph, Lazy, Need, Ref, Skip
+from nodegraph.secret import Secret
 from nodegraph.spec import Choices, Kind, NodeType, Port, node
 from nodegraph.values import Audio, Conditioning, Embedding, File, Image, Latent, Mask, Rng, Seed, Video
 
@@ -45,5 +46,5 @@ __all__ = [
     "Audio", "Cancelled", "Choices", "Conditioning", "Denoiser", "Embedding", "Engine", "Event", "Facts", "Field", "File",
     "Files", "Graph", "Handle", "Image", "ImageEncoder", "Invalid", "Job", "Kind", "Latent", "Lazy", "Mask", "Mismatch",
     "ModelRef", "Need", "NodeType", "NodegraphError", "PackInvalid", "Port", "Problem", "Problems", "Ref", "Result", "Rng",
-    "Run", "RunFailed", "Seed", "Skip", "TextEncoder", "Upscaler", "Vae", "Video", "Workflow", "WorkflowInvalid", "node", "run",
+    "Run", "RunFailed", "Secret", "Seed", "Skip", "TextEncoder", "Upscaler", "Vae", "Video", "Workflow", "WorkflowInvalid", "node", "run",
 ]  # fmt: skip

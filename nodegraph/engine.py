@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import collector, keys, kinds
+from nodegraph import collector, keys, kinds, secret
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
 from nodegraph.errors import Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
@@ -24,6 +24,7 @@ from nodegraph.literals import Pending
 from nodegraph.models import ModelFolder, Resident
 from nodegraph.packs import load_all
 from nodegraph.plan import Identities, Plan, Scope, bind_inputs
+from nodegraph.provenance import Provenance
 from nodegraph.registry import Registry
 from nodegraph.settings import Settings
 from nodegraph.sources import Source
@@ -137,7 +138,7 @@ class Engine:
         """What a run would do. Raises WorkflowInvalid."""
         from nodegraph.run import Execution
 
-        plan, outputs, effects, name = self._plan(Workflow.of(workflow), {**(inputs or {}), **more}, only)
+        plan, outputs, effects, name, _ = self._plan(Workflow.of(workflow), {**(inputs or {}), **more}, only)
         run = Execution(self._ready(), plan, "preview", name, True, self.output, dict)
         return _preview(run, plan, outputs, effects)
 
@@ -154,28 +155,32 @@ class Engine:
         output: str | Path | None = None,
         overrides: Mapping[str, Any] | None = None,
         token: str | None = None,
+        origins: Mapping[str, str] | None = None,
         **more: Any,
     ) -> Job:
         """Start a run and return at once. Raises WorkflowInvalid when the workflow or its inputs are wrong.
 
         `inputs` and keywords are the workflow's inputs: JSON values or Python values. `only`: outputs, or `node.port`s, to
         give instead of all. `cache=False` neither looks results up nor keeps them. `overrides`: literals by `node.port`.
-        `token`: the run's id; effects of runs with the same token write the same files.
+        `token`: the run's id; effects of runs with the same token write the same files. `origins`: where values of inputs were
+        read from, by name, for what saved files tell.
         """
         from nodegraph.run import Execution
 
         if self._closed:
             raise RuntimeError("the engine is closed")
         source = Workflow.of(workflow)
+        if token is not None and "token" in source.inputs and "token" not in (inputs or {}):
+            text, fix = "'token' is an input of this workflow, and the id of a run", "give the input in a mapping: {'token': …}"
+            raise WorkflowInvalid([source.problem("ambiguous-input", ("inputs", "token"), text, fix)])
         if overrides:
             source = with_literals(source, overrides)
         given = {name: str(value) if isinstance(value, Path) else value for name, value in {**(inputs or {}), **more}.items()}
         with collector.held():
-            plan, outputs, effects, name = self._plan(source, given, only)
+            plan, outputs, effects, name, provenance = self._plan(source, given, only, origins)
         shared = self._ready()
         if self.store:
             self.store.refresh()
-        provenance = functools.cache(lambda: self._provenance(source, given))
         run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance)
         self._runs.add(run)
         run.start(outputs, effects)
@@ -215,13 +220,16 @@ class Engine:
         with self._lock:
             return self.checker.template(workflow)
 
-    def _plan(self, workflow: Workflow, given: Mapping[str, Any], only: Iterable[str]) -> tuple[Plan, dict[str, Source], list[int], str]:
+    def _plan(
+        self, workflow: Workflow, given: Mapping[str, Any], only: Iterable[str], origins: Mapping[str, str] | None = None
+    ) -> tuple[Plan, dict[str, Source], list[int], str, Provenance]:
         template = self._template(workflow)
         if problems := template.all_problems:
             raise WorkflowInvalid(problems)
         shared = self._ready()
         plan = Plan(shared.identities, _Resolver(self))
         name = workflow.name or (Path(workflow.file).stem if workflow.file else "workflow")
+        given = secret.bound(template.inputs, given, self._salt)
         bound = bind_inputs(plan, template, given, _Trusted(self))
         known = {port: Facts(value=value) for port, value in given.items() if kinds.is_json(value)}
         if known and (problems := self.checker.flow.through(template, known)[1]):
@@ -232,7 +240,7 @@ class Engine:
         wanted = list(only)
         if wanted:
             outputs, effects = _narrow(plan, template, outputs, wanted)
-        return plan, outputs, effects, name
+        return plan, outputs, effects, name, Provenance(self, template, name, given, origins or {}, plan)
 
     def _ready(self) -> Shared:
         """What runs share; made when it is first needed, so that checking costs nothing of it."""
@@ -251,13 +259,10 @@ class Engine:
                     self._shared = shared
         return self._shared
 
-    def _provenance(self, workflow: Workflow, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What files made by a run tell: the workflow, its bound inputs, and versions."""
-        bound = {name: value if kinds.is_json(value) else kinds.content(value).hex() for name, value in given.items()}
-        from nodegraph import __version__
-
-        versions = {pack.name: pack.version for pack in self.packs}
-        return {"nodegraph": __version__, "packs": versions, "workflow": workflow.to_json(), "inputs": bound}
+    @functools.cached_property
+    def _salt(self) -> bytes:
+        """What keys hold secrets with."""
+        return secret.salt_of(self.store.folder if self.store else None)
 
 
 class _Resolver:
@@ -304,6 +309,10 @@ def with_literals(workflow: Workflow, overrides: Mapping[str, Any]) -> Workflow:
         if node is None or not port:
             fix = did_you_mean(name, record["nodes"]) or f"the nodes are {listing(record['nodes'])}"
             problems.append(Problem("unknown-node", place, f"there is no node {name!r} to set {port!r} of", fix, workflow.file))
+            continue
+        if isinstance(value, secret.Secret):
+            text, fix = f"{place!r} cannot be set to a secret: a workflow never holds one", "link it to an input of type 'secret'"
+            problems.append(Problem("secret-literal", place, text, fix, workflow.file))
             continue
         node.get("from", {}).pop(port, None)
         node.get("each", {}).pop(port, None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from nodegraph.errors import Invalid, Problem, Problems
 from nodegraph.literals import Refused
+from nodegraph.secret import redact, redacted
 from nodegraph.spec import NodeType
 
 CANCELLED = object()
@@ -23,7 +25,16 @@ class Failure:
 
 
 def failed(path: str, used: NodeType, error: BaseException) -> list[Problem]:
-    """What went wrong in a node, with the frames of its author's code and without the engine's."""
+    """What went wrong in a node, with the frames of its author's code, without the engine's and without any secret."""
+    return [_without_secrets(problem) for problem in _told(path, used, error)]
+
+
+def _without_secrets(problem: Problem) -> Problem:
+    text, fix, detail = map(redact, (problem.text, problem.fix, problem.detail))
+    return replace(problem, text=text, fix=fix, detail=detail, data=redacted(problem.data))
+
+
+def _told(path: str, used: NodeType, error: BaseException) -> list[Problem]:
     if isinstance(error, Invalid):
         return [error.problem(path)]
     if isinstance(error, Refused):
@@ -43,7 +54,9 @@ def failed(path: str, used: NodeType, error: BaseException) -> list[Problem]:
 def internal(path: str, error: Exception) -> Problem:
     """A mistake of the engine itself, with all of its frames."""
     frames = "".join(traceback.format_exception(error)).rstrip()
-    return Problem("internal", path, f"nodegraph made a mistake: {type(error).__name__}: {error}", "please report it", detail=frames)
+    return _without_secrets(
+        Problem("internal", path, f"nodegraph made a mistake: {type(error).__name__}: {error}", "please report it", detail=frames)
+    )
 
 
 def author_frames(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from nodegraph import arrays, keys, types
 from nodegraph.handles import Handle, ModelRef
+from nodegraph.secret import Secret
 from nodegraph.types import Type
 from nodegraph.values import File, Rng, builtin_names
 
@@ -20,7 +21,7 @@ CLASSES: dict[str, type] = {name: cls for cls, name in NAMES.items()}
 """Port type name → class, packs' own classes included (they are added when their module is really imported)."""
 find_class: list[Callable[[str], None]] = []
 """Called with `pack/Name` when a stored value of that class is met: each may import the pack, which registers the class."""
-CONTENT = (Rng, File, Handle, ModelRef)
+CONTENT = (Rng, File, Handle, ModelRef, Secret)
 """Classes whose values enter keys by content: small, or standing for something outside."""
 OUTSIDE = (File, Handle)
 """Classes whose values stand for something outside and may stop being valid."""

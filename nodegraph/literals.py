@@ -88,6 +88,11 @@ def _convert(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
         return given if not isinstance(given, str | dict) and kinds.conforms(kind, given) else outside(kind, port, given)
     if kinds.conforms(kind, given):
         return given
+    if kind is types.SECRET:  # what was given is not shown: it may be the secret
+        text = f"{port.name!r} takes a secret, which is never written down in a workflow"
+        raise Refused(
+            "secret-literal", text, f'declare an input of type \'secret\', and link it: {{"from": {{"{port.name}": "inputs.…"}}}}'
+        )
     made = _from_python(kind, given)
     if made is not None:
         return made

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph.context import Files, Run
 from nodegraph.errors import Cancelled
 from nodegraph.handles import Handle
+from nodegraph.secret import redact
 from nodegraph.values import Image
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class NodeRun(Run):
     def progress(self, step: int, total: int, text: str = "", preview: Image | None = None) -> None:
         data: dict[str, Any] = {"step": step, "total": total}
         if text:
-            data["text"] = text
+            data["text"] = redact(text)
         if preview is not None:
             data["preview"] = preview
         self._run.log.progress(self._step, data)

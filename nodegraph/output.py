@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nodegraph import kinds
+from nodegraph.metadata import TEXT_KEY
 from nodegraph.values import Audio, Image, Mask, Video
 
-TEXT_KEY = "nodegraph"
-"""The keyword of the PNG text chunk that holds the metadata."""
 KEY_DIGITS = 8
 NAME_LENGTH = 80
 """The most characters that a workflow's or an output's name gives to a file name."""

@@ -24,6 +24,8 @@ from nodegraph.errors import Problem, Problems, did_you_mean
 FILE = "nodegraph.toml"
 PREFIX = "NODEGRAPH_"
 PACK_FILE = "pack.toml"
+SECRETS = f"{PREFIX}SECRET_"
+"""Variables of this beginning hold secrets, and are no settings."""
 DEVICES = "auto, cpu, cuda or cuda:0"
 
 
@@ -143,7 +145,7 @@ def _from_variables(variables: Mapping[str, str], problems: list[Problem]) -> di
     found: dict[str, Any] = {}
     for variable, text in variables.items():
         name = variable.removeprefix(PREFIX).lower()
-        if not variable.startswith(PREFIX) or not text:
+        if not variable.startswith(PREFIX) or variable.startswith(SECRETS) or not text:
             continue
         if name not in _READERS:
             if near := did_you_mean(name, _READERS):  # without the prefix, which makes everything look alike

@@ -71,7 +71,7 @@ def without_none(kind: Type) -> Type:
 
 ANY = _make("any", "any", ())
 INT, FLOAT, BOOL, TEXT, JSON, NONE = (_make("name", name, ()) for name in ("int", "float", "bool", "text", "json", "none"))
-SEED, FILE, MODEL, WORKFLOW, RNG = (_make("name", name, ()) for name in ("seed", "file", "model", "workflow", "rng"))
+SEED, FILE, MODEL, WORKFLOW, RNG, SECRET = (_make("name", name, ()) for name in ("seed", "file", "model", "workflow", "rng", "secret"))
 _INTS = list_of(INT)
 PLAIN: dict[type, Type] = {int: INT, float: FLOAT, bool: BOOL, str: TEXT, type(None): NONE}
 """Python's own classes that are port types."""

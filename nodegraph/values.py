@@ -361,6 +361,7 @@ class File:
 def builtin_names() -> dict[type, str]:
     """The port type name of each value class of this module and of `handles`."""
     from nodegraph.handles import HANDLES
+    from nodegraph.secret import Secret
 
     own = {Image: "image", Mask: "mask", Latent: "latent", Conditioning: "conditioning", Embedding: "embedding"}
-    return {**own, Audio: "audio", Video: "video", Rng: "rng", File: "file", **HANDLES}
+    return {**own, Audio: "audio", Video: "video", Rng: "rng", File: "file", Secret: "secret", **HANDLES}

@@ -318,6 +318,8 @@ CASES = [
     one("facts-failed", {"w": using("plum_words", text="x"), "p": using("plum_paint", from_={"words": "w.conditioning"})},
         packs={**FAMILY, "family/facts.py": "def plum_words(**rest):\n    return 5\ndef plum_paint(**rest):\n    return 1 / 0\n"}),
     one("facts-unimportable", {"w": using("plum_words", text="x")}, packs={**FAMILY, "family/facts.py": "raise RuntimeError('no facts')"}),
+    # secrets
+    one("secret-literal", {"f": using("flag", on=True)}, inputs={"token": {"type": "secret", "default": "hunter2"}}),
     # what a run is given
     one("bind", {"s": using("steps", from_={"count": "inputs.n"}), "j": using("word", from_={"text": "inputs.t"})},
         inputs={"n": {"type": "int"}, "t": {"type": "text"}}, given={"n": 500, "x": 1}),

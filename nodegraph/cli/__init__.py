@@ -22,6 +22,8 @@ COMMANDS = {
     "plan": "nodegraph.cli.files:plan",
     "fmt": "nodegraph.cli.files:fmt",
     "show": "nodegraph.cli.files:show",
+    "replay": "nodegraph.cli.history:replay",
+    "diff": "nodegraph.cli.history:diff",
     "nodes": "nodegraph.cli.installed:nodes",
     "types": "nodegraph.cli.installed:types",
     "schema": "nodegraph.cli.installed:schema",

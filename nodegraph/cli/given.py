@@ -17,6 +17,7 @@ from typing import Any
 from nodegraph import types
 from nodegraph.cli import media, typed
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean, listing
+from nodegraph.kinds import is_json
 from nodegraph.registry import Registry
 from nodegraph.types import Type
 from nodegraph.workflow import Workflow, is_path
@@ -32,6 +33,11 @@ class Given:
     inputs: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Where inputs that are no JSON values were read from."""
+        return {name: self.shown[name] for name, value in self.inputs.items() if not is_json(value) and isinstance(self.shown[name], str)}
 
 
 def runs(arguments: Namespace, workflow: Workflow, registry: Registry) -> list[Given]:

@@ -61,6 +61,7 @@ def _parser() -> _Parser:
     commands = top.add_subparsers(metavar="COMMAND")
     _run(commands)
     _files(commands)
+    _history(commands)
     _installed(commands)
     _stock(commands)
     return top
@@ -146,6 +147,23 @@ def _files(commands: Any) -> None:
     made = _command(commands, "show", "draw a workflow as a tree")
     made.add_argument("workflow", metavar="WORKFLOW")
     made.add_argument("--mermaid", action="store_true", help="print a Mermaid flowchart")
+
+
+def _history(commands: Any) -> None:
+    made = _command(commands, "replay", "run again what made a picture, and compare")
+    made.add_argument("file", metavar="FILE", help="a PNG, JPEG or WebP that nodegraph saved")
+    made.add_argument("--check", action="store_true", help="run nothing; say what is different here from when it was made")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="sets", help="an input in place of the recorded one")
+    made.add_argument("--output", metavar="DIR", help="where files go (./output)")
+    made.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    made.set_defaults(inputs=None)
+    _work(made)
+
+    made = _command(commands, "diff", "tell two pictures or two workflows apart")
+    made.add_argument("before", metavar="A", help="a saved picture, or a workflow")
+    made.add_argument("after", metavar="B", help="another one")
+    made.add_argument("--json", action="store_true", help="print the differences as JSON")
+    _places(made)
 
 
 def _installed(commands: Any) -> None:

@@ -106,6 +106,7 @@ class _Runs:
             only=tuple(self.arguments.only),
             cache=not self.arguments.no_cache,
             overrides=given.overrides,
+            origins=given.origins,
         )
 
     def cancel(self) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nodegraph import types
 from nodegraph.cli import media
+from nodegraph.secret import Secret
 from nodegraph.types import Type
+
+ENVIRONMENT = "@env:"
+"""What begins the name of a variable that holds a secret."""
 
 
 def from_text(kind: Type, text: str) -> Any:
@@ -35,6 +40,8 @@ def from_json(kind: Type, given: Any, folder: Path) -> Any:
     if isinstance(given, list) and kind.kind == "list":
         return [from_json(kind.args[0], item, folder) for item in given]
     plain = types.without_none(kind)
+    if plain is types.SECRET and given is not None:
+        return _secret(given if isinstance(given, str) else "")
     if plain is not kind and given is not None:
         return from_json(plain, given, folder)
     return media.read(kind.name, folder / given) if isinstance(given, str) and media.is_media(kind.name) else given
@@ -64,6 +71,21 @@ def _content(text: str) -> str:
         raise ValueError(f"is {text!r}, but that file is not UTF-8 text", "save it as UTF-8") from None
     except OSError as error:
         raise ValueError(f"is {text!r}, but that file cannot be read: {error.strerror}", "for text that starts with @, write @@") from None
+
+
+def _secret(text: str) -> Secret:
+    """The secret that `@env:NAME` or `@FILE` names. What was typed is never repeated: it may be the secret itself."""
+    if not text.startswith("@"):
+        fix = "write @env:NAME for a variable of the environment, or @FILE"
+        raise ValueError("is a secret, which does not belong on a command line or into a file of inputs", fix)
+    if not text.startswith(ENVIRONMENT):
+        if not (content := _content(text).rstrip("\r\n")):
+            raise ValueError(f"is {text!r}, but that file is empty", "write the secret into it")
+        return Secret(content)
+    name = text.removeprefix(ENVIRONMENT)
+    if not os.environ.get(name):
+        raise ValueError(f"is {text!r}, but there is no such variable in the environment", f"set it: export {name}=…")
+    return Secret(os.environ[name])
 
 
 def _int(text: str) -> int:
@@ -115,6 +137,7 @@ _SCALARS: Mapping[Type, Callable[[str], Any]] = {
     types.SEED: _seed,
     types.JSON: lambda text: parse_json(_content(text)),
     types.MODEL: str,
+    types.SECRET: lambda text: _secret(text),
     types.WORKFLOW: lambda text: str(Path(text).resolve()),
 }
 

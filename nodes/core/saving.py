@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ METADATA_KEY = "nodegraph"
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 """Where a JPEG or WebP holds it: the Exif tag UserComment, with the prefix that says it is ASCII."""
 ASCII = b"ASCII\0\0\0"
+DEFLATED = "zlib:"
+"""What begins a text that is deflated and in base64, as it would not fit into a JPEG otherwise."""
 JPEG_EXIF_BYTES = 65_533 - len(b"Exif\0\0")
 """The most Exif data a JPEG can hold: one segment."""
 
@@ -43,6 +47,8 @@ def encode(pixels: Array, alpha: Array | None, format: str, quality: int, metada
         picture.save(buffer, "PNG", pnginfo=info)
     elif format == "jpeg":
         exif = _exif(text)
+        if len(exif) > JPEG_EXIF_BYTES:
+            exif = _exif(DEFLATED + base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii"))
         if len(exif) > JPEG_EXIF_BYTES:
             raise Invalid("the workflow is too large to be embedded in a jpeg", fix="use png, or set embed to false", port="format")
         picture.save(buffer, "JPEG", quality=quality, subsampling="4:4:4" if quality >= 90 else "4:2:0", exif=exif)

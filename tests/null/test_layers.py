@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "nodegraph"
 LAYERS = [
     {"errors", "keys", "events", "states", "positions", "collector"},
-    {"types", "arrays", "handles", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
+    {"types", "arrays", "handles", "secret", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
     {"reading", "workflow", "graph", "formatting", "schema", "show"},
     {"literals", "template", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
     {"entries", "packing", "store", "cache", "models", "world", "lanes", "settings"},
@@ -29,6 +29,10 @@ LAYERS = [
         "spec_index",
         "packs",
         "output",
+        "metadata",
+        "provenance",
+        "difference",
+        "replay",
         "engine",
     },
     {"cli", "__init__", "__main__"},

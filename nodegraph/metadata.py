@@ -1,0 +1,72 @@
+"""Reading what a saved picture tells of its making: PNG text, or the Exif comment of a JPEG or WebP.
+
+The text is JSON in ASCII; where it would not fit into a JPEG it is deflated, in base64 behind `zlib:`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+from nodegraph.errors import Problem, WorkflowInvalid
+
+TEXT_KEY = "nodegraph"
+"""The keyword of the PNG text chunk."""
+DEFLATED = "zlib:"
+MAX_TEXT = 64 << 20
+"""A longer text is refused before it is parsed."""
+_EXIF_IFD, _USER_COMMENT, _CHARSET = 0x8769, 0x9286, 8
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins like a PNG, JPEG or WebP."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    return head.startswith((b"\x89PNG", b"\xff\xd8\xff")) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The record of a saved picture. Raises WorkflowInvalid when it has none."""
+    text = _text(path)
+    try:
+        if text.startswith(DEFLATED):
+            text = _inflated(text.removeprefix(DEFLATED))
+        record = json.loads(text) if len(text) <= MAX_TEXT else None
+    except (ValueError, zlib.error, RecursionError):
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("workflow"), dict) or not isinstance(record.get("inputs", {}), dict):
+        fix = "give a picture that nodegraph saved; editing, converting or uploading a picture often removes its metadata"
+        raise WorkflowInvalid([Problem("no-metadata", "", f"{path.name!r} does not tell of its making", fix, str(path))])
+    return record
+
+
+def _inflated(text: str) -> str:
+    inflater = zlib.decompressobj()
+    raw = inflater.decompress(base64.b64decode(text), MAX_TEXT)
+    return raw.decode("ascii") if not inflater.unconsumed_tail else ""
+
+
+def _text(path: Path) -> str:
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path) as picture:
+            found = getattr(picture, "text", {}).get(TEXT_KEY)
+            if found is None:
+                found = picture.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")[_CHARSET:]
+    except (PIL.UnidentifiedImageError, SyntaxError, ValueError, TypeError):
+        return ""
+    except OSError as error:
+        raise WorkflowInvalid(
+            [Problem("file-missing", "", f"cannot read {str(path)!r}: {error.strerror or error}", "give the path of a picture")]
+        ) from None
+    return found.decode("ascii", "replace") if isinstance(found, bytes) else str(found)
+
+
+__all__ = ["DEFLATED", "TEXT_KEY", "is_picture", "read"]

@@ -1,0 +1,203 @@
+"""What a saved file tells of its making: enough to make it again, and to say what is different where that gives other bytes.
+
+    nodegraph  the version                        packs     name → version, the code of each node used
+    workflow   the file, workflows it uses inside versions  of what the packs' numbers depend on
+    inputs     every input as it was bound        models    name → digest of its files
+    seeds      node.port → seed                   files     place → path as written, digest
+    keys       node → plan key                    machine   device and dtype
+
+No time, no host name, no path that nobody wrote, no secret. The record of a run is the same whenever it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodegraph import keys, kinds, types
+from nodegraph.handles import ModelRef
+from nodegraph.literals import Pending
+from nodegraph.packs import FILE as PACK_FILE
+from nodegraph.packs import installed_version
+from nodegraph.secret import Secret
+from nodegraph.sources import Const
+from nodegraph.spec import NodeType, Port
+from nodegraph.template import Template
+from nodegraph.values import File
+from nodegraph.workflow import Workflow
+
+if TYPE_CHECKING:
+    from nodegraph.engine import Engine
+    from nodegraph.plan import Plan
+
+MAX_KEYS = 500
+"""A plan of more steps tells no keys of its nodes: they would outweigh the picture."""
+ENCODER = "pillow"
+"""What writes pictures: its version tells of their bytes too."""
+
+
+class Provenance:
+    """The record of one run, made when it is first asked for. `plan` is told of as it is now, before it grows in the run."""
+
+    def __init__(self, engine: Engine, template: Template, name: str, given: Mapping[str, Any], origins: Mapping[str, str], plan: Plan):
+        self._engine, self._template, self._name, self._given, self._origins = engine, template, name, given, origins
+        self._plan, self._steps = plan, len(plan)
+        self._made: dict[str, Any] | None = None
+
+    def __call__(self) -> dict[str, Any]:
+        if self._made is None:
+            self._made = self._record()
+        return self._made
+
+    def _record(self) -> dict[str, Any]:
+        from nodegraph import __version__
+
+        workflow = self_contained(self._template)
+        shared = self._engine._ready()
+        packs = self._packs()
+        record: dict[str, Any] = {
+            "nodegraph": __version__,
+            "workflow": {"nodegraph": workflow["nodegraph"], "name": self._name, **workflow},
+            "inputs": self._inputs(),
+            "seeds": dict(self._seeds()),
+            "keys": self._keys(),
+            "packs": packs,
+            "versions": {name: installed_version(name) for name in sorted({ENCODER, *self._numerics(packs)})},
+            "models": {ref.name: ref.digest().hex() for ref in self._values(ModelRef)},
+            "files": self._files(),
+            "machine": {"device": shared.device.partition(":")[0], "dtype": shared.dtype},
+        }
+        return {name: value for name, value in record.items() if value or name in ("workflow", "inputs", "packs")}
+
+    def _inputs(self) -> dict[str, Any]:
+        return {name: self._told(name, port) for name, port in self._template.inputs.items() if name in self._given or not port.required}
+
+    def _told(self, name: str, port: Port) -> Any:
+        """An input as JSON: what is none is told by its type, its digest, and where it was read from."""
+        value = self._given.get(name, port.default)
+        if isinstance(value, Secret):
+            return {"type": "secret"}
+        kind = types.without_none(port.type)
+        if kind is types.FILE and isinstance(value, str):
+            folder = Path.cwd() if name in self._given else _folder(self._template)
+            return {"type": "file", "digest": self._file_digest(folder / Path(value).expanduser()), "from": value}
+        if isinstance(value, File):
+            return {"type": "file", "digest": value.digest.hex(), "from": self._origins.get(name) or Path(value.path).name}
+        if kinds.is_json(value):
+            return value
+        if isinstance(value, Workflow):
+            return value.to_json()
+        record = {"type": kinds.name_of(type(value)), "digest": kinds.content(value).hex()}
+        return {**record, "from": self._origins[name]} if name in self._origins else record
+
+    def _seeds(self) -> Iterator[tuple[str, Any]]:
+        for step, used in self._known():
+            for name, port in used.inputs.items():
+                value = self._plan.literals[step].get(name, port.default)
+                if port.type is types.SEED and name not in self._plan.sources[step] and kinds.is_json(value):
+                    yield f"{self._plan.path(step)}.{name}", value
+
+    def _keys(self) -> dict[str, str]:
+        if self._steps > MAX_KEYS:
+            return {}
+        return {self._plan.path(step): key.hex() for step in range(self._steps) if (key := self._plan.keys[step]) is not None}
+
+    def _known(self) -> Iterator[tuple[int, NodeType]]:
+        for step in range(self._steps):
+            used = self._plan.types[step]
+            if isinstance(used, NodeType) and used.pack != "nodegraph":
+                yield step, used
+
+    def _packs(self) -> dict[str, Any]:
+        """Each pack that is used: its version, and what keys know of the code of each node type that is used of it."""
+        found: dict[str, Any] = {}
+        for one in sorted({used for _, used in self._known()}, key=lambda one: (one.pack, one.name)):
+            pack = found.setdefault(one.pack, {"version": self._engine.registry.versions.get(one.pack, 1), "nodes": {}})
+            pack["nodes"][one.name] = one.identity or f"version {one.version}"
+        return found
+
+    def _numerics(self, packs: Iterable[str]) -> Iterator[str]:
+        """What the numbers of packs depend on, as their pack.toml says."""
+        for info in self._engine.packs:
+            if info.name in packs:
+                yield from tomllib.loads((info.path / PACK_FILE).read_text(encoding="utf-8")).get("numerics", [])
+
+    def _values(self, cls: type) -> Iterator[Any]:
+        """Every value of a class that a step holds."""
+        for step in range(self._steps):
+            bound = [source.value for source in self._plan.sources[step].values() if isinstance(source, Const)]
+            for value in [*self._plan.literals[step].values(), *bound]:
+                yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, cls))
+
+    def _files(self) -> dict[str, Any]:
+        """The files that the workflow itself names, by the place where it does: `load.file`, `paint/load.file`."""
+        root = _folder(self._template)
+        return {
+            place: {"path": shown, "digest": self._file_digest(path)} for place, path, shown in _written_files(self._template, "", root)
+        }
+
+    def _file_digest(self, path: Path) -> str:
+        """The digest that the plan has of a file: what lies there now may be another."""
+        known = next((one for one in self._values(File) if Path(one.path) == path.resolve()), None)
+        return (known.digest if known else keys.file_digest(path)).hex()
+
+
+# -- one file instead of several ---------------------------------------------------------------------------------------
+
+
+def self_contained(template: Template) -> dict[str, Any]:
+    """The workflow as JSON with every workflow it uses written inside, and paths of files relative to its own folder."""
+    return _contained(template, _folder(template))
+
+
+def _folder(template: Template) -> Path:
+    return template.workflow.folder or Path.cwd()
+
+
+def _contained(template: Template, root: Path) -> dict[str, Any]:
+    record = template.workflow.to_json()
+    for index, name in enumerate(template.names):
+        node, used = dict(record["nodes"][name]), template.types[index]
+        if isinstance(used, Template):
+            node["use"] = _contained(used, root)
+        for port, value in template.literals[index].items():
+            if isinstance(value, Workflow):
+                inner = next((child for child in template.children if child.workflow is value), None)
+                node["with"] = {**node["with"], port: _contained(inner, root) if inner else value.to_json()}
+        if template.workflow.folder not in (root, None):
+            node = _rebased(node, template, index, root)
+        record["nodes"][name] = node
+    return record
+
+
+def _rebased(node: dict[str, Any], template: Template, index: int, root: Path) -> dict[str, Any]:
+    """A node of an inner workflow with its paths of files as they are from the folder of the outer one."""
+    moved = {port: _moved(what, root) for at, port, what in template.pending if at == index and _is_file(what)}
+    return {**node, "with": {**node["with"], **moved}} if moved else node
+
+
+def _is_file(what: Any) -> bool:
+    return all(map(_is_file, what)) if isinstance(what, list) else isinstance(what, Pending) and what.kind == "file"
+
+
+def _moved(what: Any, root: Path) -> Any:
+    return [_moved(one, root) for one in what] if isinstance(what, list) else Path(os.path.relpath(what.path, root.resolve())).as_posix()
+
+
+def _written_files(template: Template, place: str, root: Path) -> Iterator[tuple[str, Path, str]]:
+    """(place, path, path as it stands in the self-contained workflow) of every file that a workflow names."""
+    for index, port, what in template.pending:
+        for number, one in enumerate(what if isinstance(what, list) else [what]):
+            if _is_file(one):
+                shown = one.text if template.workflow.folder in (root, None) else _moved(one, root)
+                at = f"{place}{template.names[index]}.{port}" + (f"[{number}]" if isinstance(what, list) else "")
+                yield at, Path(one.path), shown
+    for index, used in enumerate(template.types):
+        if isinstance(used, Template):
+            yield from _written_files(used, f"{place}{template.names[index]}/", root)
+
+
+__all__ = ["Provenance", "self_contained"]

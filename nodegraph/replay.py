@@ -1,0 +1,140 @@
+"""Running again what made a saved picture, and saying what is not as it was.
+
+What the record names is looked for where the picture lies and in the working folder; a file is taken only if its digest is the
+recorded one, so a picture from somewhere else can make nobody read a file that its maker did not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodegraph import keys, kinds, types
+from nodegraph.difference import Change, differences
+from nodegraph.errors import Problem, WorkflowInvalid
+from nodegraph.values import File
+from nodegraph.workflow import Workflow
+
+if TYPE_CHECKING:
+    from nodegraph.engine import Engine
+
+Read = Callable[[str, Path], Any]
+"""Reads the value of a type (`image`, `file` …) from a file. Raises ValueError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What is to be run again. `origins` as `submit` takes them; `roots` are the files that the workflow itself names."""
+
+    record: Mapping[str, Any]
+    workflow: Workflow
+    inputs: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    roots: list[Path] = field(default_factory=list)
+
+    def changes(self, engine: Engine) -> list[Change]:
+        """What is different here from what was recorded, before anything runs. Raises WorkflowInvalid."""
+        provenance = engine._plan(self.workflow, self.inputs, (), self.origins)[-1]
+        return differences(self.record, provenance(), engine.registry)
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """What of the workflow made the picture: one of its outputs, or a node that saved it."""
+        if name := self.record.get("output"):
+            return (str(name),)
+        node = str(self.record.get("node", ""))
+        return (node,) if node in self.workflow.nodes else ()
+
+
+def prepare(record: Mapping[str, Any], folders: Iterable[Path], read: Read, given: Mapping[str, Any]) -> Replay:
+    """What a record asks for. `folders`: where files may lie; `given`: inputs to use in place of recorded ones.
+
+    Raises WorkflowInvalid for a record that names files which are not here, or are others by now.
+    """
+    places = [folder.resolve() for folder in folders]
+    folder, problems = _folder(record, places)
+    plain = Workflow.of(record["workflow"])
+    inputs, origins = dict(given), {}
+    for name, told in record.get("inputs", {}).items():
+        declared = plain.inputs.get(name)
+        if name in inputs or declared is None:
+            continue
+        if not _is_told(told, declared.type):
+            inputs[name] = told
+        elif told["type"] != "secret":  # a secret is given anew, or by its variable
+            value = next((one for place in places if (one := _recorded(told, place, read)) is not None), None)
+            if value is None:
+                problems.append(_missing(f"inputs.{name}", told, f"give the one that was used: --set {name}=PATH"))
+            else:
+                inputs[name] = value
+                origins[name] = str(told["from"])
+    if problems:
+        raise WorkflowInvalid(problems)
+    workflow = Workflow.of(record["workflow"])
+    workflow._place(None, "", folder, ())
+    roots = [(folder / one["path"]).resolve() for one in record.get("files", {}).values()]
+    return Replay(record, workflow, inputs, origins, roots)
+
+
+def _is_told(told: Any, kind: str) -> bool:
+    """Whether an input is told of by type and digest, as it was no JSON value."""
+    try:
+        declared = types.without_none(types.parse(kind))
+    except ValueError:
+        return False
+    return isinstance(told, Mapping) and "type" in told and declared not in (types.JSON, types.ANY, types.WORKFLOW)
+
+
+def _recorded(told: Mapping[str, Any], place: Path, read: Read) -> Any:
+    """The value that was recorded, if a file in this place still holds it."""
+    path = place / Path(str(told.get("from", ""))).expanduser()
+    if "from" not in told or not path.is_file():
+        return None
+    try:
+        value = read(str(told["type"]), path)
+    except (ValueError, KeyError):
+        return None
+    digest = value.digest.hex() if isinstance(value, File) else kinds.content(value).hex()
+    return value if digest == told.get("digest") else None
+
+
+def _folder(record: Mapping[str, Any], places: list[Path]) -> tuple[Path, list[Problem]]:
+    """The first place in which every file that the workflow names is the recorded one."""
+    files = record.get("files", {})
+    for place in places:
+        if all(_holds(place / one["path"], one["digest"]) for one in files.values()):
+            return place, []
+    lacking = {at: one for at, one in files.items() if not any(_holds(place / one["path"], one["digest"]) for place in places)}
+    fix = "put it where the workflow names it, and run in the folder of the workflow"
+    return places[0], [_missing(at, {"type": "file", "from": one["path"], **one}, fix) for at, one in (lacking or files).items()]
+
+
+def _holds(path: Path, digest: str) -> bool:
+    return path.is_file() and keys.file_digest(path).hex() == digest
+
+
+def _missing(where: str, told: Mapping[str, Any], fix: str) -> Problem:
+    name = f"the {told['type']} {told['from']!r}" if "from" in told else f"a value of type {told['type']!r}"
+    return Problem("input-differs", where, f"{name} with the digest {str(told.get('digest', ''))[:8]} is not here", fix)
+
+
+# -- comparing ---------------------------------------------------------------------------------------------------------
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    import filecmp
+
+    return filecmp.cmp(one, other, shallow=False)
+
+
+def same_pixels(one: Path, other: Path) -> bool:
+    """Whether two pictures show the same, whatever their files tell beside that."""
+    import PIL.Image
+
+    with PIL.Image.open(one) as first, PIL.Image.open(other) as second:
+        return first.mode == second.mode and first.size == second.size and first.tobytes() == second.tobytes()
+
+
+__all__ = ["Replay", "prepare", "same_bytes", "same_pixels"]

@@ -1,0 +1,160 @@
+"""What saved pictures tell of their making, and running them again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import PAINT, toys, write  # noqa: F401
+
+from nodegraph import Engine, Image, metadata
+from nodegraph.cli import main
+
+SAVED = {**PAINT, "nodes": {**PAINT["nodes"], "save": {"use": "save_image", "from": {"image": "dim.image"}}}}
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _place(toys: Path) -> None:  # noqa: F811
+    pass
+
+
+def run(flow: Any, *flags: str, name: str = "w.json") -> None:
+    assert main(["run", write(flow, name), "-q", *flags]) == 0
+
+
+def pictures(folder: str = "out") -> list[Path]:
+    return sorted(Path(folder).iterdir())
+
+
+def saved(format: str, **more: Any) -> Path:
+    """A picture that a node saved in a format."""
+    flow = {**SAVED, "nodes": {**SAVED["nodes"], "save": {**SAVED["nodes"]["save"], "with": {"format": format, **more}}}, "outputs": {}}
+    run(flow, "--set", "level=0.75")
+    [path] = pictures()
+    return path
+
+
+def test_a_picture_tells_everything_of_its_making() -> None:
+    run(PAINT, "--set", "level=0.75")
+    [path] = pictures()
+    record = metadata.read(path)
+    with Engine() as engine:
+        identity = {one.name: one.identity for one in engine.registry}
+        assert record["packs"] == {"toy": {"version": 3, "nodes": {name: identity[name] for name in ("darker", "paint")}}}
+    assert record["workflow"] == {"nodegraph": 1, **PAINT}
+    assert record["inputs"] == {"level": 0.75, "seed": 0}
+    assert record["seeds"] == {"paint.seed": 0}
+    assert list(record["keys"]) == ["paint", "dim"]
+    assert sorted(record["versions"]) == ["numpy", "pillow"]
+    assert record["machine"] == {"device": "cpu", "dtype": "float32"}
+    assert record["output"] == "image"
+    assert path.name == f"grey-image-{record['key'][:8]}.png"
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_every_format_is_replayed_to_the_same_bytes(format: str, capsys: Capture) -> None:
+    path = saved(format)
+    record = metadata.read(path)
+    assert record["node"] == "save"
+    assert record["inputs"]["level"] == 0.75
+    before = path.read_bytes()
+    assert main(["replay", str(path), "--output", "again"]) == 0
+    said = capsys.readouterr()
+    [made] = pictures("again")
+    assert made.read_bytes() == before
+    assert said.out.splitlines()[-1] == str(made)
+    assert f"identical to {path}" in said.err
+
+
+def test_a_long_record_fits_into_a_jpeg() -> None:
+    long = {**SAVED, "doc": "word " * 20_000, "outputs": {}}
+    long["nodes"] = {**SAVED["nodes"], "save": {**SAVED["nodes"]["save"], "with": {"format": "jpeg"}}}
+    run(long)
+    [path] = pictures()
+    assert metadata.read(path)["workflow"]["doc"] == long["doc"]
+
+
+def test_workflows_and_files_inside_are_told_whole(capsys: Capture) -> None:
+    Path("sub").mkdir()
+    Path("sub/note.txt").write_text("hello")
+    inner = {
+        "nodes": {"r": {"use": "read", "with": {"file": "note.txt"}}, "p": {"use": "paint"}},
+        "outputs": {"text": "r.text", "image": "p.image"},
+    }
+    write(inner, "sub/inner.json")
+    run({"nodes": {"in": {"use": "./sub/inner.json"}}, "outputs": {"image": "in.image"}}, name="outer.json")
+    [path] = pictures()
+    record = metadata.read(path)
+    assert record["workflow"]["name"] == "outer"
+    assert record["workflow"]["nodes"]["in"]["use"]["nodes"]["r"]["with"] == {"file": "sub/note.txt"}
+    assert list(record["files"]) == ["in/r.file"]
+    Path("outer.json").unlink()
+    Path("sub/inner.json").unlink()
+    assert main(["replay", str(path), "-q"]) == 0
+    Path("sub/note.txt").write_text("other")
+    assert main(["replay", str(path), "-q"]) == 2
+    assert "error[input-differs] the file 'sub/note.txt' with the digest" in capsys.readouterr().err
+
+
+def test_pictures_that_were_given_are_found_by_their_content(capsys: Capture) -> None:
+    run(PAINT)
+    [given] = pictures()
+    given.rename("given.png")
+    flow = {"inputs": {"image": {"type": "image"}, "file": {"type": "file"}}, "nodes": {}, "outputs": {"image": "d.image"}}
+    flow["nodes"] = {"d": {"use": "darker", "from": {"image": "inputs.image"}}, "r": {"use": "load_image", "from": {"file": "inputs.file"}}}
+    run(flow, "--set", "image=given.png", "--set", "file=given.png")
+    [path] = pictures()
+    told = metadata.read(path)["inputs"]
+    assert [(one["type"], one["from"]) for one in told.values()] == [("image", "given.png"), ("file", "given.png")]
+    assert main(["replay", str(path), "-q"]) == 0
+    Path("given.png").rename("renamed.png")
+    assert main(["replay", str(path), "-q"]) == 2
+    assert "fix give the one that was used: --set image=PATH" in capsys.readouterr().err
+    assert main(["replay", str(path), "-q", "--set", "image=renamed.png", "--set", "file=renamed.png"]) == 1  # another name in the record
+    assert "the same pixels" in capsys.readouterr().err
+
+
+def test_what_changed_is_named(capsys: Capture, toys: Path) -> None:  # noqa: F811
+    run(PAINT)
+    [path] = pictures()
+    capsys.readouterr()
+    module = toys / "packs" / "toy" / "toys.py"
+    module.write_text(module.read_text().replace("level * 0.8", "level * 0.7"))
+    assert main(["replay", str(path), "--check"]) == 1
+    checked = capsys.readouterr().out
+    assert checked.splitlines()[0].startswith("  code of darker other (toy 3)")
+    assert main(["replay", str(path), "-q", "--output", "again"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"different from {path}:\n  code of darker other (toy 3)")
+    assert main(["replay", str(path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "different"
+
+
+def test_check_runs_nothing(capsys: Capture) -> None:
+    run(PAINT)
+    [path] = pictures()
+    assert main(["replay", str(path), "--check", "--output", "again"]) == 0
+    assert not Path("again").exists()
+    assert "are as they were" in capsys.readouterr().err
+
+
+def test_what_tells_nothing_is_refused(capsys: Capture) -> None:
+    Image.from_pil(__import__("PIL.Image").Image.new("RGB", (4, 4))).pil()[0].save("plain.png")
+    Path("text.png").write_text("no picture")
+    for name in ("plain.png", "text.png"):
+        assert main(["replay", name]) == 2
+        assert f"error[no-metadata] '{name}' does not tell of its making" in capsys.readouterr().err
+    assert main(["replay", "missing.png"]) == 2
+    assert "error[file-missing]" in capsys.readouterr().err
+
+
+def test_the_record_does_not_depend_on_the_cache() -> None:
+    with Engine() as engine:
+        first = engine.run(PAINT).metadata("image")
+    with Engine() as engine:
+        assert engine.run(PAINT).metadata("image") == first
+    with Engine(cache=False) as engine:
+        assert engine.run(PAINT).metadata("image") == first
