@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,15 @@ RANDOM_LIMIT = 2**32
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The values of one run: inputs by name, overridden literals by `node.port`, and of both what a person typed."""
+    """The values of one run: inputs by name, overridden literals by `node.port`, and of both what a person typed.
+
+    `place`: where it stands on each axis of a sweep.
+    """
 
     inputs: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=dict)
+    place: tuple[int, ...] = ()
 
     @property
     def origins(self) -> dict[str, str]:
@@ -40,8 +44,21 @@ class Given:
         return {name: self.shown[name] for name, value in self.inputs.items() if not is_json(value) and isinstance(self.shown[name], str)}
 
 
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What one `--sweep` goes through, or the lines of `--batch`: its name, and what each run on it is called."""
+
+    name: str
+    labels: list[str]
+
+
 def runs(arguments: Namespace, workflow: Workflow, registry: Registry) -> list[Given]:
     """One Given for each run that is asked for, in order. Raises WorkflowInvalid with everything that is wrong."""
+    return asked(arguments, workflow, registry)[1]
+
+
+def asked(arguments: Namespace, workflow: Workflow, registry: Registry) -> tuple[list[Axis], list[Given]]:
+    """The axes of a sweep, and its runs; the last axis goes fastest. Raises WorkflowInvalid with everything that is wrong."""
     reader = _Reader(workflow, registry)
     base = reader.file(arguments.inputs) if arguments.inputs else []
     rows = reader.lines(arguments.batch) if getattr(arguments, "batch", None) else [[]]
@@ -52,7 +69,24 @@ def runs(arguments: Namespace, workflow: Workflow, registry: Registry) -> list[G
     _refuse_twice(reader, [*sets, *(sweep[:1] for sweep in sweeps)])
     if reader.problems:
         raise WorkflowInvalid(reader.problems)
-    return [_given(base, row, *sets, *combination) for row in rows for combination in itertools.product(*sweeps)]
+    axes = [Axis(sweep[0].name, [label(one.shown) for one in sweep]) for sweep in sweeps]
+    if getattr(arguments, "batch", None):
+        axes.insert(0, Axis("batch", [" ".join(f"{one.name}={label(one.shown)}" for one in row) for row in rows]))
+    made = []
+    for number, row in enumerate(rows):
+        for combination in itertools.product(*map(enumerate, sweeps)):
+            place = (*([number] if getattr(arguments, "batch", None) else []), *(at for at, _ in combination))
+            made.append(replace(_given(base, row, *sets, *(one for _, one in combination)), place=place))
+    return axes, made
+
+
+def label(value: Any) -> str:
+    """A swept value in a word: `7` for 7.0, text without quotes."""
+    import json
+
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +139,7 @@ class _Reader:
         return [] if kind is None else self._read(name, f"--set {name}", partial(self._shown_text, name, kind, value))
 
     def sweep(self, text: str) -> list[_Value]:
-        """`NAME=V,V…`, or `NAME=[V, V…]` in JSON for values that hold commas."""
+        """`NAME=V,V…`, `NAME=FIRST..LAST` for numbers, or `NAME=[V, V…]` in JSON for values that hold commas, and for lists."""
         name, equals, listed = text.partition("=")
         where = f"--sweep {name}"
         if not equals or not listed:
@@ -115,6 +149,7 @@ class _Reader:
         if kind is None:
             return []
         if not listed.startswith("["):
+            listed = self._spanned(name, where, kind, listed)
             return [one for value in listed.split(",") for one in self._read(name, where, partial(self._shown_text, name, kind, value))]
         items = self._read(name, where, lambda: (typed.parse_json(listed, list), None))
         return [
@@ -122,6 +157,15 @@ class _Reader:
             for item in (items[0].value if items else [])
             for one in self._read(name, where, partial(self._shown_json, name, kind, item, Path()))
         ]
+
+    def _spanned(self, name: str, where: str, kind: Type, listed: str) -> str:
+        """The list with `FIRST..LAST` and `FIRST..LAST..STEP` written out, for a type of numbers."""
+        try:
+            parts = [",".join(typed.span(kind, part) or [part]) for part in listed.split(",")]
+        except ValueError as error:
+            self.report("bad-value", where, f"{name!r} {error.args[0]}", error.args[1])
+            return ""
+        return ",".join(parts)
 
     def _read(self, name: str, where: str, read: Callable[[], tuple[Any, Any]], file: str = "", line: int = 0) -> list[_Value]:
         try:

@@ -118,8 +118,16 @@ def _run(commands: Any) -> None:
     made.add_argument("-h", "--help", action="store_true", dest="help", help="show this, or what WORKFLOW takes and gives")
     _inputs(made)
     made.add_argument(
-        "--sweep", action="append", default=[], metavar="NAME=V,V…", help="one run for each value; several flags: for each combination"
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="NAME=V,V…",
+        help="one run for each value; several flags: for each combination; numbers also FIRST..LAST, or FIRST..LAST..STEP",
     )
+    made.add_argument(
+        "--grid", metavar="FILE.png", help="one labelled picture of all runs: columns, rows and blocks are the first three sweeps"
+    )
+    made.add_argument("--table", metavar="FILE.csv", help="what was what, a line for each run (.csv or .jsonl)")
     made.add_argument("--batch", metavar="FILE.jsonl", help="one run for each line of inputs")
     made.add_argument("--output", metavar="DIR", help="where files go (./output)")
     made.add_argument("--no-cache", action="store_true", help="compute everything anew")

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common
-from nodegraph.cli.given import Given, runs
+from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common, sweep
+from nodegraph.cli.given import Given, asked
 from nodegraph.cli.progress import Progress, progress
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
 from nodegraph.events import Event
@@ -49,9 +49,16 @@ def _run(arguments: Namespace) -> int:
     workflow = Workflow.load(common.find_workflow(arguments.workflow))
     with common.engine(arguments) as engine:
         _refuse_invalid(engine, workflow)
-        asked = runs(arguments, workflow, engine.registry)
-        _say_drawn(arguments, asked)
-        return _Runs(arguments, engine, workflow, engine.settings.output).all(asked)
+        axes, given = asked(arguments, workflow, engine.registry)
+        _say_drawn(arguments, given)
+        if len(given) > 1:
+            sweep.refuse_invalid(engine, workflow, given)
+        kept = sweep.Kept(arguments, engine, workflow, axes, given)
+        try:
+            return _Runs(arguments, engine, workflow, engine.settings.output, kept).all(given)
+        finally:
+            for path in kept.close():
+                common.say(arguments, f"written to {common.shown_path(path)}")
 
 
 def _refuse_invalid(engine: Engine, workflow: Workflow) -> None:
@@ -73,8 +80,8 @@ def _say_drawn(arguments: Namespace, asked: Sequence[Given]) -> None:
 class _Runs:
     """All runs of one command: submitted to one engine, reported one after another in order."""
 
-    def __init__(self, arguments: Namespace, engine: Engine, workflow: Workflow, output: Path):
-        self.arguments, self.engine, self.workflow, self.output = arguments, engine, workflow, output
+    def __init__(self, arguments: Namespace, engine: Engine, workflow: Workflow, output: Path, kept: sweep.Kept):
+        self.arguments, self.engine, self.workflow, self.output, self.kept = arguments, engine, workflow, output, kept
         self.progress: Progress = progress(arguments.quiet or bool(arguments.events))
         self.jobs: deque[tuple[Given, Job]] = deque()
         self.cancelled = False
@@ -127,6 +134,7 @@ class _Runs:
         result = job.result()
         name = self.workflow.name or Path(self.workflow.file).stem or "workflow"
         files = save_outputs(result, self.output, name)
+        self.kept.add(given, result, files)
         self._print(given, done, result, files)
         return {"ok": DONE, "cancelled": CANCELLED}.get(result.status, FAILED)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,30 @@ _SCALARS: Mapping[Type, Callable[[str], Any]] = {
     types.SECRET: lambda text: _secret(text),
     types.WORKFLOW: lambda text: str(Path(text).resolve()),
 }
+
+
+MAX_SPAN = 10_000
+
+
+def span(kind: Type, text: str) -> list[str]:
+    """The numbers that `FIRST..LAST` (both are in it) or `FIRST..LAST..STEP` stands for; none for any other text or type.
+
+    Raises ValueError(what is wrong, how to mend it).
+    """
+    numbers = types.without_none(kind)
+    found = re.fullmatch(r"([^.]\S*?)\.\.([^.]\S*?)(?:\.\.(\S+))?", text.strip())
+    if numbers not in (types.INT, types.FLOAT, types.SEED) or not found:
+        return []
+    try:
+        first, last, step = (Decimal(part) for part in (*found.groups()[:2], found[3] or "1"))
+        count = int((last - first) / step) + 1
+    except (ArithmeticError, ValueError):
+        raise ValueError(f"cannot go through {text!r}", "write FIRST..LAST, or FIRST..LAST..STEP: 0..3, or 1..9..2") from None
+    if not 0 < count <= MAX_SPAN:
+        what = f"stands for {count} values" if count > 0 else "has nothing in it"
+        raise ValueError(f"is {text!r}, which {what}", f"write FIRST..LAST..STEP with 1 to {MAX_SPAN} values")
+    values = [first + number * step for number in range(count)]
+    return [str(value.quantize(Decimal(1)) if value == value.to_integral_value() else value.normalize()) for value in values]
 
 
 def takes_random(kind: Type) -> bool:

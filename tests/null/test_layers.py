@@ -30,6 +30,7 @@ LAYERS = [
         "packs",
         "output",
         "metadata",
+        "plot",
         "provenance",
         "difference",
         "replay",
