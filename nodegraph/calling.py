@@ -120,10 +120,14 @@ def begin(run: Execution, step: int) -> Any:
                 run.state[step] = RUNNING
                 claimed = True
                 entry = shared.cache.get(key)
+                if entry is None and traits.long and shared.leases is not None:
+                    if not shared.lease(key, run, step):
+                        return None
+                    entry = shared.cache.get(key)
             if entry is not None and _found(run, step, key, entry, claimed):
                 return None
     try:
-        inputs = gather(run, step, used)
+        inputs = gather(run, step, used, key)
     except Gone as gone:
         if claimed:
             shared.release(key)  # type: ignore[arg-type]

@@ -82,6 +82,17 @@ class Run(RunParameter):
         """
         raise NotImplementedError("weights are lent by an engine: run the node in a workflow")
 
+    def resumed(self) -> Any:
+        """What `checkpoint` kept last of this very work in a run that was killed or cancelled; None to start from the beginning."""
+        return None
+
+    def checkpoint(self, state: Callable[[], Any]) -> None:
+        """Offer to keep how far the node is: call it after each step of long work.
+
+        Now and then `state()` is called. It gives JSON-like data and arrays, none of which is changed later, from which a call
+        that gets it by `resumed` goes on to the same bytes.
+        """
+
     def saved(self, path: Path) -> None:
         """Say that an effect wrote a file; it is listed in the result."""
 

@@ -25,8 +25,8 @@ class Gone(Exception):
         self.steps = steps
 
 
-def gather(run: Execution, step: int, used: NodeType) -> dict[str, Any]:
-    """The keyword arguments of a call. Raises Gone."""
+def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict[str, Any]:
+    """The keyword arguments of a call under a work key. Raises Gone."""
     inputs = dict(run.plan.literals[step])
     lazy = run.shared.traits(used).lazy
     for port, source in run.plan.sources[step].items():
@@ -42,7 +42,7 @@ def gather(run: Execution, step: int, used: NodeType) -> dict[str, Any]:
         if name is not None and name in inputs and not isinstance(inputs[name], Lazy):
             inputs[name] = Lazy(name, inputs[name], ready=True)
     if used.takes_run:
-        inputs[used.takes_run] = NodeRun(run, step)
+        inputs[used.takes_run] = NodeRun(run, step, key)
     return inputs
 
 

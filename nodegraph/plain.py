@@ -25,7 +25,7 @@ OTHERWISE: Any = object()
 def execute(run: Execution, step: int, traits: Traits) -> int | None:
     """Run a ready step of a plain node type. Returns the next step for the same lane, or OTHERWISE."""
     plan, shared = run.plan, run.shared
-    if run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked:
+    if run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked or traits.long:
         return OTHERWISE
     inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
     done, floats, heads = run.done, traits.floats, traits.heads
@@ -59,6 +59,8 @@ def _call(run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[st
         call = Call(run, step, run.plan.types[step], traits, key, True, inputs)
         call.seconds = seconds
         return run.record(step, call, recording.keep(run, step, call, outcome))
+    if seconds > traits.seconds:
+        traits.seconds = seconds
     entry = PlainEntry(key, traits.ports, outcome, seconds)
     run.shared.cache.put_plain(entry, run.plan.keys[step])
     following = run.record_plain(step, entry, traits.lane)

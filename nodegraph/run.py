@@ -61,6 +61,7 @@ class Execution:
         self.idents: dict[str, bytes] = {}
         self._cancel_calls: list[Callable[[], None]] = []
         self._wanted: list[int] = []  # steps to demand, the next one last
+        self.checkpointed: set[int] = set()  # steps that have kept a checkpoint
         self.held: set[int] = set()  # steps whose results were lost once: they are not let go again
         self._pinned = False  # whether any result was asked to stay in memory
         self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
@@ -352,6 +353,7 @@ class Execution:
                 self._skip(step, entry.values)
             else:
                 self.log.add("finished", step, call.seconds)
+                call.traits.took(call.seconds)
                 following = self._done(step, entry, call.lane)
                 if step in self.held:
                     self._pinned = True  # it was lost once: now it stays until the run is over
@@ -363,6 +365,8 @@ class Execution:
                 self._unpin(step)
             if not self.active:
                 self._end_if_over()
+        if step in self.checkpointed and entry is not CANCELLED and self.shared.checkpoints is not None:
+            self.shared.checkpoints.drop(call.key)
         if call.claimed:
             self.shared.release(call.key)
         return following

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import types
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
+from nodegraph.checkpoints import Checkpoints
+from nodegraph.leases import LONG, Leases
 from nodegraph.models import Resident
 from nodegraph.plan import Identities
 from nodegraph.spec import NodeType
+from nodegraph.states import WAITING
 
 if TYPE_CHECKING:
     from nodegraph.run import Execution
+
+
+log = logging.getLogger("nodegraph")
 
 
 class Traits:
     """What is worth knowing of a node type before each of its calls.
 
     `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
-    `gives`, a number, bool or text, comes out. `floats`: ports that turn int into float. `keyed`: it has keys. `form`: how it enters them.
+    `gives`, a number, bool or text, comes out. `seconds`: the longest that a call took, infinite before the first. `floats`: ports that turn int into float. `keyed`: it has keys. `form`: how it enters them.
     """
 
-    __slots__ = ("floats", "form", "function", "gives", "heads", "keyed", "lane", "lazy", "plain", "ports")
+    __slots__ = ("floats", "form", "function", "gives", "heads", "keyed", "lane", "lazy", "plain", "ports", "seconds")
 
     def __init__(self, used: Any, lanes: dict[str, Any], identities: Identities):
         self.lane: Any = lanes["cpu"]
@@ -32,6 +41,7 @@ class Traits:
         self.ports: tuple[str, ...] = ()
         self.gives: type | None = None
         self.plain = False  # see the module `plain`
+        self.seconds = math.inf
         self.form: Any = None
         self.heads: dict[str, bytes] = {}
         self.function: Any = None
@@ -53,6 +63,15 @@ class Traits:
         self.plain = self.gives is not None
         self.heads, self.function = self.form.heads, used.call
 
+    @property
+    def long(self) -> bool:
+        """Whether a call may take so long that no other process should do the same meanwhile."""
+        return self.seconds >= LONG
+
+    def took(self, seconds: float) -> None:
+        """Note what a call took."""
+        self.seconds = seconds if self.seconds == math.inf else max(self.seconds, seconds)
+
 
 class Shared:
     """What all runs of an engine share: cache, claims, lanes, weights, compiler."""
@@ -63,10 +82,13 @@ class Shared:
         self.cache, self.resident, self.checker, self.identities = cache, resident, checker, identities
         self.lanes, self.device, self.dtype = lanes, device, dtype
         self.compiling = threading.Lock()
+        self.leases = Leases(cache.store.folder) if cache.store else None
+        self.checkpoints = Checkpoints(cache.store) if cache.store else None
         self._claims: dict[bytes, Any] = {}
         self._waiters: dict[bytes, list[tuple[Execution, int]]] = {}
         self._claims_lock = threading.Lock()
         self._traits: dict[Any, Traits] = {}
+        self._leased: dict[bytes, Callable[[], None]] = {}
         self._places: dict[str, threading.Lock] = {}
 
     def traits(self, used: Any) -> Traits:
@@ -77,6 +99,21 @@ class Shared:
             if isinstance(used, NodeType):  # mapped nodes come and go with their plans
                 self._traits[used] = found
         return found
+
+    def lease(self, key: bytes, run: Execution, step: int) -> bool:
+        """Take the right to compute a claimed work key from other processes too. False: one of them is at it; the claim is given up,
+        and the step is told when the other has ended."""
+        assert self.leases is not None and self.cache.store is not None
+        give_back = self.leases.take(key)
+        if give_back is None:
+            log.info("another process is computing %s", run.plan.path(step))
+            run.state[step] = WAITING
+            self.release(key)
+            self.leases.wait(key, lambda: run.retry(step))
+            return False
+        self._leased[key] = give_back
+        self.cache.store.refresh()
+        return True
 
     def claim_at_once(self, key: bytes, run: Execution, step: int) -> bool:
         """Take the right to compute a work key, if nobody else has it."""
@@ -97,6 +134,9 @@ class Shared:
     def release(self, key: bytes) -> None:
         """The work is done, or given up: whoever waits looks again."""
         del self._claims[key]
+        if self._leased and (give_back := self._leased.pop(key, None)) is not None:
+            assert self.cache.store is not None
+            self.cache.store.when_written(lambda written: give_back())  # who waits must find the result
         if self._waiters:
             with self._claims_lock:
                 waiting = self._waiters.pop(key, ())

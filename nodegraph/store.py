@@ -51,6 +51,7 @@ class Store:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._hurry = threading.Event()
+        self._committed: list[Callable[[bool], None]] = []  # to be told of the next commit
         self._results = _KnownKeys("results", "key")
         self._links = _KnownKeys("links", "plan")
         self._size = 0
@@ -178,13 +179,21 @@ class Store:
             if sink:
                 entry.values = None
 
-        self._later(write)
+        self.later(write)
 
     def link(self, plan_key: bytes, key: bytes, outside: tuple[Any, ...]) -> None:
         """Write a link soon."""
-        self._later(lambda: self._write_link(plan_key, key, outside))
+        self.later(lambda: self._write_link(plan_key, key, outside))
 
-    def _later(self, work: Callable[[], None]) -> None:
+    def when_written(self, call: Callable[[bool], None]) -> None:
+        """Have something told when everything asked for so far was written; False if the disk tier is in trouble."""
+        if self._database is None:
+            call(False)
+        else:
+            self.later(lambda: self._committed.append(call))
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do a piece of writing soon, in the writer's thread. Trouble with the disk ends the disk tier."""
         if self._database is None:
             return
         if self._writer is None:
@@ -218,10 +227,20 @@ class Store:
             else:
                 return work
         finally:
+            self._commit()
+        return self._queue.get()
+
+    def _commit(self) -> None:
+        written = False
+        try:
             with self._lock:
                 if self._database is not None and self._database.in_transaction:
                     self._database.execute("COMMIT")
-        return self._queue.get()
+                    written = True
+        finally:
+            calls, self._committed = self._committed, []
+            for call in calls:
+                call(written)
 
     def flush(self) -> None:
         """Wait until everything asked for so far is written."""

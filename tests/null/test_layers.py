@@ -13,7 +13,7 @@ LAYERS = [
     {"types", "arrays", "handles", "secret", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
     {"reading", "workflow", "graph", "formatting", "schema", "show"},
     {"literals", "template", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
-    {"entries", "packing", "store", "cache", "models", "world", "lanes", "settings"},
+    {"entries", "packing", "store", "checkpoints", "leases", "cache", "models", "world", "lanes", "settings"},
     {
         "job",
         "shared",
@@ -40,6 +40,7 @@ LAYERS = [
 ]
 HOMES = {
     "msgpack": {"packing"},
+    "filelock": {"leases"},
     "sqlite3": {"store"},
     "networkx": {"graph", "show"},
     "pydantic": {"workflow", "__init__"},

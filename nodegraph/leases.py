@@ -1,0 +1,78 @@
+"""Claims between processes that share a cache folder: a long node is computed by one of them, the others wait for its result.
+
+A lease is a lock on a file, which the system takes from a process that dies: a killed holder cannot keep it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("nodegraph.leases")
+SLOTS = 3
+"""Hexadecimal digits of a key that choose its lock file: 4,096 files at most, and two keys that share one only wait for each other."""
+POLL = 0.03
+"""Seconds between looks at leases that other processes hold."""
+LONG = 0.05
+"""A node that took at least so many seconds is worth a lease; so is one that has not been seen yet."""
+
+
+class Leases:
+    """Leases on work keys in one cache folder. Thread-safe."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder / "leases"
+        self._waiting: dict[bytes, list[Callable[[], None]]] = {}
+        self._lock = threading.Lock()
+        self._watcher: threading.Thread | None = None
+        self._broken = False
+
+    def take(self, key: bytes) -> Callable[[], None] | None:
+        """Take the lease on a key: what gives it back. None when another process has it."""
+        if self._broken:
+            return _nothing
+        import filelock
+
+        lock = filelock.FileLock(self._folder / f"{key.hex()[:SLOTS]}.lock", thread_local=False)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return None
+        except (OSError, NotImplementedError) as error:
+            self._broken = True
+            log.warning("the cache folder takes no locks, so processes that share it may compute the same: %s", error)
+            return _nothing
+        return lock.release
+
+    def wait(self, key: bytes, call: Callable[[], None]) -> None:
+        """Have something called soon after the lease on a key has come free, or its holder has died."""
+        with self._lock:
+            self._waiting.setdefault(key, []).append(call)
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="nodegraph-leases", daemon=True)
+                self._watcher.start()
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(POLL)
+            for key in list(self._waiting):
+                give_back: Any = self.take(key)
+                if give_back is not None:
+                    give_back()
+                    with self._lock:
+                        calls = self._waiting.pop(key)
+                    for call in calls:
+                        call()
+            with self._lock:
+                if not self._waiting:
+                    self._watcher = None
+                    return
+
+
+def _nothing() -> None:
+    """Gives back no lease."""

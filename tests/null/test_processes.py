@@ -1,0 +1,125 @@
+"""Several processes on one cache folder, and processes that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import long_nodes
+import pytest
+
+from nodegraph import Engine
+from nodegraph.checkpoints import Checkpoints
+from nodegraph.store import Store
+
+SCRIPT = Path(long_nodes.__file__)
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """The lines that calls have written so far."""
+    file = tmp_path / "calls.txt"
+    file.touch()
+    monkeypatch.setenv("CALLS", str(file))
+    return lambda: file.read_text(encoding="utf-8").splitlines()
+
+
+def start(cache: Path, name: str, **inputs) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(SCRIPT), str(cache), name, json.dumps(inputs)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def output(process: subprocess.Popen) -> dict:
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return json.loads(text)
+
+
+def wait_for(condition, seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_a_long_node_is_computed_by_one_process_of_many(tmp_path, calls):
+    processes = [start(tmp_path / "cache", "slow_number", value=7) for _ in range(4)]
+    assert [output(process) for process in processes] == [{"int": 8}] * 4
+    assert calls() == ["slow_number 7"]
+
+
+def test_a_killed_holder_cannot_keep_its_lease(tmp_path, calls):
+    holder = start(tmp_path / "cache", "slow_number", value=1, seconds=60)
+    wait_for(calls)
+    waiter = start(tmp_path / "cache", "slow_number", value=1, seconds=60)
+    time.sleep(1.0)
+    assert len(calls()) == 1, "the second process waits"
+    holder.kill()
+    wait_for(lambda: len(calls()) == 2)
+    waiter.kill()
+    holder.wait()
+    waiter.wait()
+
+
+def test_a_failed_holder_leaves_the_work_to_the_next(tmp_path, calls):
+    """The claim of a cancelled run is given up: another process computes."""
+    with Engine(nodes=[long_nodes.slow_sum], cache=tmp_path / "cache") as engine:
+        job = engine.submit(long_nodes.workflow("slow_sum", {"count": 2000}))
+        wait_for(calls)
+        other = start(tmp_path / "cache", "slow_sum", count=2000)
+        time.sleep(1.0)
+        job.cancel()
+        assert job.result().status == "cancelled"
+        wait_for(lambda: len(calls()) == 2)
+        other.kill()
+        other.wait()
+
+
+def test_a_killed_node_goes_on_from_its_checkpoint(tmp_path, calls):
+    killed = start(tmp_path / "cache", "slow_sum", count=80)
+    wait_for(lambda: list((tmp_path / "cache" / "checkpoints").glob("*.ng")))
+    time.sleep(0.5)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert output(start(tmp_path / "cache", "slow_sum", count=80)) == {"int": sum(range(80))}
+    first, second = calls()
+    assert first == "slow_sum from 0"
+    assert int(second.rpartition(" ")[2]) >= 5
+    assert not list((tmp_path / "cache" / "checkpoints").glob("*")), "it is let go when the result lies on disk"
+    store = Store(tmp_path / "cache", 1 << 30)
+    assert store.verify()["damaged"] == 0
+    store.close()
+
+
+def test_a_cancelled_run_goes_on_where_it_was(tmp_path, calls):
+    with Engine(nodes=[long_nodes.slow_sum], cache=tmp_path / "cache") as engine:
+        job = engine.submit(long_nodes.workflow("slow_sum", {"count": 40}))
+        wait_for(lambda: list((tmp_path / "cache" / "checkpoints").glob("*.ng")))
+        job.cancel()
+        assert job.result().status == "cancelled"
+        assert engine.run(long_nodes.workflow("slow_sum", {"count": 40})).outputs == {"int": sum(range(40))}
+    assert calls()[1] != "slow_sum from 0"
+
+
+def test_a_damaged_checkpoint_is_none(tmp_path):
+    store = Store(tmp_path, 1 << 30)
+    checkpoints = Checkpoints(store)
+    checkpoints.save(b"k" * 20, {"step": 3})
+    store.flush()
+    assert checkpoints.load(b"k" * 20) == {"step": 3}
+    (path,) = (tmp_path / "checkpoints").glob("*.ng")
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    assert checkpoints.load(b"k" * 20) is None
+    assert checkpoints.load(b"x" * 20) is None
+    store.close()
+
+
+def test_without_a_cache_nothing_is_kept(tmp_path, calls):
+    with Engine(nodes=[long_nodes.slow_sum], cache=False) as engine:
+        assert engine.run(long_nodes.workflow("slow_sum", {"count": 12})).ok
