@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.context import Files, Run
-from nodegraph.errors import Cancelled, Invalid, NodegraphError, PackInvalid, Problem, Problems, RunFailed, WorkflowInvalid
+from nodegraph.errors import Cancelled, Invalid, NodegraphError, OutOfMemory, PackInvalid, Problem, Problems, RunFailed, WorkflowInvalid
 from nodegraph.events import Event
 from nodegraph.facts import Facts, Mismatch
 from nodegraph.handles import Denoiser, Handle, ImageEncoder, ModelRef, TextEncoder, Upscaler, Vae
@@ -45,6 +45,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Audio", "Cancelled", "Choices", "Conditioning", "Denoiser", "Embedding", "Engine", "Event", "Facts", "Field", "File",
     "Files", "Graph", "Handle", "Image", "ImageEncoder", "Invalid", "Job", "Kind", "Latent", "Lazy", "Mask", "Mismatch",
-    "ModelRef", "Need", "NodeType", "NodegraphError", "PackInvalid", "Port", "Problem", "Problems", "Ref", "Result", "Rng",
-    "Run", "RunFailed", "Secret", "Seed", "Skip", "TextEncoder", "Upscaler", "Vae", "Video", "Workflow", "WorkflowInvalid", "node", "run",
+    "ModelRef", "Need", "NodeType", "NodegraphError", "OutOfMemory", "PackInvalid", "Port", "Problem", "Problems", "Ref", "Result",
+    "Rng", "Run", "RunFailed", "Secret", "Seed", "Skip", "TextEncoder", "Upscaler", "Vae", "Video", "Workflow", "WorkflowInvalid",
+    "node", "run",
 ]  # fmt: skip

@@ -44,7 +44,7 @@ def storage(array: Any) -> tuple[int, int]:
 
 
 def device_of(array: Any) -> str:
-    return str(array.device) if is_torch(array) else "cpu"
+    return str(getattr(array, "device", "cpu"))
 
 
 def contiguous(array: Any) -> Any:
@@ -66,7 +66,7 @@ def compact(array: Any) -> Any:
 
 
 def to_host(array: Any) -> Any:
-    return array.cpu() if is_torch(array) else array
+    return array if device_of(array) == "cpu" else array.cpu()
 
 
 def raw(array: Any) -> memoryview:

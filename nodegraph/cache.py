@@ -214,6 +214,13 @@ class Cache:
         # where steps wait for more than the budget holds, look again only when a tenth has been added
         self._threshold = max(self.budget, self.used * 1.1)
 
+    def leave_device(self) -> int:
+        """Move every cached result from the device to the host. Returns the bytes that left."""
+        with self._lock:
+            before = self.device_used
+            self._sink_device(0)
+            return before - self.device_used
+
     def _sink_device(self, bound: float) -> None:
         """Move the least worthy results from the device to the host."""
         on_device = [one for one in self._entries.values() if one.kind == "values" and one.values is not None and _on_device(one.values)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import kinds, types
+from nodegraph import guard, kinds, memory, types
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
 from nodegraph.inputs import Gone, gather, note_outside, value_of, work_key
@@ -21,29 +22,58 @@ if TYPE_CHECKING:
     from nodegraph.run import Execution
 
 
-class Call:
-    """One call that is about to happen."""
+log = logging.getLogger("nodegraph.run")
 
-    __slots__ = ("claimed", "inputs", "key", "lane", "run_", "seconds", "step", "traits", "used")
+
+class Call:
+    """One call that is about to happen. `variant`: which smaller variant of the node to run, 0 for the whole."""
+
+    __slots__ = ("claimed", "inputs", "key", "lane", "run_", "seconds", "step", "traits", "used", "variant")
 
     def __init__(self, run: Execution, step: int, used: NodeType, traits: Traits, key: bytes | None, claimed: bool, inputs: dict[str, Any]):
         self.run_, self.step, self.used, self.traits, self.lane = run, step, used, traits, traits.lane
         self.key, self.claimed, self.inputs = key, claimed, inputs
         self.seconds = 0.0
+        self.variant = 0
+
+    @property
+    def path(self) -> str:
+        return self.run_.plan.path(self.step)
 
     def run(self) -> Any:
         """Call the node. Whatever it raises is a Failure."""
-        used = self.used
         begun = time.perf_counter()
         try:
-            if used.stateful:
-                with self.run_.shared.place(self.run_.plan.path(self.step)):
-                    return used.call(**self.inputs)
-            return used.call(**self.inputs)
-        except BaseException as error:  # in a worker's thread nothing but the node's own code raises
-            return self.raised(error)
+            try:
+                return self.attempt()
+            except BaseException as error:  # in a worker's thread nothing but the node's own code raises
+                if not memory.is_out_of_memory(error):
+                    return self.raised(error)
+                reason = str(error)
+            return memory.climb(self, reason)
         finally:
-            self.seconds = time.perf_counter() - begun
+            self._ended(begun)
+
+    def _ended(self, begun: float) -> None:
+        self.seconds = time.perf_counter() - begun
+        log.debug("%s (%s) took %.3f s", self.path, self.used.name, self.seconds)
+        if (profile := self.run_.shared.profile) is not None:
+            profile.span(self.path, "node", begun, self.seconds, use=self.used.name, lane=self.lane.name, run=self.run_.id)
+
+    def attempt(self) -> Any:
+        """Call the node once, as the variant at hand."""
+        if self.variant:
+            self.inputs[self.used.takes_run].smaller = self.variant
+        if not self.run_.shared.debug:
+            return self._call()
+        before = guard.digests(self.inputs)
+        return guard.judged(self.path, self.used.name, before, self.inputs, self._call())
+
+    def _call(self) -> Any:
+        if not self.used.stateful:
+            return self.used.call(**self.inputs)
+        with self.run_.shared.place(self.path):
+            return self.used.call(**self.inputs)
 
     async def run_async(self, run: Execution) -> Any:
         """Call an async node; a cancelled run cancels it."""
@@ -58,14 +88,15 @@ class Call:
         except asyncio.CancelledError:
             return CANCELLED
         finally:
-            self.seconds = time.perf_counter() - begun
+            self._ended(begun)
 
     async def _guarded(self) -> Any:
         """The outcome of an async node. Nothing escapes: what ends a program would end the loop of all async nodes."""
         import asyncio
 
         try:
-            return await self.used.call(**self.inputs)
+            before = guard.digests(self.inputs) if self.run_.shared.debug else {}
+            return guard.judged(self.path, self.used.name, before, self.inputs, await self.used.call(**self.inputs))
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self.run_.cancelled:
                 raise
@@ -75,7 +106,7 @@ class Call:
         """The outcome of a call that raised. Cancelled is one only in a run that was cancelled."""
         if isinstance(error, Cancelled) and self.run_.cancelled:
             return CANCELLED
-        return Failure(*failed(self.run_.plan.path(self.step), self.used, error))
+        return Failure(*failed(self.path, self.used, error))
 
 
 def _none(anything: object) -> None:

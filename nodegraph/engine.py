@@ -38,6 +38,7 @@ from nodegraph.world import World
 
 if TYPE_CHECKING:
     from nodegraph.job import Job, Result
+    from nodegraph.profile import Profile
     from nodegraph.run import Execution
     from nodegraph.shared import Shared
 
@@ -77,7 +78,8 @@ class Engine:
     those of packs. `cache`: the folder of the disk tier; False for none.
     `device`: `auto`, `cpu`, `cuda`, `cuda:1`. `dtype`: of weights; `auto` is float32 on a CPU, float16 elsewhere. `output`: where
     effects write. `threads`: of the CPU pool. `memory`, `disk`, `weights`: budgets in bytes. `roots`: folders that paths in
-    workflow files may name beside their own. `strict`: keys also hold processor, GPU model and thread count.
+    workflow files may name beside their own. `strict`: keys also hold processor, GPU model and thread count. `debug`: a node that
+    changes an input in place fails (every input of every call is read twice for that).
     """
 
     def __init__(
@@ -96,9 +98,10 @@ class Engine:
         weights: int = WEIGHTS,
         roots: Iterable[str | Path] | None = None,
         strict: bool | None = None,
+        debug: bool | None = None,
     ):
         flags: dict[str, Any] = {"packs": packs, "models": models, "cache": cache, "device": device, "dtype": dtype, "output": output}
-        flags.update({"threads": threads, "memory": memory, "disk": disk, "roots": roots, "strict": strict})
+        flags.update({"threads": threads, "memory": memory, "disk": disk, "roots": roots, "strict": strict, "debug": debug})
         settings = Settings.load({name: list(value) if name in _LISTS and value is not None else value for name, value in flags.items()})
         self.settings, self.output = settings, settings.output
         self.registry = Registry()
@@ -199,6 +202,15 @@ class Engine:
             raise RunFailed(result.problems, result)
         return result
 
+    def profile(self) -> Profile:
+        """Collect from now on what this engine does when; `write` makes a trace of it for Perfetto or chrome://tracing."""
+        from nodegraph.profile import Profile
+
+        found = Profile()
+        self._ready().profile = found
+        self.resident.loaded = lambda name, begun, seconds, nbytes: found.span(f"load {name}", "weights", begun, seconds, bytes=nbytes)
+        return found
+
     def close(self) -> None:
         """Cancel the jobs that are not done, write what is waiting to disk, end the threads. Idempotent."""
         if self._closed:
@@ -255,6 +267,7 @@ class Engine:
                     device, dtype = choose_device(self.settings.device, self.settings.dtype)
                     numerics = keys.canonical([device.partition(":")[0], dtype, *(_strict_facts() if self.settings.strict else [])])
                     shared = Shared(self.cache, self.resident, self.checker, Identities(numerics), self._lanes, device, dtype)
+                    shared.debug = self.settings.debug
                     shared.compiling = self._lock  # type: ignore[assignment]
                     self._shared = shared
         return self._shared

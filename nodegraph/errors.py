@@ -110,6 +110,10 @@ class Cancelled(NodegraphError):
     """The run was cancelled. Raised inside nodes by `run.progress` and `run.raise_if_cancelled`."""
 
 
+class OutOfMemory(NodegraphError):
+    """Memory is short. Raised by a node or an allocator; the engine makes room and calls the node again."""
+
+
 class RunFailed(Problems):
     """At least one node failed. `result` has everything that finished all the same."""
 

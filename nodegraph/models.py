@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -286,11 +287,14 @@ def _header_fits(path: Path) -> bool:
 class Resident:
     """Weights that are loaded now: borrowed while a node runs, kept after that, given up when room is needed.
 
-    `budget` bounds the bytes of parameters that stay while nobody uses them. Thread-safe.
+    `budget` bounds the bytes of parameters that stay on a device while nobody uses them; what is idle longest moves to the host,
+    where `host_budget` (the same, if not given) bounds it, and then goes. Thread-safe.
     """
 
-    def __init__(self, folder: ModelFolder, budget: int):
+    def __init__(self, folder: ModelFolder, budget: int, host_budget: int | None = None):
         self.folder, self.budget = folder, budget
+        self.host_budget = budget if host_budget is None else host_budget
+        self.loaded: Callable[[str, float, float, int], None] | None = None  # told what was loaded, from when, how long, how large
         self._loaded: dict[Any, _Weights] = {}
         self._lock = threading.Lock()
         self._clock = 0
@@ -302,60 +306,104 @@ class Resident:
         name = (handle.digest(), load.__module__, load.__qualname__, device, dtype)
         with self._lock:
             self._clock += 1
-            weights = self._loaded.setdefault(name, _Weights())
+            weights = self._loaded.setdefault(name, _Weights(device))
             weights.users += 1
             weights.used = self._clock
         try:
             with weights.lock:
                 if weights.module is None:
-                    files = self.folder.locate(handle.files)
-                    if files is None:
-                        raise Refused(
-                            "model-gone", f"the files of {handle.component or 'the model'} are gone", "restore them, or run again"
-                        )
-                    self.make_room(0)
-                    weights.module = load(files, device, dtype)
-                    weights.nbytes = _weight_bytes(weights.module)
+                    weights.module = self._load(handle, load, device, dtype)
+                    weights.place, weights.nbytes = device, _weight_bytes(weights.module)
+                elif weights.place != device:
+                    weights.module, weights.place = _moved(weights.module, device), device
             yield weights.module
         finally:
             with self._lock:
                 weights.users -= 1
                 if weights.module is None and not weights.users:
                     self._loaded.pop(name, None)
-            self.make_room(0)
+            self.make_room()
 
-    def make_room(self, extra: int) -> int:
-        """Let idle weights go, longest idle first, until they and `extra` bytes fit the budget. Returns bytes freed."""
-        freed = 0
-        with self._lock:
-            total = sum(one.nbytes for one in self._loaded.values()) + extra
-            for name, one in sorted(self._loaded.items(), key=lambda item: item[1].used):
-                if total - freed <= self.budget:
-                    break
-                if not one.users:
-                    freed += one.nbytes
-                    del self._loaded[name]
-        return freed
+    def _load(self, handle: Handle, load: Callable[[Files, str, str], Any], device: str, dtype: str) -> Any:
+        files = self.folder.locate(handle.files)
+        if files is None:
+            raise Refused("model-gone", f"the files of {handle.component or 'the model'} are gone", "restore them, or run again")
+        self.make_room()
+        begun = time.perf_counter()
+        module = load(files, device, dtype)
+        if self.loaded is not None:
+            self.loaded(handle.component or load.__name__, begun, time.perf_counter() - begun, _weight_bytes(module))
+        return module
+
+    def make_room(self) -> int:
+        """Bring idle weights within the budgets, longest idle first. Returns bytes freed on the device."""
+        return self._rest(self.budget) + self._let_go(self.host_budget)
+
+    def rest(self) -> int:
+        """Move all idle weights from the device to the host. Returns the bytes freed on the device."""
+        return self._rest(0, whatever_is_used=True)
 
     def clear(self) -> int:
         """Let all idle weights go. Returns the bytes freed."""
-        return self.make_room(1 << 62)
+        return self._let_go(0, everywhere=True)
 
     def held(self) -> int:
         """Bytes of all weights that are loaded."""
         with self._lock:
             return sum(one.nbytes for one in self._loaded.values())
 
+    def _rest(self, bound: int, whatever_is_used: bool = False) -> int:
+        """Move idle weights to the host until those on the device fit a bound; weights in use count, but stay."""
+        freed = 0
+        with self._lock:
+            here = [(name, one) for name, one in self._loaded.items() if one.place != "cpu" and one.module is not None]
+            total = sum(one.nbytes for _, one in here if not (whatever_is_used and one.users))
+            for name, one in sorted(here, key=lambda item: item[1].used):
+                if total - freed <= bound:
+                    break
+                if one.users:
+                    continue
+                freed += one.nbytes
+                try:
+                    one.module, one.place = _moved(one.module, "cpu"), "cpu"
+                except (AttributeError, TypeError):  # nothing that knows how to move
+                    del self._loaded[name]
+        return freed
+
+    def _let_go(self, bound: int, everywhere: bool = False) -> int:
+        """Let idle weights on the host go until what is there fits a bound; `everywhere`: those on the device too."""
+        freed = 0
+        with self._lock:
+            here = [(name, one) for name, one in self._loaded.items() if everywhere or one.place == "cpu"]
+            total = sum(one.nbytes for _, one in here)
+            for name, one in sorted(here, key=lambda item: item[1].used):
+                if total - freed <= bound:
+                    break
+                if not one.users:
+                    freed += one.nbytes
+                    del self._loaded[name]
+        return freed
+
 
 class _Weights:
-    """One loaded thing, who uses it, and when it was used last."""
+    """One loaded thing, where it is, who uses it, and when it was used last."""
 
-    __slots__ = ("lock", "module", "nbytes", "used", "users")
+    __slots__ = ("lock", "module", "nbytes", "place", "used", "users")
 
-    def __init__(self) -> None:
+    def __init__(self, place: str) -> None:
         self.module: Any = None
+        self.place = place
         self.nbytes = self.users = self.used = 0
         self.lock = threading.Lock()
+
+
+def _moved(module: Any, place: str) -> Any:
+    """A module, or the modules in a tuple, list or dict, on another device. Raises AttributeError for what cannot move."""
+    if isinstance(module, Mapping):
+        return {name: _moved(one, place) for name, one in module.items()}
+    if isinstance(module, tuple | list):
+        return type(module)(_moved(one, place) for one in module)
+    return module.to(place) if hasattr(module, "parameters") else module
 
 
 def _weight_bytes(module: Any) -> int:

@@ -25,7 +25,7 @@ OTHERWISE: Any = object()
 def execute(run: Execution, step: int, traits: Traits) -> int | None:
     """Run a ready step of a plain node type. Returns the next step for the same lane, or OTHERWISE."""
     plan, shared = run.plan, run.shared
-    if run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked or traits.long:
+    if run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked or traits.long or shared.watched:
         return OTHERWISE
     inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
     done, floats, heads = run.done, traits.floats, traits.heads

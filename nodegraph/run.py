@@ -7,6 +7,7 @@ lock; nodes are called outside of it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -26,6 +27,7 @@ from nodegraph.sources import Const, Item, Source, steps_in
 from nodegraph.spec import NodeType
 from nodegraph.states import DONE, FAILED, IDLE, READY, SKIPPED, WAITING
 
+log = logging.getLogger("nodegraph.run")
 PINNED = 4096
 """Results of more bytes than this stay in memory while steps wait for them; smaller ones are soon computed again."""
 _SETTLED = (DONE, FAILED, SKIPPED)
@@ -85,6 +87,7 @@ class Execution:
             self._grow()
             self.roots = {*self.sinks, *effects}
             self.log.add("planned", -1, {"total": total, "workflow": self.workflow})
+            log.info("run %s of %r begins: %d steps", self.id, self.workflow, total)
             self._wanted.extend(sorted(self.roots, reverse=True))
             self._drain()
             self._end_if_over()
@@ -125,6 +128,7 @@ class Execution:
                 "seconds": round(result.seconds, 6),
             }
         )
+        log.info("run %s is %s after %.3f s", self.id, result.status, result.seconds)
         self.plan.ident_of = None
         self.job.finish(result)
 
@@ -229,6 +233,8 @@ class Execution:
 
     def _take_hit(self, step: int, entry: Entry) -> bool:
         """Under the lock: a result that the cache has. False when it turns out to be gone."""
+        if self.shared.profile is not None:
+            self.shared.profile.instant(f"{self.plan.path(step)}: cached", "hit", bytes=entry.nbytes, from_disk=entry.values is None)
         if entry.kind == "values":
             self.log.add("cached", step)
             self._done(step, entry)
@@ -354,6 +360,10 @@ class Execution:
             else:
                 self.log.add("finished", step, call.seconds)
                 call.traits.took(call.seconds)
+                if (profile := self.shared.profile) is not None:
+                    cache = self.shared.cache
+                    profile.instant(f"{self.plan.path(step)}: result", "result", bytes=entry.nbytes)
+                    profile.count("cache bytes", host=cache.used, device=cache.device_used)
                 following = self._done(step, entry, call.lane)
                 if step in self.held:
                     self._pinned = True  # it was lost once: now it stays until the run is over

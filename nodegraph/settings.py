@@ -39,7 +39,8 @@ class Settings:
 
     `packs` and `models`: folders of a person's own, before the built-in ones. `cache`: the folder of the disk tier, or False
     for none. `output`: where files of outputs go. `threads`: of CPU nodes. `memory` and `disk`: budgets in bytes. `roots`:
-    folders that paths inside of workflow files may point into. `strict`: the machine enters keys. `file`: the nodegraph.toml
+    folders that paths inside of workflow files may point into. `strict`: the machine enters keys. `debug`: find nodes that
+    change their inputs. `file`: the nodegraph.toml
     that was read, if any.
     """
 
@@ -54,6 +55,7 @@ class Settings:
     disk: int | None = None
     roots: tuple[Path, ...] = ()
     strict: bool = False
+    debug: bool = False
     file: Path | None = field(default=None, compare=False)
 
     @classmethod
@@ -287,6 +289,7 @@ _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "disk": size,
     "roots": _paths,
     "strict": _flag,
+    "debug": _flag,
 }
 
 

@@ -19,6 +19,7 @@ from nodegraph.spec import NodeType
 from nodegraph.states import WAITING
 
 if TYPE_CHECKING:
+    from nodegraph.profile import Profile
     from nodegraph.run import Execution
 
 
@@ -29,7 +30,8 @@ class Traits:
     """What is worth knowing of a node type before each of its calls.
 
     `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
-    `gives`, a number, bool or text, comes out. `seconds`: the longest that a call took, infinite before the first. `floats`: ports that turn int into float. `keyed`: it has keys. `form`: how it enters them.
+    `gives`, a number, bool or text, comes out. `seconds`: the longest that a call took, infinite before the first. `floats`: ports
+    that turn int into float. `keyed`: it has keys. `form`: how it enters them.
     """
 
     __slots__ = ("floats", "form", "function", "gives", "heads", "keyed", "lane", "lazy", "plain", "ports", "seconds")
@@ -81,6 +83,8 @@ class Shared:
     ):
         self.cache, self.resident, self.checker, self.identities = cache, resident, checker, identities
         self.lanes, self.device, self.dtype = lanes, device, dtype
+        self.debug = False
+        self.profile: Profile | None = None
         self.compiling = threading.Lock()
         self.leases = Leases(cache.store.folder) if cache.store else None
         self.checkpoints = Checkpoints(cache.store) if cache.store else None
@@ -90,6 +94,11 @@ class Shared:
         self._traits: dict[Any, Traits] = {}
         self._leased: dict[bytes, Callable[[], None]] = {}
         self._places: dict[str, threading.Lock] = {}
+
+    @property
+    def watched(self) -> bool:
+        """Whether each call is looked at by a debug run or a profile."""
+        return self.debug or self.profile is not None
 
     def traits(self, used: Any) -> Traits:
         """What is worth knowing of a node type before each of its calls."""
@@ -103,7 +112,8 @@ class Shared:
     def lease(self, key: bytes, run: Execution, step: int) -> bool:
         """Take the right to compute a claimed work key from other processes too. False: one of them is at it; the claim is given up,
         and the step is told when the other has ended."""
-        assert self.leases is not None and self.cache.store is not None
+        assert self.leases is not None
+        assert self.cache.store is not None
         give_back = self.leases.take(key)
         if give_back is None:
             log.info("another process is computing %s", run.plan.path(step))

@@ -109,6 +109,7 @@ class NodeType:
     single: bool = True
     fingerprint: Callable[..., bytes] | None = None
     numerics: bytes = b""
+    smaller: int = 0
     was: tuple[str, ...] = ()
     open: Port | None = field(default=None)
 
@@ -141,6 +142,7 @@ class Options:
     volatile: bool = False
     stateful: bool = False
     lane: str = ""
+    smaller: int = 0
     fingerprint: Callable[..., bytes] | None = None
     was: tuple[str, ...] = ()
 
@@ -159,6 +161,7 @@ def node(
     volatile: bool = False,
     stateful: bool = False,
     lane: str = "",
+    smaller: int = 0,
     fingerprint: Callable[..., bytes] | None = None,
     was: tuple[str, ...] = (),
 ) -> Callable[[F], F]: ...
@@ -167,8 +170,9 @@ def node(function: Any = None, /, **options: Any) -> Any:
 
     `name`: another name than the function's. `version`: raise it when the meaning or a default changes. `effect`: changes
     the world, runs every time. `volatile`: reads the world (clock, camera), is never cached. `stateful`: keyed by its
-    place, called one at a time. `lane`: "device" or "cpu" where the ports do not tell. `fingerprint(**inputs)`: further
-    bytes for its key. `was`: former names.
+    place, called one at a time. `lane`: "device" or "cpu" where the ports do not tell. `smaller`: how many variants it has that
+    need less memory (tiles, slices) for a result that is as good; `run.smaller` says which one to run. `fingerprint(**inputs)`:
+    further bytes for its key. `was`: former names.
     """
 
     def record(function: F) -> F:
@@ -196,6 +200,8 @@ def node_type(function: Callable[..., Any], pack: str = "", identity: str = "") 
         reader.report("node-options", f"{name!r} cannot be both effect and volatile", "an effect already runs every time")
     if options.lane not in ("", "cpu", "device"):
         reader.report("node-options", f"there is no lane {options.lane!r}", "use 'cpu' or 'device'")
+    if options.smaller and not takes_run:
+        reader.report("node-options", f"{name!r} has smaller variants, but cannot know which one to run", "take *, run: Run")
     if reader.problems:
         raise PackInvalid(reader.problems)
     return NodeType(
@@ -213,6 +219,7 @@ def node_type(function: Callable[..., Any], pack: str = "", identity: str = "") 
         asynchronous=inspect.iscoroutinefunction(function),
         takes_run=takes_run,
         lane=options.lane,
+        smaller=options.smaller,
         single=single,
         fingerprint=options.fingerprint,
         was=options.was,

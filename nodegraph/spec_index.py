@@ -89,7 +89,8 @@ def _code_stamp() -> str:
 # -- node types as plain data --------------------------------------------------------------------------------------
 
 _PORT_DEFAULTS = {name: field.default for name, field in Port.__dataclass_fields__.items() if name not in ("name", "type", "default")}
-_PLAIN_FIELDS = ("name", "doc", "version", "identity", "effect", "volatile", "stateful", "asynchronous", "takes_run", "lane", "single")
+_FLAGS = ("effect", "volatile", "stateful", "asynchronous", "single")
+_PLAIN_FIELDS = ("name", "doc", "version", "identity", "takes_run", "lane", "smaller", *_FLAGS)
 
 
 class NotPlain(ValueError):

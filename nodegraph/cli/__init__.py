@@ -73,6 +73,11 @@ def _do(given: list[str]) -> int:
     from nodegraph.cli.parser import parse
 
     arguments = parse(given)
+    if arguments.log:
+        import logging
+
+        logging.basicConfig(level=arguments.log.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        logging.getLogger("nodegraph").setLevel(arguments.log.upper())
     module, _, function = COMMANDS[arguments.command].partition(":")
     return int(getattr(import_module(module), function)(arguments))
 

@@ -18,7 +18,7 @@ from nodegraph.settings import builtin_workflows
 if TYPE_CHECKING:
     from nodegraph.engine import Engine
 
-SETTINGS = ("packs", "models", "cache", "output", "device", "dtype", "threads", "memory", "disk", "roots", "strict")
+SETTINGS = ("packs", "models", "cache", "output", "device", "dtype", "threads", "memory", "disk", "roots", "strict", "debug")
 """The flags that are settings."""
 
 

@@ -74,6 +74,7 @@ def _command(commands: Any, name: str, help: str, **options: Any) -> _Parser:
     group = made.add_argument_group("general")
     group.add_argument("-q", "--quiet", action="store_true", help="print results and problems only")
     group.add_argument("--traceback", action="store_true", help="show where nodegraph itself fails")
+    group.add_argument("--log", choices=["debug", "info", "warning"], help="print what nodegraph's parts have to say, to stderr")
     return made
 
 
@@ -133,6 +134,8 @@ def _run(commands: Any) -> None:
     made.add_argument("--no-cache", action="store_true", help="compute everything anew")
     made.add_argument("--events", choices=["jsonl"], help="print what happens, one JSON object a line")
     made.add_argument("--json", action="store_true", help="print one JSON object for each run at its end")
+    made.add_argument("--profile", metavar="FILE.json", help="write what ran when and where, for ui.perfetto.dev or chrome://tracing")
+    made.add_argument("--debug", action="store_true", default=None, help="find nodes that change their inputs in place (slow)")
     _work(made)
 
 

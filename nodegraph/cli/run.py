@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> int:
 
 def _run(arguments: Namespace) -> int:
     workflow = Workflow.load(common.find_workflow(arguments.workflow))
-    with common.engine(arguments) as engine:
+    with common.engine(arguments) as engine, _profiling(arguments, engine):
         _refuse_invalid(engine, workflow)
         axes, given = asked(arguments, workflow, engine.registry)
         _say_drawn(arguments, given)
@@ -59,6 +59,24 @@ def _run(arguments: Namespace) -> int:
         finally:
             for path in kept.close():
                 common.say(arguments, f"written to {common.shown_path(path)}")
+
+
+@contextmanager
+def _profiling(arguments: Namespace, engine: Engine) -> Iterator[None]:
+    """Write the trace that was asked for, however the runs end. Raises WorkflowInvalid when it cannot be written."""
+    if not arguments.profile:
+        yield
+        return
+    profile = engine.profile()
+    try:
+        yield
+    finally:
+        try:
+            profile.write(Path(arguments.profile))
+        except OSError as error:
+            text = f"cannot write {arguments.profile!r}: {error.strerror}"
+            raise WorkflowInvalid([Problem("not-written", "--profile", text, "give a file in a folder that is there")]) from None
+    common.say(arguments, f"written to {common.shown_path(Path(arguments.profile))}")
 
 
 def _refuse_invalid(engine: Engine, workflow: Workflow) -> None:

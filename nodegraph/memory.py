@@ -1,0 +1,79 @@
+"""Out of memory: which errors say so, and the ladder that a call climbs before it fails.
+
+Results that lie on the device go to the host; weights that nobody uses go to the host or altogether; the call is made again after
+each. Then the node's smaller variants are tried, the largest first. The last rung is a Problem that accounts for what held what.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from nodegraph.errors import OutOfMemory, Problem
+from nodegraph.failures import Failure
+
+if TYPE_CHECKING:
+    from nodegraph.calling import Call
+
+log = logging.getLogger("nodegraph.memory")
+_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short: OutOfMemory, MemoryError, and what torch raises on its devices."""
+    if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+
+
+def climb(call: Call, reason: str) -> Any:
+    """The outcome of a call that has run out of memory once, with more and more room."""
+    said = [reason]
+    for what, variant in _rungs(call):
+        log.info("%s is out of memory: %s", call.path, what)
+        call.variant = variant
+        _release()
+        try:
+            return call.attempt()
+        except BaseException as error:
+            if not is_out_of_memory(error):
+                return call.raised(error)
+            said.append(str(error))
+        # out of the handler, so that the frames of the failed attempt, and what they hold, are gone
+    _release()
+    return Failure(_account(call, said[-1]))
+
+
+def _rungs(call: Call) -> Iterator[tuple[str, int]]:
+    """Make room, step by step: what was done, and the variant to try."""
+    shared = call.run_.shared
+    steps: list[tuple[str, Callable[[], int]]] = [
+        ("cached results leave the device", shared.cache.leave_device),
+        ("idle weights leave the device", shared.resident.rest),
+        ("idle weights are let go", shared.resident.clear),
+    ]
+    for what, free in steps:
+        if freed := free():
+            yield f"{what} ({freed >> 20} MiB)", 0
+    for variant in range(1, call.used.smaller + 1):
+        yield f"smaller variant {variant} of {call.used.smaller}", variant
+
+
+def _release() -> None:
+    """Give unused memory back to the device."""
+    gc.collect()
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _account(call: Call, reason: str) -> Problem:
+    shared, node = call.run_.shared, call.used.name
+    held = {"weights": shared.resident.held(), "results on the device": shared.cache.device_used, "results in memory": shared.cache.used}
+    told = ", ".join(f"{what} {nbytes / (1 << 20):.0f} MiB" for what, nbytes in held.items())
+    fix = "use a smaller size or batch, a smaller model or dtype, or --device cpu"
+    text = f"{node!r} ran out of memory on {shared.device} with all that is idle moved away: {reason.strip() or 'no reason given'}"
+    return Problem("out-of-memory", call.path, f"{text} (still held: {told})", fix, data={"held": held})

@@ -1,0 +1,100 @@
+"""Debug runs name the node that changes its input in place; a profile is a trace that tools can read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from engine_nodes import flow
+
+from nodegraph import Engine, Image, Lazy, node
+
+
+@node
+def make_image(value: float = 0.5) -> Image:
+    return Image(np.full((1, 3, 4, 4), value, np.float32))
+
+
+@node
+def darken_in_place(image: Image) -> Image:
+    data = image.data
+    data.flags.writeable = True
+    data *= 0.5
+    return Image(data.copy())
+
+
+@node
+def darken(image: Image) -> Image:
+    return Image(image.data * 0.5)
+
+
+@node
+def append_to_list(items: list[int]) -> int:
+    items.append(1)
+    return len(items)
+
+
+@node
+async def darken_later(image: Image) -> Image:
+    image.data.flags.writeable = True
+    image.data[:] = 0
+    return Image(image.data.copy())
+
+
+@node
+def look(image: Lazy[Image]) -> Image:
+    from nodegraph import Need
+
+    return Image(image.value.data * 1) if image.ready else Need("image")
+
+
+NODES = [make_image, darken_in_place, darken, append_to_list, darken_later, look]
+
+
+@pytest.mark.parametrize("name", ["darken_in_place", "darken_later"])
+def test_the_node_and_the_input_are_named(name):
+    nodes = {"make": {"use": "make_image"}, "dark": {"use": name, "from": {"image": "make.image"}}}
+    with Engine(nodes=NODES, cache=False, debug=True) as engine:
+        (problem,) = engine.submit(flow(nodes, {"image": "dark.image"})).result().problems
+        assert problem.code == "input-changed"
+        assert problem.where == "dark"
+        assert "'image'" in problem.text
+
+
+def test_lists_are_watched_too():
+    with Engine(nodes=NODES, cache=False, debug=True) as engine:
+        (problem,) = engine.submit(flow({"n": {"use": "append_to_list", "with": {"items": [1, 2]}}}, {"n": "n.int"})).result().problems
+        assert problem.code == "input-changed"
+
+
+def test_who_changes_nothing_is_not_blamed(monkeypatch):
+    monkeypatch.setenv("NODEGRAPH_DEBUG", "1")
+    nodes = {"make": {"use": "make_image"}, "dark": {"use": "darken", "from": {"image": "make.image"}}}
+    nodes["look"] = {"use": "look", "from": {"image": "dark.image"}}
+    with Engine(nodes=NODES, cache=False) as engine:
+        assert engine.settings.debug
+        assert engine.run(flow(nodes, {"image": "look.image"})).ok
+
+
+def test_without_debug_nothing_is_watched():
+    nodes = {"make": {"use": "make_image"}, "dark": {"use": "darken_in_place", "from": {"image": "make.image"}}}
+    with Engine(nodes=NODES, cache=False) as engine:
+        assert engine.submit(flow(nodes, {"image": "dark.image"})).result().ok
+
+
+def test_a_profile_is_a_trace_of_nodes_lanes_and_hits(tmp_path):
+    nodes = {"make": {"use": "make_image"}, "dark": {"use": "darken", "from": {"image": "make.image"}}}
+    with Engine(nodes=NODES, cache=False) as engine:
+        profile = engine.profile()
+        for _ in range(2):
+            assert engine.run(flow(nodes, {"image": "dark.image"})).ok
+        profile.write(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    spans = {event["name"]: event for event in events if event["ph"] == "X"}
+    assert set(spans) == {"make", "dark"}
+    assert spans["dark"]["ts"] >= spans["make"]["ts"] + spans["make"]["dur"]
+    assert spans["dark"]["args"]["use"] == "darken"
+    assert any(event["name"] == "dark: cached" and event["args"]["bytes"] > 0 for event in events)
+    threads = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert threads[spans["dark"]["tid"]].startswith("cpu")
