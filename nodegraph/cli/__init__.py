@@ -26,6 +26,7 @@ COMMANDS = {
     "diff": "nodegraph.cli.history:diff",
     "nodes": "nodegraph.cli.installed:nodes",
     "types": "nodegraph.cli.installed:types",
+    "completion": "nodegraph.cli.completion:completion",
     "schema": "nodegraph.cli.installed:schema",
     "packs list": "nodegraph.cli.installed:packs_list",
     "models list": "nodegraph.cli.stock:models_list",

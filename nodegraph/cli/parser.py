@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -12,6 +13,10 @@ from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean
 def parse(given: Sequence[str]) -> argparse.Namespace:
     """The arguments with `command` (`models show`). Raises WorkflowInvalid for a call that is wrong, SystemExit for --help."""
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from nodegraph.cli.completion import answer
+
+        answer(parser)
     _refuse_unknown_command(parser, given)
     arguments, further = parser.parse_known_args(given)
     if not hasattr(arguments, "command"):
@@ -190,6 +195,9 @@ def _installed(commands: Any) -> None:
     made = _command(commands, "schema", "print a JSON Schema of workflow files, for editors")
     made.add_argument("-o", "--output", metavar="FILE", dest="target", help="write it to a file")
     _places(made)
+
+    made = _command(commands, "completion", "print what a shell reads to complete command lines")
+    made.add_argument("shell", choices=["bash", "zsh", "fish"], help='bash and zsh: eval "$(nodegraph completion bash)"')
 
     group = commands.add_parser("packs", help="list node packs").add_subparsers(metavar="COMMAND", required=True)
     made = _command(group, "list", "list node packs")

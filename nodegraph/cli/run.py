@@ -19,7 +19,7 @@ from nodegraph.cli.progress import Progress, progress
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
 from nodegraph.events import Event
 from nodegraph.output import save_outputs
-from nodegraph.workflow import Input, Workflow
+from nodegraph.workflow import Workflow
 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine
@@ -32,7 +32,9 @@ WINDOW = 64
 def run(arguments: Namespace) -> int:
     """The command. Results go to stdout; with `--json` and `--events` so does the end, whatever it is."""
     if arguments.help:
-        return _help(arguments)
+        from nodegraph.cli.form import print_form
+
+        return print_form(arguments)
     if not arguments.workflow:
         raise WorkflowInvalid([Problem("usage", "", "run needs a WORKFLOW", "see: nodegraph run --help")])
     try:
@@ -246,30 +248,3 @@ def _without_values(event: Event) -> dict[str, Any]:
     return {
         name: value for name, value in event.to_json().items() if value is None or isinstance(value, str | bool | int | float | list | dict)
     }
-
-
-# -- help --------------------------------------------------------------------------------------------------------------
-
-
-def _help(arguments: Namespace) -> int:
-    """What a workflow takes and gives."""
-    workflow = Workflow.load(common.find_workflow(arguments.workflow))
-    head = workflow.name or arguments.workflow
-    print(f"{head}: {workflow.doc}" if workflow.doc else head)
-    if workflow.inputs:
-        print("\ninputs, given with --set NAME=VALUE:")
-        print(common.table(_input_row(name, one) for name, one in workflow.inputs.items()))
-    print("\noutputs:" if workflow.outputs else "\nno outputs")
-    for name in workflow.outputs:
-        print(f"  {name}")
-    print("\nflags: nodegraph run --help")
-    return DONE
-
-
-def _input_row(name: str, one: Input) -> tuple[str, str, str, str]:
-    """Name, type, default, and what it is for with its limits."""
-    limits = [f"{word} {limit:g}" for word, limit in (("at least", one.min), ("at most", one.max)) if limit is not None]
-    if one.choices:
-        limits.append(f"one of {', '.join(map(common.spelled, one.choices))}")
-    default = "required" if one.required else f"= {common.spelled(one.default)}"
-    return f"  {name}", one.type, default, " ".join(part for part in (one.doc, f"({', '.join(limits)})" if limits else "") if part)

@@ -48,6 +48,7 @@ HOMES = {
     "networkx": {"graph", "show"},
     "pydantic": {"workflow", "__init__"},
     "rich": {"cli"},
+    "argcomplete": {"cli"},
     "watchdog": {"watch"},
     "diffusers": set(),
     "transformers": set(),
