@@ -6,9 +6,13 @@ import os
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodegraph.cli import DONE, FAILED, WRONG, common
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
+
+if TYPE_CHECKING:
+    from nodegraph.workflow import Workflow
 
 
 def check(arguments: Namespace) -> int:
@@ -101,5 +105,52 @@ def show(arguments: Namespace) -> int:
     from nodegraph.workflow import Workflow
 
     workflow = Workflow.load(common.find_workflow(arguments.workflow))
+    if arguments.svg or arguments.png:
+        return _draw(arguments, workflow)
     print(mermaid(workflow) if arguments.mermaid else tree(workflow))
     return DONE
+
+
+def _draw(arguments: Namespace, workflow: Workflow) -> int:
+    """An SVG, a PNG, or both; with what is cached, if the inputs that are needed are given."""
+    from nodegraph.cli.given import runs
+    from nodegraph.drawing import Look, draw
+    from nodegraph.engine import with_literals
+    from nodegraph.glance import glance, looks
+
+    with common.engine(arguments) as engine:
+        problems = engine.check(workflow)
+        seen, values = {one: Look("failed") for one in _nodes_with(problems, workflow)}, {}
+        if not problems:
+            [given] = runs(arguments, workflow, engine.registry)
+            workflow = with_literals(workflow, given.overrides) if given.overrides else workflow
+            values = given.shown
+            try:
+                seen = looks(glance(engine, workflow, given.inputs, pictures=not arguments.plain)) if not arguments.plain else {}
+            except WorkflowInvalid as error:
+                reason = "; ".join(problem.text for problem in error.problems)
+                common.say(arguments, f"drawn without what is cached: {reason}")
+        svg = draw(workflow, engine._template(workflow), seen, values, opened=arguments.open)
+    _write_drawing(arguments, svg)
+    if problems:
+        print(render(problems), file=sys.stderr)
+    return WRONG if problems else DONE
+
+
+def _nodes_with(problems: list[Problem], workflow: Workflow) -> set[str]:
+    """The nodes that problems of the workflow's own file stand at."""
+    return {name for problem in problems for name in workflow.nodes if f"{problem.where}.".startswith(f"nodes.{name}.")}
+
+
+def _write_drawing(arguments: Namespace, svg: str) -> None:
+    from nodegraph.picture import png_of
+
+    if arguments.svg == "-":
+        sys.stdout.write(svg)
+    elif arguments.svg:
+        Path(arguments.svg).write_text(svg, encoding="utf-8")
+    if arguments.png:
+        Path(arguments.png).write_bytes(png_of(svg))
+    for path in (arguments.svg, arguments.png):
+        if path and path != "-":
+            common.say(arguments, f"drawn to {path}")

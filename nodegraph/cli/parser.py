@@ -160,9 +160,15 @@ def _files(commands: Any) -> None:
     made.add_argument("workflows", nargs="+", metavar="WORKFLOW")
     made.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file would change")
 
-    made = _command(commands, "show", "draw a workflow as a tree")
+    made = _command(commands, "show", "draw a workflow: a tree, a flowchart, or a picture with what is cached")
     made.add_argument("workflow", metavar="WORKFLOW")
     made.add_argument("--mermaid", action="store_true", help="print a Mermaid flowchart")
+    made.add_argument("--svg", metavar="FILE", help="draw it with its types, states and small pictures of results; - for stdout")
+    made.add_argument("--png", metavar="FILE", help="the same as PNG")
+    made.add_argument("--open", action="store_true", help="draw what is in workflows that are used as nodes")
+    made.add_argument("--plain", action="store_true", help="draw without states and pictures of results")
+    _inputs(made)
+    _work(made)
 
 
 def _history(commands: Any) -> None:
