@@ -18,7 +18,7 @@ from nodegraph.workflow import Workflow
 
 WIDTH = 120
 """The most characters of a value that stands on one line."""
-WORKFLOW_KEYS = ("nodegraph", "name", "doc", "requires", "inputs", "nodes", "outputs")
+WORKFLOW_KEYS = ("$schema", "nodegraph", "name", "doc", "requires", "inputs", "nodes", "outputs")
 INPUT_KEYS = ("type", "kind", "default", "min", "max", "choices", "doc")
 NODE_KEYS = ("use", "doc", "each", "from", "with")
 

@@ -159,6 +159,7 @@ def _folder(template: Template) -> Path:
 
 def _contained(template: Template, root: Path) -> dict[str, Any]:
     record = template.workflow.to_json()
+    record.pop("$schema", None)
     for index, name in enumerate(template.names):
         node, used = dict(record["nodes"][name]), template.types[index]
         if isinstance(used, Template):

@@ -1,7 +1,8 @@
-"""A JSON Schema (draft 2020-12) of workflow files for the packs installed here.
+"""A JSON Schema (draft 7) of workflow files for the packs installed here.
 
 With it an editor completes node types, port names, ranges and choices while a person types. It is made for completion: what
-it refuses is wrong, but only `check` knows everything that is.
+it refuses is wrong, but only `check` knows everything that is. Draft 7 is what editors know: the language server of VS Code says of
+later drafts that it does not support them, and underlines nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ Json = dict[str, Any]
 LiveChoices = Callable[[NodeType, Port], Sequence[str]]
 """What can be chosen now for a port whose choices are known only at run time (models, files); empty when unknown."""
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
+DIALECT = "http://json-schema.org/draft-07/schema#"
 NAME = r"^[^\s.\d-][^\s.]*$"
 REFERENCE = r"^[^\s.]+\..+$"
 _TEXT: Json = {"type": "string"}
 _REFERENCE: Json = {"type": "string", "pattern": REFERENCE, "description": "'node.output' or 'inputs.name'"}
-_LINK: Json = {"anyOf": [{"$ref": "#/$defs/reference"}, {"type": "array", "items": {"$ref": "#/$defs/reference"}}]}
+_LINK: Json = {"anyOf": [{"$ref": "#/definitions/reference"}, {"type": "array", "items": {"$ref": "#/definitions/reference"}}]}
 
 
 def workflow_schema(registry: Iterable[NodeType], live: LiveChoices | None = None) -> Json:
@@ -43,8 +44,8 @@ def workflow_schema(registry: Iterable[NodeType], live: LiveChoices | None = Non
         "$schema": DIALECT,
         "title": "nodegraph workflow",
         "description": "A typed node graph with declared inputs and outputs.",
-        "$ref": "#/$defs/workflow",
-        "$defs": definitions,
+        "allOf": [{"$ref": "#/definitions/workflow"}],
+        "definitions": definitions,
     }
 
 
@@ -69,10 +70,11 @@ def _named(entry: Json, description: str) -> Json:
 
 
 def _workflow() -> Json:
-    nodes = _named({"$ref": "#/$defs/node"}, "The nodes by name.")
+    nodes = _named({"$ref": "#/definitions/node"}, "The nodes by name.")
     nodes["propertyNames"] = {"pattern": NAME, "not": {"const": "inputs"}}
     return _record(
         {
+            "$schema": {**_TEXT, "description": "Where this schema lies, for editors: './workflow.schema.json'."},
             "nodegraph": {"const": 1, "description": "The version of this format."},
             "name": {**_TEXT, "description": "A short name; outputs are saved under it."},
             "doc": {**_TEXT, "description": "What the workflow does."},
@@ -81,9 +83,9 @@ def _workflow() -> Json:
                 "additionalProperties": {"type": "string", "pattern": r"^(>=)?\s*\d+$"},
                 "description": 'Packs and their least versions: {"diffusion": ">=1"}.',
             },
-            "inputs": _named({"$ref": "#/$defs/input"}, "What is given to a run, by name."),
+            "inputs": _named({"$ref": "#/definitions/input"}, "What is given to a run, by name."),
             "nodes": nodes,
-            "outputs": _named({"$ref": "#/$defs/link"}, "What a run gives, by name: 'node.output'."),
+            "outputs": _named({"$ref": "#/definitions/link"}, "What a run gives, by name: 'node.output'."),
         }
     )
 
@@ -128,7 +130,7 @@ def _node(known: Sequence[NodeType]) -> Json:
     names += [{"const": old, "description": f"The former name of {one.name}.", "deprecated": True} for one in known for old in one.was]
     use = {
         "description": "A node type, the path of a workflow file, or a workflow.",
-        "anyOf": [*names, {"type": "string"}, {"$ref": "#/$defs/workflow"}],
+        "anyOf": [*names, {"type": "string", "pattern": _other_names(known)}, {"$ref": "#/definitions/workflow"}],
     }
     keys = {
         "use": use,
@@ -138,15 +140,28 @@ def _node(known: Sequence[NodeType]) -> Json:
             "additionalProperties": {"type": ["string", "array"]},
             "description": "Inputs to run once for each item of: a link to a list, or a list.",
         },
-        "from": {"type": "object", "additionalProperties": {"$ref": "#/$defs/link"}, "description": "Links, by input: 'node.output'."},
+        "from": {
+            "type": "object",
+            "additionalProperties": {"$ref": "#/definitions/link"},
+            "description": "Links, by input: 'node.output'.",
+        },
         "with": {"type": "object", "description": "Values, by input."},
     }
     return _record(keys, required=["use"], allOf=[_when(one) for one in known])
 
 
+def _other_names(known: Sequence[NodeType]) -> str:
+    """A pattern of what else may be used: paths of workflow files, and node types with their pack before them."""
+    packs = sorted({one.pack for one in known if one.pack})
+    return r"^\.{0,2}/|\.json$" + (f"|^({'|'.join(packs)})/" if packs else "")
+
+
 def _when(one: NodeType) -> Json:
-    names = [one.name, f"{one.pack}/{one.name}", *one.was] if one.pack else [one.name, *one.was]
-    return {"if": {"properties": {"use": {"enum": names}}, "required": ["use"]}, "then": {"$ref": f"#/$defs/node.{one.name}"}}
+    """What holds for a node that uses a type. Its names are a pattern, as editors would offer those of an enum a second time."""
+    names = "|".join([one.name, *one.was])
+    pack = f"({one.pack}/)?" if one.pack else ""
+    used = {"properties": {"use": {"type": "string", "pattern": f"^{pack}({names})$"}}, "required": ["use"]}
+    return {"if": used, "then": {"$ref": f"#/definitions/node.{one.name}"}}
 
 
 class _Writer:
@@ -171,8 +186,8 @@ class _Writer:
     def _mapped(self, one: NodeType, port: Port) -> Json:
         """What `each` takes for a port: a link to a list, or a list of values."""
         place = "additionalProperties" if port.open else f"properties/{port.name}"
-        items = {"$ref": f"#/$defs/node.{one.name}/properties/with/{place}"} if _writable(port.type) else False
-        return {"anyOf": [{"$ref": "#/$defs/reference"}, {"type": "array", "items": items}], **_described(port)}
+        items = {"$ref": f"#/definitions/node.{one.name}/properties/with/{place}"} if _writable(port.type) else False
+        return {"anyOf": [{"$ref": "#/definitions/reference"}, {"type": "array", "items": items}], **_described(port)}
 
     def literal(self, one: NodeType, port: Port) -> Json:
         """The schema of a value written for a port."""
@@ -200,7 +215,7 @@ class _Writer:
 def _link(port: Port) -> Json:
     """A link into a port; only a list takes several."""
     several = any(kind.kind in ("list", "any", "var") for kind in (port.type, *port.type.args))
-    return {"$ref": "#/$defs/link" if several else "#/$defs/reference", **_described(port)}
+    return {"$ref": "#/definitions/link" if several else "#/definitions/reference", **_described(port)}
 
 
 def _described(port: Port) -> Json:
@@ -224,7 +239,7 @@ _LITERALS: dict[Type, Json] = {
     types.FILE: _TEXT,
     types.MODEL: _TEXT,
     types.SEED: {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]},
-    types.WORKFLOW: {"anyOf": [_TEXT, {"$ref": "#/$defs/workflow"}]},
+    types.WORKFLOW: {"anyOf": [_TEXT, {"$ref": "#/definitions/workflow"}]},
 }
 
 

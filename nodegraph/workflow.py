@@ -59,6 +59,7 @@ class Workflow(_Model):
     `Workflow.load(path)`, `Workflow.read(text)` and `Workflow.of(anything)` raise WorkflowInvalid with all problems.
     """
 
+    editor_schema: str = Field(default="", alias="$schema")
     nodegraph: int = FORMAT
     name: str = ""
     doc: str = ""
@@ -172,7 +173,8 @@ class Workflow(_Model):
 
     def to_json(self) -> dict[str, Any]:
         """Plain data in the author's order, without what is default."""
-        record: dict[str, Any] = {"nodegraph": self.nodegraph}
+        record: dict[str, Any] = {"$schema": self.editor_schema} if self.editor_schema else {}
+        record["nodegraph"] = self.nodegraph
         for key in ("name", "doc", "requires"):
             if value := getattr(self, key):
                 record[key] = value
@@ -187,7 +189,7 @@ class Workflow(_Model):
         """The identity of what the file says, whatever its layout and texts for people."""
         if not self._digest:
             record = self.to_json()
-            for key in ("name", "doc", "requires"):
+            for key in ("$schema", "name", "doc", "requires"):
                 record.pop(key, None)
             self._digest = keys.digest(b"workflow", keys.canonical(record), str(self._folder if _has_paths(record) else "").encode())
         return self._digest

@@ -187,10 +187,11 @@ def schema(arguments: Namespace) -> int:
                 return [str(choice) for choice in engine.registry.choices(one, port, engine.world) or ()]
             return [model.name for model in models if model.kind == port.model or not port.model]
 
-        text = json.dumps(workflow_schema(engine.registry, live), indent=2, ensure_ascii=False)
+        text = json.dumps(workflow_schema(engine.registry, live), indent=1, ensure_ascii=False)
     if arguments.target:
         Path(arguments.target).write_text(text + "\n", encoding="utf-8")
-        common.say(arguments, f"written to {arguments.target}; name it in your editor as the schema of workflow files")
+        named = f'"$schema": "./{Path(arguments.target).name}"'
+        common.say(arguments, f"written to {arguments.target}; name it in a workflow ({named}), or in your editor")
     else:
         print(text)
     return DONE

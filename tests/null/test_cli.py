@@ -479,7 +479,7 @@ def test_types(capsys: Capture) -> None:
 def test_schema(capsys: Capture, place: Path) -> None:
     assert main(["schema", "-o", "schema.json"]) == 0
     schema = json.loads((place / "schema.json").read_text(encoding="utf-8"))
-    assert "node.add" in schema["$defs"]
+    assert "node.add" in schema["definitions"]
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == schema
 

@@ -150,3 +150,13 @@ def test_formatting_is_idempotent_and_keeps_the_meaning(data: object, ascii_only
     assert canonical(json.loads(formatted)) == canonical(json.loads(text))
     assert format_text(formatted) == formatted
     formatted.encode("utf-8")
+
+
+def test_the_schema_that_an_editor_is_told_stays(tmp_path):
+    from nodegraph.workflow import Workflow
+
+    path = tmp_path / "w.json"
+    path.write_text('{"nodes": {}, "$schema": "./workflow.schema.json", "nodegraph": 1}')
+    text = format_file(path)
+    assert text == '{\n  "$schema": "./workflow.schema.json",\n  "nodegraph": 1,\n  "nodes": {}\n}\n'
+    assert Workflow.read(text).digest() == Workflow.of({"nodes": {}}).digest()

@@ -65,7 +65,7 @@ def live(one: Any, port: Any) -> list[str]:
 
 
 SCHEMA = workflow_schema(registry(), live)
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 
 def one(use: str, **sections: Any) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def one(use: str, **sections: Any) -> dict[str, Any]:
 
 
 def test_the_schema_is_one_and_json() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft7Validator.check_schema(SCHEMA)
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
 
 
@@ -91,12 +91,14 @@ VALID = [
     one("test/load_model", with_={"name": "tiny-sd"}),
     one("pick", with_={"value": {"any": ["thing"]}, "more": 1}, from_={"further": "a.b"}),
     one("stack", from_={"images": ["a.image", "b.image"]}),
-    one("no_such_node", with_={"x": 1}, from_={"y": "a.b"}),
+    one("test/sample_later", with_={"x": 1}, from_={"y": "a.b"}),
+    {"$schema": "./workflow.schema.json", "nodes": {}},
     one("./other.json", with_={"x": 1}),
     {"nodes": {"a": {"use": {"nodes": {"b": {"use": "pick"}}}}}},
 ]
 
 INVALID = [
+    one("no_such_node", with_={"x": 1}),
     {"nodegraph": 2},
     {"node": {}},
     {"nodes": {"inputs": {"use": "pick"}}},
@@ -134,19 +136,21 @@ def test_invalid(workflow: dict[str, Any]) -> None:
 
 
 def test_editors_find_names_docs_defaults_and_choices() -> None:
-    names = SCHEMA["$defs"]["node"]["properties"]["use"]["anyOf"]
+    names = SCHEMA["definitions"]["node"]["properties"]["use"]["anyOf"]
     assert {"const": "sample", "description": "Turn noise into a latent.\n\nGives latent (latent), rng (rng).\n\nPack test."} in names
     assert {"const": "load", "description": "The former name of load_model.", "deprecated": True} in names
-    ports = SCHEMA["$defs"]["node.sample"]["properties"]["with"]["properties"]
+    ports = SCHEMA["definitions"]["node.sample"]["properties"]["with"]["properties"]
     assert ports["steps"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 20, "description": "int = 20: How many steps."}
     assert ports["style"]["anyOf"] == [{"enum": ["oil"]}, {"type": "string"}]
-    assert SCHEMA["$defs"]["node.load_model"]["properties"]["with"]["properties"]["name"]["anyOf"][0] == {"enum": ["tiny-sd", "other"]}
+    assert SCHEMA["definitions"]["node.load_model"]["properties"]["with"]["properties"]["name"]["anyOf"][0] == {
+        "enum": ["tiny-sd", "other"]
+    }
     assert "positive" not in ports
-    assert "positive" in SCHEMA["$defs"]["node.sample"]["properties"]["from"]["properties"]
+    assert "positive" in SCHEMA["definitions"]["node.sample"]["properties"]["from"]["properties"]
 
 
 def test_what_the_schema_knows_without_live_choices_stays_open() -> None:
-    ports = workflow_schema(registry())["$defs"]["node.sample"]["properties"]["with"]["properties"]
+    ports = workflow_schema(registry())["definitions"]["node.sample"]["properties"]["with"]["properties"]
     assert ports["style"] == {"type": "string", "default": "", "description": "text = "}
 
 
@@ -154,14 +158,14 @@ WORKFLOWS = sorted((Path(__file__).resolve().parents[2] / "workflows").glob("**/
 
 
 @pytest.fixture(scope="module")
-def installed() -> jsonschema.Draft202012Validator:
+def installed() -> jsonschema.Draft7Validator:
     """The schema of the packs that come with nodegraph."""
     from nodegraph import Engine
 
     with Engine(cache=False, packs=[]) as engine:
-        return jsonschema.Draft202012Validator(workflow_schema(engine.registry))
+        return jsonschema.Draft7Validator(workflow_schema(engine.registry))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_the_workflows_that_come_with_nodegraph_are_valid(path: Path, installed: jsonschema.Draft202012Validator) -> None:
+def test_the_workflows_that_come_with_nodegraph_are_valid(path: Path, installed: jsonschema.Draft7Validator) -> None:
     installed.validate(json.loads(path.read_text(encoding="utf-8")))
