@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import collector, keys, kinds, secret
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
-from nodegraph.errors import Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
+from nodegraph.errors import PackInvalid, Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
 from nodegraph.facts import Facts
 from nodegraph.handles import ModelRef
 from nodegraph.literals import Pending
 from nodegraph.models import ModelFolder, Resident
-from nodegraph.packs import load_all
+from nodegraph.packs import Reload, load_all, reload
 from nodegraph.plan import Identities, Plan, Scope, bind_inputs
 from nodegraph.provenance import Provenance
 from nodegraph.registry import Registry
@@ -105,11 +105,11 @@ class Engine:
         settings = Settings.load({name: list(value) if name in _LISTS and value is not None else value for name, value in flags.items()})
         self.settings, self.output = settings, settings.output
         self.registry = Registry()
-        self.packs = load_all(self.registry, settings.pack_folders, settings.cache if isinstance(settings.cache, Path) else None)
+        self.packs = load_all(self.registry, settings.pack_folders, self._index)
         self.registry.add([one if isinstance(one, NodeType) else node_type(one, identity=_code_identity(one)) for one in nodes])
         self.store = Store(settings.cache, settings.disk or DISK) if isinstance(settings.cache, Path) else None
         digest = self.store.file_digest if self.store else keys.file_digest
-        self.models = ModelFolder([*settings.models, *(pack.path / "models" for pack in self.packs)], digest)
+        self.models = ModelFolder(self._model_roots(), digest)
         self.world = World(self.models, settings.roots)
         budget = settings.memory or MEMORY
         self.cache = Cache(self.store, budget, budget, self.models.valid)
@@ -141,9 +141,36 @@ class Engine:
         """What a run would do. Raises WorkflowInvalid."""
         from nodegraph.run import Execution
 
-        plan, outputs, effects, name, _ = self._plan(Workflow.of(workflow), {**(inputs or {}), **more}, only)
-        run = Execution(self._ready(), plan, "preview", name, True, self.output, dict)
+        shared = self._ready()
+        plan, outputs, effects, name, _ = self._plan(Workflow.of(workflow), {**(inputs or {}), **more}, only, shared=shared)
+        run = Execution(shared, plan, "preview", name, True, self.output, dict)
         return _preview(run, plan, outputs, effects)
+
+    def reload(self, paths: Iterable[str | Path] | None = None) -> Reload:
+        """Register packs again whose files have changed, for the runs and checks that come; what runs now ends with the code it
+        began with. `paths`: what is known to have changed; None looks at the times of all files.
+
+        A pack that cannot be read stays as it was, with its problems in the answer. Keys change for the node types of changed
+        modules and of those that import them, and for nothing else. `engine.registry`, `.packs` and `.checker` are new ones.
+        """
+        named = None if paths is None else [Path(path) for path in paths]
+        with self._lock:
+            registry, packs, outcome = reload(self.registry, self.packs, self.settings.pack_folders, self._index, named)
+            self.packs = packs
+            if outcome:
+                self.registry, self.checker = registry, Checker(registry, self.world)
+                self.models.roots = self._model_roots()
+                if self._shared is not None:
+                    self._shared = self._shared.renewed(self.checker)
+        return outcome
+
+    def keep_code(self) -> None:
+        """Hold the text of all packs in memory, so that files that change now can still be run as they were when they were read.
+        Without it that is so for packs of which a node has run; what watches files calls it first."""
+        for pack in self.packs:
+            for source in pack.modules.values():
+                with contextlib.suppress(PackInvalid):  # it has changed by now, and the next reload will see it
+                    source.read()
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -179,9 +206,9 @@ class Engine:
         if overrides:
             source = with_literals(source, overrides)
         given = {name: str(value) if isinstance(value, Path) else value for name, value in {**(inputs or {}), **more}.items()}
-        with collector.held():
-            plan, outputs, effects, name, provenance = self._plan(source, given, only, origins)
         shared = self._ready()
+        with collector.held():
+            plan, outputs, effects, name, provenance = self._plan(source, given, only, origins, shared)
         if self.store:
             self.store.refresh()
         run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance)
@@ -228,23 +255,35 @@ class Engine:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _template(self, workflow: Workflow) -> Template:
+    @property
+    def _index(self) -> Path | None:
+        return self.settings.cache if isinstance(self.settings.cache, Path) else None
+
+    def _model_roots(self) -> list[Path]:
+        return [*self.settings.models, *(pack.path / "models" for pack in self.packs)]
+
+    def _template(self, workflow: Workflow, checker: Checker | None = None) -> Template:
         with self._lock:
-            return self.checker.template(workflow)
+            return (checker or self.checker).template(workflow)
 
     def _plan(
-        self, workflow: Workflow, given: Mapping[str, Any], only: Iterable[str], origins: Mapping[str, str] | None = None
+        self,
+        workflow: Workflow,
+        given: Mapping[str, Any],
+        only: Iterable[str],
+        origins: Mapping[str, str] | None = None,
+        shared: Shared | None = None,
     ) -> tuple[Plan, dict[str, Source], list[int], str, Provenance]:
-        template = self._template(workflow)
+        shared = shared or self._ready()
+        template = self._template(workflow, shared.checker)
         if problems := template.all_problems:
             raise WorkflowInvalid(problems)
-        shared = self._ready()
         plan = Plan(shared.identities, _Resolver(self))
         name = workflow.name or (Path(workflow.file).stem if workflow.file else "workflow")
         given = secret.bound(template.inputs, given, self._salt)
         bound = bind_inputs(plan, template, given, _Trusted(self))
         known = {port: Facts(value=value) for port, value in given.items() if kinds.is_json(value)}
-        if known and (problems := self.checker.flow.through(template, known)[1]):
+        if known and (problems := shared.checker.flow.through(template, known)[1]):
             raise WorkflowInvalid(problems)
         scope = Scope("", name)
         outputs = plan.expand(template, bound, scope)

@@ -70,4 +70,4 @@ def author_frames(error: BaseException) -> str:
 
 
 def _is_engine(file: str, own: str) -> bool:
-    return file.startswith(own) and "_packs" not in file
+    return (file.startswith(own) and "_packs" not in file) or file.startswith("<frozen importlib")

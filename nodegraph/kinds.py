@@ -28,10 +28,12 @@ OUTSIDE = (File, Handle)
 _PLAIN_CLASSES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,), "text": (str,)}
 
 
-def register(cls: type, name: str) -> None:
-    """Let a pack's own class be the port type `name` (`pack/Name`)."""
+def register(cls: type, name: str, newest: bool = True) -> None:
+    """Let a pack's own class be the port type `name` (`pack/Name`). One that is not the newest of that name is still of the type,
+    but stored values do not become it."""
     NAMES[cls] = name
-    CLASSES[name] = cls
+    if newest or name not in CLASSES:
+        CLASSES[name] = cls
 
 
 def class_of(name: str) -> type | None:
@@ -152,7 +154,9 @@ def conforms(kind: Type, value: Any) -> bool:
     if kind.name in _PLAIN_CLASSES:
         return isinstance(value, _PLAIN_CLASSES[kind.name]) and not isinstance(value, bool)
     cls = CLASSES.get(kind.name)
-    return isinstance(value, cls) if cls else type(value).__name__ == kind.name.rpartition("/")[2]
+    if cls is None:
+        return type(value).__name__ == kind.name.rpartition("/")[2]
+    return isinstance(value, cls) or NAMES.get(type(value)) == kind.name  # another version of a pack's class
 
 
 def is_json(value: Any) -> bool:

@@ -1,50 +1,35 @@
-"""Packs: finding them, reading what they declare without importing them, and importing a module when one of its nodes runs.
+"""Packs: registering what they declare, and registering again those that have changed.
 
 A pack is a folder with a `pack.toml`. It registers whole or not at all; one bad pack never hurts another.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import importlib
-import importlib.util
-import inspect
-import os
-import re
-import sys
-import threading
-import types as python_types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from nodegraph import keys, kinds
-from nodegraph.errors import PackInvalid, Problem, did_you_mean
+from nodegraph.editions import Edition
+from nodegraph.errors import PackInvalid, Problem
+from nodegraph.pack_reader import PackInfo, PackMissing, PackReader, stamps
 from nodegraph.registry import Registry
-from nodegraph.skeleton import Missing, Placeholder, SkeletonLoader, findable
-from nodegraph.spec import NodeType, Options, Port, node_type
-from nodegraph.spec_index import NotPlain, SpecIndex, Stamps, pack_type, unpack_type
-
-ROOT = "nodegraph_packs"
-"""The private module prefix of packs: they never go through `sys.path`."""
-FILE = "pack.toml"
-_KEYS = ("name", "version", "doc", "numerics", "requires")
-_NOT_MODULES = {"tests", "models", "__pycache__", "node_modules"}
-_IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)", re.MULTILINE)
+from nodegraph.spec_index import SpecIndex
 
 
-@dataclass(slots=True)
-class PackInfo:
-    """One pack as it was found. `problems` says why it has no nodes, if it has none."""
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What reading packs again has changed: names of packs. False when nothing has.
 
-    name: str
-    version: int
-    doc: str
-    path: Path
-    nodes: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    `changed`: read again, new ones too. `removed`: no longer there. `problems`: of packs that could not be read now; those that
+    were registered before stay as they were.
+    """
+
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.removed or self.problems)
 
 
 def load_all(registry: Registry, folders: Iterable[Path], index: Path | None = None) -> list[PackInfo]:
@@ -52,413 +37,189 @@ def load_all(registry: Registry, folders: Iterable[Path], index: Path | None = N
 
     `index`: a folder that keeps what packs declare from one start to the next; any number of processes may share it.
     """
-    kept = SpecIndex(index)
-    infos: list[PackInfo] = []
-    for folder in folders:
-        infos.append(load(registry, folder, kept, {one.name: one.path for one in infos if not one.problems}))
-    return infos
-
-
-def load(registry: Registry, folder: Path, index: SpecIndex | None = None, taken: Mapping[str, Path] | None = None) -> PackInfo:
-    """Register one pack, in place of what it had registered before. `taken`: names of packs that others have, with their folders."""
-    reader = _PackReader(folder, index or SpecIndex(None))
-    info = reader.info
-    try:
-        types = reader.read(taken or {})
-        registry.add(types, info.name, info.version, reader.facts if reader.has_facts else None)
-        info.nodes = sorted(one.name for one in types)
-    except PackInvalid as error:
-        info.problems = list(error.problems)
-        registry.broken(info.name, error.problems[0], reader.names())
-    return info
-
-
-class _PackReader:
-    """Reads one pack's folder."""
-
-    def __init__(self, folder: Path, index: SpecIndex):
-        self.folder = folder.resolve()
-        self.info = PackInfo(folder.name, 1, "", self.folder)
-        self._index = index
-        self._toml: dict[str, Any] = {}
-        self._sources: dict[str, str] = {}
-        self._digests: dict[str, bytes] = {}
-        self._identities: dict[str, str] = {}
-        self._numerics: bytes | None = None
-        self._made: list[NodeType] = []
-        self.has_facts = False
-
-    def _fail(self, code: str, text: str, fix: str = "", file: str = "", line: int = 0) -> PackInvalid:
-        return PackInvalid([Problem(code, self.info.name, text, fix, file or str(self.folder), line, 1 if line else 0)])
-
-    def read(self, taken: Mapping[str, Path]) -> list[NodeType]:
-        """The node types of the pack. Raises PackInvalid with everything that is wrong."""
-        files = self._files()
-        record = self._index.get(self.folder, files)
-        self._toml = record["toml"] if record else self._read_toml()
-        self.info.name, self.info.version, self.info.doc = self._toml["name"], self._toml["version"], self._toml["doc"]
-        if self.info.name in taken:
-            text = f"there is another pack {self.info.name!r}, in {str(taken[self.info.name])!r}"
-            raise self._fail("pack-clash", text, "rename one of them in its pack.toml")
-        self._check_required()
-        self.has_facts = "facts.py" in files
-        numerics = self._numerics_bytes()
-        if record is None or not all(map(findable, record["imports"])):
-            record = self._declared(files)
-        else:
-            _Finder.install(self.info.name, self.folder)
-        return self._made or [unpack_type(one, self.info.name, numerics, self._late_call) for one in record["nodes"]]
-
-    def _declared(self, files: Stamps) -> dict[str, Any]:
-        """Read the sources; what they declare is in `_made`, and in the record if it can be kept."""
-        self._read_sources()
-        loader = SkeletonLoader(f"{ROOT}.{self.info.name}", self._sources)
-        problems: list[Problem] = []
-        packed: list[dict[str, Any]] | None = []
-        for name, text in self._sources.items():
-            try:
-                if name == "facts":
-                    self._check_facts(text)
-                elif "@node" in text or ".node" in text:
-                    for one, function in self._module_types(name, loader):
-                        self._made.append(one)
-                        packed = _packed(packed, one, name, function)
-            except PackInvalid as error:
-                problems += error.problems
-        if problems:
-            raise PackInvalid(problems)
-        _Finder.install(self.info.name, self.folder)
-        record = {"toml": self._toml, "imports": sorted(loader.imports), "nodes": packed}
-        if packed is not None:
-            self._index.put(self.folder, files, record)
-        return record
-
-    def _late_call(self, module: str, function: str) -> Late:
-        return Late(f"{ROOT}.{self.info.name}.{module}", function)
-
-    def _read_toml(self) -> dict[str, Any]:
-        import tomllib
-
-        path = self.folder / FILE
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise self._fail("no-pack", f"{str(self.folder)!r} has no {FILE}", f'write one: name = "{self.folder.name}"') from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise self._fail("bad-toml", f"{FILE} cannot be read: {error}", "mend the file", str(path)) from None
-        for key in data:
-            if key not in _KEYS:
-                fix = did_you_mean(key, _KEYS) or f"the keys are {', '.join(_KEYS)}"
-                raise self._fail("unknown-key", f"{key!r} is no key of {FILE}", fix, str(path))
-        name, version = data.get("name", self.folder.name), data.get("version", 1)
-        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
-            raise self._fail("bad-name", f"{name!r} is no name for a pack", "use letters, digits and underscores", str(path))
-        self.info.name = name
-        if type(version) is not int:
-            raise self._fail("bad-version", f"the version of a pack is a whole number, not {version!r}", "write version = 1", str(path))
-        lists = {key: data.get(key, []) for key in ("numerics", "requires")}
-        for key, value in lists.items():
-            if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-                raise self._fail(
-                    "bad-toml", f"{key!r} of {FILE} must be a list of texts, but is {value!r}", f'write {key} = ["…"]', str(path)
-                )
-        return {"name": name, "version": version, "doc": str(data.get("doc", "")), **lists}
-
-    def _check_required(self) -> None:
-        for needed in self._toml["requires"]:
-            if not _findable_distribution(needed):
-                text = f"the pack {self.info.name!r} needs {needed!r}, which is not installed"
-                raise self._fail("pack-requires", text, f'pip install "{needed}"', str(self.folder / FILE))
-
-    def _files(self) -> Stamps:
-        """Size and time of the pack's own files, by their path inside of it."""
-        found: Stamps = {}
-        for top, folders, names in os.walk(self.folder):
-            folders[:] = sorted(one for one in folders if one not in _NOT_MODULES and not one.startswith("."))
-            for name in sorted(names):
-                if (name.endswith(".py") and not name.startswith(".")) or (name == FILE and Path(top) == self.folder):
-                    path = Path(top) / name
-                    try:
-                        stat = path.stat()
-                    except OSError:
-                        continue
-                    found[path.relative_to(self.folder).as_posix()] = [stat.st_size, stat.st_mtime_ns]
-        return found
-
-    def _read_sources(self) -> None:
-        """The text and digest of each module. `__init__.py` is none: no node can be in it."""
-        for inside in self._files():
-            name = inside.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-            if inside == FILE or name == "__init__":
-                continue
-            try:
-                raw = (self.folder / inside).read_bytes()
-                self._sources[name] = raw.decode("utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise self._fail(
-                    "bad-module", f"{inside!r} cannot be read: {error}", "save it as UTF-8", str(self.folder / inside)
-                ) from None
-            self._digests[name] = keys.digest(b"module", raw)
-
-    def _module_types(self, name: str, loader: SkeletonLoader) -> list[tuple[NodeType, Callable[..., Any]]]:
-        """The node types of one module, each with its skeleton function."""
-        file = str(self.folder / f"{name.replace('.', '/')}.py")
-        try:
-            module = loader.load(name)
-        except SyntaxError as error:
-            text = f"{Path(error.filename or file).name} is not valid Python: {error.msg}"
-            raise self._fail("bad-module", text, "mend this line", file, error.lineno or 1) from None
-        except Missing as error:
-            raise self._fail("pack-import", f"the pack {self.info.name!r} cannot be imported: {error}", error.fix, file) from None
-        except (ValueError, RecursionError, MemoryError) as error:
-            raise self._fail("bad-module", f"{name}.py cannot be read: {error}", "mend the file", file) from None
-        made, problems = [], []
-        sys.modules[module.__name__] = module  # type hints of its records are looked up there
-        try:
-            for function in list(vars(module).values()):
-                if _is_node_function(function, module.__name__):
-                    try:
-                        made.append((self._late(name, function), function))
-                    except PackInvalid as error:
-                        line = function.__code__.co_firstlineno
-                        problems += [
-                            replace(problem, file=problem.file or file, line=problem.line or line, column=1) for problem in error.problems
-                        ]
-        finally:
-            sys.modules.pop(module.__name__, None)
-        if problems:
-            raise PackInvalid(problems)
-        return made
-
-    def _late(self, module: str, function: Callable[..., Any]) -> NodeType:
-        """The node type of a skeleton function, which calls the real one."""
-        for parameter in inspect.signature(function).parameters.values():
-            if isinstance(parameter.default, Placeholder):
-                raise self._needs_import(function, "default", parameter.name, parameter.default)
-        one = node_type(function, self.info.name, self._identity(module))
-        late = replace(one, call=self._late_call(module, function.__name__), numerics=self._numerics_bytes())
-        for port in (*one.inputs.values(), *one.outputs.values(), *([one.open] if one.open else [])):
-            for what in Port.__dataclass_fields__:
-                if isinstance(value := getattr(port, what), Placeholder):
-                    raise self._needs_import(function, what, port.name, value)
-        return replace(late, fingerprint=self._late_call(module, one.fingerprint.__name__)) if one.fingerprint else late
-
-    def _needs_import(self, function: Any, what: str, port: str, value: Placeholder) -> PackInvalid:
-        text = f"the {what} of {port!r} of {function.__name__!r} needs {value!r}, which is not imported to read a pack"
-        return PackInvalid([Problem("node-signature", f"{self.info.name}/{function.__name__}", text, "write a plain value")])
-
-    def _identity(self, module: str) -> str:
-        """The digest of a module and of the pack's modules that it imports, transitively."""
-        if module not in self._identities:
-            reached, stack = set(), [module]
-            while stack:
-                name = stack.pop()
-                if name not in reached and name in self._sources:
-                    reached.add(name)
-                    stack += self._imported(name)
-            self._identities[module] = keys.merkle(b"identity", ((name, self._digests[name]) for name in reached)).hex()
-        return self._identities[module]
-
-    def _imported(self, name: str) -> list[str]:
-        """The pack's modules that a module may import, anywhere in it."""
-        found = []
-        parts = name.split(".")
-        for dots, base, names in _IMPORT.findall(self._sources[name]):
-            prefix = [*parts[: len(parts) - len(dots)], *(base.split(".") if base else [])]
-            found.append(".".join(prefix))
-            found += [".".join([*prefix, word]) for word in re.findall(r"[\w]+", names)]
-        return found
-
-    def _numerics_bytes(self) -> bytes:
-        if self._numerics is None:
-            names = self._toml["numerics"]
-            self._numerics = keys.canonical([f"{name}=={installed_version(name)}" for name in names]) if names else b""
-        return self._numerics
-
-    # -- facts -----------------------------------------------------------------------------------------------------
-
-    def _check_facts(self, text: str) -> None:
-        """facts.py is imported by `check`, so it may import the standard library and `nodegraph.facts` alone."""
-        file = str(self.folder / "facts.py")
-        try:
-            tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError) as error:
-            line = getattr(error, "lineno", None) or 1
-            raise self._fail(
-                "bad-module", f"facts.py is not valid Python: {getattr(error, 'msg', error)}", "mend this line", file, line
-            ) from None
-        for statement in ast.walk(tree):
-            for name in _imported_names(statement):
-                if name.partition(".")[0] not in sys.stdlib_module_names and name not in ("nodegraph.facts", "nodegraph"):
-                    fix = "it may import the standard library and nodegraph.facts alone"
-                    raise self._fail("facts-import", f"facts.py imports {name!r}", fix, file, statement.lineno)  # type: ignore[attr-defined]
-
-    def facts(self) -> Any:
-        """The pack's facts module, imported when it is first asked for."""
-        return _import_alone(f"{ROOT}.{self.info.name}.facts", self.folder / "facts.py")
-
-    def names(self) -> list[str]:
-        """The names of the nodes that a broken pack seems to define."""
-        found = []
-        for inside in self._files():
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                found += _DEFINED.findall((self.folder / inside).read_text(encoding="utf-8"))
-        return [given or function for given, function in found]
-
-
-_DEFINED = re.compile(
-    r"^@node(?:\([^\n]*?(?:name=[\"'](\w+)[\"'])?[^\n]*\))?[ \t]*(?:#[^\n]*)?\n(?:@[^\n]*\n)*(?:async )?def (\w+)", re.MULTILINE
-)
-
-
-def _imported_names(statement: ast.AST) -> list[str]:
-    if isinstance(statement, ast.Import):
-        return [alias.name for alias in statement.names]
-    if isinstance(statement, ast.ImportFrom):
-        return ["." * statement.level + (statement.module or "")]
-    return []
-
-
-def _is_node_function(function: Any, module: str) -> bool:
-    return inspect.isfunction(function) and isinstance(getattr(function, "__node__", None), Options) and function.__module__ == module
-
-
-def _packed(packed: list[dict[str, Any]] | None, one: NodeType, module: str, function: Any) -> list[dict[str, Any]] | None:
-    """The list with one more node type; None when that cannot be kept as plain data."""
-    if packed is None:
-        return None
-    try:
-        fingerprint = function.__node__.fingerprint
-        return [*packed, pack_type(one, module, function.__name__, fingerprint.__name__ if fingerprint else "")]
-    except NotPlain:
-        return None
-
-
-class Late:
-    """A function of a pack that is imported when it is first called."""
-
-    __slots__ = ("_function", "_module", "_name")
-
-    def __init__(self, module: str, name: str):
-        self._module, self._name = module, name
-        self._function: Any = None
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        if self._function is None:
-            self._function = getattr(import_module(self._module), self._name)
-        return self._function(*args, **options)
-
-    def __repr__(self) -> str:
-        return f"{self._module}.{self._name}"
-
-
-_importing = threading.RLock()
-
-
-def import_module(name: str) -> python_types.ModuleType:
-    """Import a pack's module for real, and let its classes be port types."""
-    with _importing:
-        module = importlib.import_module(name)
-        pack = name.split(".")[1]
-        for one in list(sys.modules.values()):
-            if getattr(one, "__name__", "").startswith(f"{ROOT}.{pack}."):
-                _register_classes(one, pack)
-    return module
-
-
-def _import_alone(name: str, file: Path) -> python_types.ModuleType:
-    """Import one module of a pack and nothing else of it: the pack's `__init__.py` may import anything."""
-    with _importing:
-        if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, file)
-            assert spec is not None  # a path that ends in .py has a loader
-            assert spec.loader is not None
-            module = sys.modules[name] = importlib.util.module_from_spec(spec)
-            try:
-                spec.loader.exec_module(module)
-            except BaseException:
-                del sys.modules[name]
-                raise
-        return sys.modules[name]
-
-
-def _register_classes(module: python_types.ModuleType, pack: str) -> None:
-    for cls in vars(module).values():
-        if isinstance(cls, type) and cls.__module__ == module.__name__ and hasattr(cls, "parts"):
-            kinds.register(cls, f"{pack}/{cls.__name__}")
-
-
-def _find_class(name: str) -> None:
-    """Import the modules of the pack that a stored value's class is from."""
-    pack, _, cls = name.partition("/")
-    folder = _Finder.folders.get(pack)
-    if folder is None:
-        return
-    for path in sorted(folder.rglob("*.py")):
-        if re.search(rf"^class {re.escape(cls)}\b", path.read_text(encoding="utf-8"), re.MULTILINE):
-            import_module(f"{ROOT}.{pack}.{'.'.join(path.relative_to(folder).with_suffix('').parts)}")
-
-
-kinds.find_class.append(_find_class)
-
-
-class _Finder:
-    """Finds `nodegraph_packs.<pack>` in the pack's folder, through the ordinary import system."""
-
-    folders: dict[str, Path] = {}
-
-    @classmethod
-    def install(cls, pack: str, folder: Path) -> None:
-        """Let a pack be imported from its folder; modules of a former folder, or of changed files, are forgotten."""
-        if ROOT not in sys.modules:
-            root = python_types.ModuleType(ROOT)
-            root.__path__ = []
-            sys.modules[ROOT] = root
-            sys.meta_path.append(cls)
-        if cls.folders.get(pack) not in (None, folder):
-            for name in [name for name in sys.modules if name == f"{ROOT}.{pack}" or name.startswith(f"{ROOT}.{pack}.")]:
-                del sys.modules[name]
-        cls.folders[pack] = folder
-
-    @classmethod
-    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
-        root, _, pack = name.partition(".")
-        if root != ROOT or "." in pack or pack not in cls.folders:
-            return None
-        folder = cls.folders[pack]
-        init = folder / "__init__.py"
-        if init.is_file():
-            return importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(folder)])
-        spec = importlib.util.spec_from_loader(name, loader=None, is_package=True)
-        if spec is not None:
-            spec.submodule_search_locations = [str(folder)]
-        return spec
-
-
-def installed_version(distribution: str) -> str:
-    """The version of an installed distribution, or `none`; reads names of folders alone, which is fast."""
-    wanted = distribution.replace("-", "_").lower() + "-"
-    for folder in sys.path:
-        try:
-            names = _listing(folder, os.stat(folder).st_mtime_ns)
-        except OSError:
-            continue
-        for name in names:
-            if name.lower().startswith(wanted):
-                return name[len(wanted) :].removesuffix(".dist-info")
-    return "none"
-
-
-_listings: dict[tuple[str, int], list[str]] = {}
-
-
-def _listing(folder: str, stamp: int) -> list[str]:
-    found = _listings.get((folder, stamp))
-    if found is None:
-        found = _listings[(folder, stamp)] = [name for name in os.listdir(folder or ".") if name.endswith(".dist-info")]
+    loading = _Loading(registry, SpecIndex(index), Edition())
+    found = loading.load(folders)
+    loading.commit()
     return found
 
 
-def _findable_distribution(requirement: str) -> bool:
-    name = re.split(r"[ <>=!~;\[]", requirement, maxsplit=1)[0]
-    return installed_version(name) != "none"
+@dataclass(slots=True)
+class _Loading:
+    """Registers packs in order; a pack that imports from another one comes after it. `infos`: what is registered, by name."""
+
+    registry: Registry
+    index: SpecIndex
+    edition: Edition
+    infos: dict[str, PackInfo] = field(default_factory=dict)
+    readers: list[PackReader] = field(default_factory=list)
+
+    def load(self, folders: Iterable[Path], anew: bool = False) -> list[PackInfo]:
+        """The infos in the order of the folders. `anew`: read them whatever their files' times say."""
+        order = list(folders)
+        found: dict[Path, PackInfo] = {}
+        waiting = order
+        while waiting:
+            put_off: list[Path] = []
+            for folder in waiting:
+                reader = PackReader(folder, self.index, self.edition)
+                try:
+                    found[folder] = self._one(reader, anew)
+                except PackMissing as error:
+                    put_off.append(folder)
+                    found[folder] = self._failed(reader, error)
+            waiting = put_off if len(put_off) < len(waiting) else []
+        return [found[folder] for folder in order]
+
+    def commit(self) -> None:
+        """What modules import is what was read now."""
+        for reader in self.readers:
+            reader.commit()
+
+    def _one(self, reader: PackReader, anew: bool) -> PackInfo:
+        info = reader.info
+        try:
+            types = reader.read(self.infos, anew)
+            self.registry.add(types, info.name, info.version, reader.facts if reader.has_facts else None)
+        except PackMissing:
+            raise
+        except PackInvalid as error:
+            return self._failed(reader, error)
+        info.nodes = sorted(one.name for one in types)
+        self.infos[info.name] = info
+        self.readers.append(reader)
+        return info
+
+    def _failed(self, reader: PackReader, error: PackInvalid) -> PackInfo:
+        info = reader.info
+        info.problems, info.modules = list(error.problems), {}
+        self.registry.broken(info.name, error.problems[0], reader.names())
+        return info
+
+
+def reload(
+    registry: Registry,
+    infos: Iterable[PackInfo],
+    folders: Iterable[Path],
+    index: Path | None = None,
+    paths: Iterable[Path] | None = None,
+) -> tuple[Registry, list[PackInfo], Reload]:
+    """Read again what has changed: another registry, its packs, and what is new. The given registry stays as it is.
+
+    `folders`: where packs are now. `paths`: only packs with one of these files or folders in them, and these whatever their
+    times say. Packs that import from a changed one, and packs that had problems, are read again too.
+    """
+    known = {info.path: info for info in infos}
+    there = [folder.resolve() for folder in folders]
+    named = None if paths is None else [path.resolve() for path in paths]
+    gone = [info for path, info in known.items() if path not in there and (named is None or _touched(path, named))]
+    touched = {path for path in there if (path not in known and _is_new(path, named)) or (path in known and _changed(known[path], named))}
+    if not touched and not gone:
+        return registry, list(known.values()), Reload()
+    touched |= {path for path in there if path in known and known[path].problems}
+    touched |= _dependants(known, touched | {info.path for info in gone})
+    made = _Renewal(registry, SpecIndex(index), known)
+    made.drop(gone)
+    made.read([path for path in there if path in touched], named is not None)
+    return made.registry, [made.infos[path] for path in there if path in made.infos], made.outcome()
+
+
+class _Renewal:
+    """Another registry, in which some packs are removed or read again."""
+
+    def __init__(self, registry: Registry, index: SpecIndex, known: Mapping[Path, PackInfo]):
+        self.registry = registry.copy()
+        self.infos = dict(known)
+        self._index, self._before = index, known
+        self._edition = Edition(source for info in known.values() for source in info.modules.values())
+        self._gone: list[str] = []
+        self._read: list[Path] = []
+
+    def drop(self, gone: Iterable[PackInfo]) -> None:
+        for info in gone:
+            del self.infos[info.path]
+            self._forget(self.registry, info)
+            self._edition.drop(info.name)
+            self._gone.append(info.name)
+
+    def read(self, folders: list[Path], anew: bool) -> None:
+        """All together, as they may have changed together; those that cannot be registered stay as they were."""
+        self._read = folders
+        batch = folders
+        while batch:
+            trial = self.registry.copy()
+            for folder in batch:
+                if folder in self.infos:
+                    self._forget(trial, self.infos[folder])
+            others = {info.name: info for path, info in self.infos.items() if path not in batch and _is_registered(info)}
+            loading = _Loading(trial, self._index, self._edition, others)
+            found = dict(zip(batch, loading.load(batch, anew), strict=True))
+            failed = {folder: info for folder, info in found.items() if info.problems}
+            # what only lacks a pack that failed may do with the last good version of that pack
+            failed = {folder: info for folder, info in failed.items() if info.problems[0].code != "pack-missing"} or failed
+            for folder, info in failed.items():
+                self._keep(folder, info)
+            batch = [folder for folder in batch if folder not in failed]
+            if not failed:
+                loading.commit()
+                self.registry = trial
+                self.infos.update(found)
+                for info in found.values():
+                    self._edition.keep(info.name)
+                return
+
+    def _keep(self, folder: Path, now: PackInfo) -> None:
+        """The last good version stays, with the problems of the present one."""
+        before = self._before.get(folder)
+        names = PackReader.of(now, self._index, self._edition).names()
+        if before is not None and _is_registered(before):
+            self.registry.broken(before.name, now.problems[0], names)
+            self.infos[folder] = replace(before, problems=now.problems, files=now.files)
+            return
+        self._forget(self.registry, before or now)
+        self.registry.broken(now.name, now.problems[0], names)
+        self.infos[folder] = now
+
+    def _forget(self, registry: Registry, info: PackInfo) -> None:
+        """Take out what a folder has registered; its name may be that of another folder's pack."""
+        if _is_registered(info) or not any(one.name == info.name and _is_registered(one) for one in self.infos.values()):
+            registry.remove(info.name)
+
+    def outcome(self) -> Reload:
+        changed, problems = [], []
+        for path in self._read:
+            before, now = self._before.get(path), self.infos[path]
+            problems += now.problems
+            if not now.problems and (before is None or before.problems or _content(before) != _content(now)):
+                changed.append(now.name)
+            if before is not None and before.name != now.name and _is_registered(before):
+                self._gone.append(before.name)
+        return Reload(tuple(changed), tuple(self._gone), tuple(problems))
+
+
+def _is_registered(info: PackInfo) -> bool:
+    return bool(info.modules) or not info.problems
+
+
+def _content(info: PackInfo) -> object:
+    return info.name, info.version, info.doc, info.nodes, {name: source.identity for name, source in info.modules.items()}
+
+
+def _touched(pack: Path, paths: Iterable[Path]) -> bool:
+    return any(path == pack or pack in path.parents or path in pack.parents for path in paths)
+
+
+def _changed(info: PackInfo, paths: list[Path] | None) -> bool:
+    return stamps(info.path) != info.files if paths is None else _touched(info.path, paths)
+
+
+def _is_new(pack: Path, paths: list[Path] | None) -> bool:
+    return paths is None or _touched(pack, paths)
+
+
+def _dependants(known: Mapping[Path, PackInfo], touched: set[Path]) -> set[Path]:
+    """The packs that import from touched ones. What they need is transitive already."""
+    names = {known[path].name for path in touched if path in known}
+    return {path for path, info in known.items() if names.intersection(info.needs)} - touched
+
+
+__all__ = ["PackInfo", "Reload", "load_all", "reload"]

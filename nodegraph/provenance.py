@@ -12,16 +12,14 @@ No time, no host name, no path that nobody wrote, no secret. The record of a run
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds, types
+from nodegraph.distributions import installed_version
 from nodegraph.handles import ModelRef
 from nodegraph.literals import Pending
-from nodegraph.packs import FILE as PACK_FILE
-from nodegraph.packs import installed_version
 from nodegraph.secret import Secret
 from nodegraph.sources import Const
 from nodegraph.spec import NodeType, Port
@@ -123,7 +121,7 @@ class Provenance:
         """What the numbers of packs depend on, as their pack.toml says."""
         for info in self._engine.packs:
             if info.name in packs:
-                yield from tomllib.loads((info.path / PACK_FILE).read_text(encoding="utf-8")).get("numerics", [])
+                yield from info.numerics
 
     def _values(self, cls: type) -> Iterator[Any]:
         """Every value of a class that a step holds."""

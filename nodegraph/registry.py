@@ -29,6 +29,13 @@ class Registry:
         self.generation = 0
         self._names: tuple[int, frozenset[str]] | None = None
 
+    def copy(self) -> Registry:
+        """Another registry of the same node types, to be changed while this one stays as it is."""
+        made = Registry()
+        made._types, made._former, made._facts = self._types.copy(), self._former.copy(), self._facts.copy()
+        made._broken, made.versions = self._broken.copy(), self.versions.copy()
+        return made
+
     def __iter__(self) -> Iterator[NodeType]:
         return iter(sorted(self._types.values(), key=lambda one: (one.pack, one.name)))
 
@@ -63,7 +70,6 @@ class Registry:
         if pack:
             self.remove(pack)
             self.versions[pack] = version
-        self._broken = {name: one for name, one in self._broken.items() if one[0] != pack}
         self._types.update(staged)
         self._former.update({old: one.name for one in staged.values() for old in one.was})
         if facts:
@@ -71,8 +77,10 @@ class Registry:
         self.generation += 1
 
     def remove(self, pack: str) -> None:
-        """Forget the node types of a pack."""
+        """Forget a pack, also what was wrong with it."""
         self._types = {name: one for name, one in self._types.items() if one.pack != pack}
+        self._former = {old: name for old, name in self._former.items() if name in self._types}
+        self._broken = {name: one for name, one in self._broken.items() if one[0] != pack}
         self._facts.pop(pack, None)
         self.versions.pop(pack, None)
         self.generation += 1
@@ -81,7 +89,7 @@ class Registry:
         """Remember that a pack could not be registered, and which node types it would have had."""
         for name in names:
             self._broken[name] = (pack, problem)
-        self._broken.setdefault(f"{pack}/", (pack, problem))
+        self._broken[f"{pack}/"] = (pack, problem)
         self.generation += 1
 
     def unknown(self, name: str) -> tuple[str, str]:

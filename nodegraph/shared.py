@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import threading
@@ -99,6 +100,12 @@ class Shared:
     def watched(self) -> bool:
         """Whether each call is looked at by a debug run or a profile."""
         return self.debug or self.profile is not None
+
+    def renewed(self, checker: Checker) -> Shared:
+        """The same for the runs that come, which know other node types; the runs in flight keep to what they know."""
+        made = copy.copy(self)
+        made.checker, made.identities, made._traits = checker, Identities(self.identities.numerics), {}
+        return made
 
     def traits(self, used: Any) -> Traits:
         """What is worth knowing of a node type before each of its calls."""

@@ -13,8 +13,11 @@ import importlib
 import importlib.util
 import sys
 import types as python_types
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from nodegraph.spec import SKELETONS
 
 REAL = frozenset(sys.stdlib_module_names | {"nodegraph", "pydantic", "annotated_types", "typing_extensions"}) - {
     "tkinter",
@@ -74,34 +77,63 @@ class Missing(ImportError):
 
 
 class SkeletonLoader:
-    """Makes skeleton modules of one pack. `sources`: the text of its modules by dotted name."""
+    """Makes skeleton modules of one pack. `sources`: the text of its modules by dotted name. `packages`: those that are folders.
+    `others`: the sources of the packs that it may import from, by name.
+    """
 
-    def __init__(self, package: str, sources: Mapping[str, str]):
-        self._package, self._sources, self._source = package, sources, sources.get
+    def __init__(
+        self, pack: str, sources: Mapping[str, str], packages: Container[str] = (), others: Mapping[str, Mapping[str, str]] | None = None
+    ):
+        self.pack, self.packages = pack, packages
+        self._sources, self._others = sources, others or {}
         self._modules: dict[str, python_types.ModuleType] = {}
+        self._loaders: dict[str, SkeletonLoader] = {}
         self.imports: set[str] = set()
         """Top-level modules that were asked for and not imported."""
+
+    def has_read(self, name: str) -> bool:
+        """Whether a module has been read, so that it is valid Python."""
+        return name in self._modules
+
+    def has_module(self, name: str) -> bool:
+        return name in self._sources
 
     def has_package(self, name: str) -> bool:
         """Whether there are modules in a folder of that dotted name."""
         return any(one.startswith(f"{name}.") for one in self._sources)
 
+    def other(self, pack: str) -> SkeletonLoader:
+        """The loader of another pack. Raises Missing."""
+        if pack not in self._others:
+            text = f"it imports from the pack {pack!r}, which its pack.toml does not name"
+            raise Missing(text, f'write packs = ["{pack}"] in pack.toml')
+        if pack not in self._loaders:
+            made = self._loaders[pack] = SkeletonLoader(pack, self._others[pack], (), self._others)
+            made.imports = self.imports
+        return self._loaders[pack]
+
+    @contextmanager
+    def importable(self, module: python_types.ModuleType) -> Iterator[None]:
+        """While type hints are looked up, which is done in sys.modules."""
+        sys.modules[module.__name__] = module
+        try:
+            yield
+        finally:
+            sys.modules.pop(module.__name__, None)
+
     def load(self, name: str) -> python_types.ModuleType:
         """The skeleton of a module of the pack. Raises SyntaxError and Missing."""
         if name in self._modules:
             return self._modules[name]
-        text = self._source(name)
+        text = self._sources.get(name)
         if text is None:
             raise Missing(f"there is no module {name!r} in the pack", f"add {name.replace('.', '/')}.py, or mend the import")
-        module = self._modules[name] = python_types.ModuleType(f"{self._package}.{name}")
+        module = self._modules[name] = python_types.ModuleType(f"{SKELETONS}.{self.pack}.{name}")
         module.__dict__["__builtins__"] = {**builtins.__dict__, "__import__": _Importer(self, name), "print": _nothing, "input": _nothing}
         tree = ast.parse(text, f"{name}.py")
         body = [reduced for statement in tree.body if (reduced := _reduce(statement)) is not None]
-        sys.modules[module.__name__] = module  # get_type_hints looks annotations up there
-        try:
+        with self.importable(module):
             _execute(body, module)
-        finally:
-            del sys.modules[module.__name__]
         return module
 
 
@@ -208,16 +240,26 @@ class _Importer:
         return Placeholder(name if fromlist else top)
 
     def _relative(self, name: str, fromlist: tuple[str, ...], level: int) -> Any:
-        parents = self._module.split(".")[: -level or None][: len(self._module.split(".")) - level]
-        base = ".".join([*parents, name] if name else parents)
-        if base and self._loader._source(base) is not None:
-            return self._loader.load(base)
-        if base and not self._loader.has_package(base):
-            return self._loader.load(base)  # which says that there is none
-        package = python_types.ModuleType(base or "package")
-        for one in fromlist:
-            setattr(package, one, self._loader.load(f"{base}.{one}" if base else one))
-        return package
+        parts = self._module.split(".")
+        if self._module in self._loader.packages:
+            parts.append("")
+        kept = len(parts) - level
+        if kept == -1 and name:
+            pack, _, inside = name.partition(".")
+            return _from_pack(self._loader.other(pack), inside, fromlist)
+        if kept < 0:
+            raise Missing(f"the import {'.' * level}{name} leads out of all packs", "mend the import")
+        return _from_pack(self._loader, ".".join([*parts[:kept], *([name] if name else [])]), fromlist)
+
+
+def _from_pack(loader: SkeletonLoader, base: str, fromlist: tuple[str, ...]) -> Any:
+    """What `from base import …` imports within a pack."""
+    if base and (loader.has_module(base) or not loader.has_package(base)):
+        return loader.load(base)  # which says when there is none
+    package = python_types.ModuleType(base or "package")
+    for one in fromlist:
+        setattr(package, one, loader.load(f"{base}.{one}" if base else one))
+    return package
 
 
 def findable(top: str) -> bool:

@@ -27,6 +27,8 @@ class _Missing:
         return "required"
 
 
+SKELETONS = "nodegraph_skeletons"
+"""The module prefix under which packs are read: `nodegraph_skeletons.<pack>.<module>`."""
 REQUIRED: Any = _Missing()
 """The default of a port that has none."""
 
@@ -310,7 +312,9 @@ class _SignatureReader:
             return known
         if cls.__module__ in ("builtins", "typing"):
             return "json" if cls in (dict, object) else None
-        return f"{self.pack}/{cls.__name__}" if self.pack else cls.__name__
+        root, _, inside = cls.__module__.partition(".")
+        pack = inside.partition(".")[0] if root == SKELETONS else self.pack  # a class may be from another pack
+        return f"{pack}/{cls.__name__}" if pack else cls.__name__
 
     def outputs(self) -> tuple[dict[str, Port], bool]:
         hint = self.hints.get("return", inspect.Signature.empty)

@@ -1,0 +1,425 @@
+"""Reads one pack: its `pack.toml`, and what its modules declare, without importing any of them.
+
+Nothing is registered here; what is wrong with a pack is raised as PackInvalid, all of it at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nodegraph import keys
+from nodegraph.distributions import installed_version, missing
+from nodegraph.editions import Edition, Late, Source, load_alone
+from nodegraph.errors import PackInvalid, Problem, did_you_mean
+from nodegraph.skeleton import Missing, Placeholder, SkeletonLoader, findable
+from nodegraph.spec import NodeType, Options, Port, node_type
+from nodegraph.spec_index import NotPlain, SpecIndex, Stamps, pack_type, unpack_type
+
+FILE = "pack.toml"
+_KEYS = ("name", "version", "doc", "numerics", "requires", "packs")
+_LISTS = ("numerics", "requires", "packs")
+_NOT_MODULES = {"tests", "models", "__pycache__", "node_modules"}
+_IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)", re.MULTILINE)
+_DEFINED = re.compile(
+    r"^@node(?:\([^\n]*?(?:name=[\"'](\w+)[\"'])?[^\n]*\))?[ \t]*(?:#[^\n]*)?\n(?:@[^\n]*\n)*(?:async )?def (\w+)", re.MULTILINE
+)
+
+
+@dataclass(slots=True)
+class PackInfo:
+    """One pack as it was found. `problems` says what is wrong with it now; its nodes, if it has any, are then those of its last
+    good version. `files` and `modules` are what was read, `needs` the packs that it imports from, `numerics` the distributions that
+    its numbers depend on.
+    """
+
+    name: str
+    version: int
+    doc: str
+    path: Path
+    nodes: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    files: Stamps = field(default_factory=dict, repr=False)
+    modules: dict[str, Source] = field(default_factory=dict, repr=False)
+    needs: tuple[str, ...] = ()
+    numerics: tuple[str, ...] = ()
+
+
+class PackMissing(PackInvalid):
+    """A pack imports from a pack that is not here, or not here yet."""
+
+
+class PackReader:
+    """Reads one pack's folder into an edition."""
+
+    def __init__(self, folder: Path, index: SpecIndex, edition: Edition):
+        self.folder = folder.resolve()
+        self.info = PackInfo(folder.name, 1, "", self.folder)
+        self._index, self._edition = index, edition
+        self._toml: dict[str, Any] = {}
+        self._sources: dict[str, str] = {}
+        self._digests: dict[str, bytes] = {}
+        self._identities: dict[str, str] = {}
+        self._others: dict[str, PackInfo] = {}
+        self._numerics: bytes | None = None
+        self._made: list[NodeType] = []
+        self._files: dict[str, str] = {}
+        self._imports: dict[str, list[str]] = {}
+
+    @classmethod
+    def of(cls, info: PackInfo, index: SpecIndex, edition: Edition) -> PackReader:
+        """A reader of what was found before."""
+        reader = cls(info.path, index, edition)
+        reader.info = info
+        return reader
+
+    @property
+    def has_facts(self) -> bool:
+        return "facts" in self.info.modules
+
+    def _fail(self, code: str, text: str, fix: str = "", file: str = "", line: int = 0) -> PackInvalid:
+        return PackInvalid([Problem(code, self.info.name, text, fix, file or str(self.folder), line, 1 if line else 0)])
+
+    def read(self, taken: Mapping[str, PackInfo], anew: bool = False) -> list[NodeType]:
+        """The node types of the pack. `taken`: the packs that are there already. `anew`: whatever the index says.
+
+        Raises PackInvalid with everything that is wrong; PackMissing when a pack that it needs is not among `taken`.
+        """
+        files = self.info.files = stamps(self.folder)
+        record = None if anew else self._index.get(self.folder, files)
+        self._toml = record["toml"] if record else self._read_toml()
+        self.info.name, self.info.version, self.info.doc = self._toml["name"], self._toml["version"], self._toml["doc"]
+        self.info.numerics = tuple(self._toml["numerics"])
+        if other := taken.get(self.info.name):
+            text = f"there is another pack {self.info.name!r}, in {str(other.path)!r}"
+            raise self._fail("pack-clash", text, "rename one of them in its pack.toml")
+        self._check_required(record["met"] if record else {})
+        self._find_others(taken)
+        if record is None or record["needs"] != self._needs() or not all(map(findable, record["imports"])):
+            record = self._declared()
+        else:
+            self._take_modules({name: (bytes.fromhex(digest), identity) for name, (digest, identity) in record["modules"].items()})
+        numerics = self._numerics_bytes()
+        return self._made or [unpack_type(one, self.info.name, numerics, self._late_call) for one in record["nodes"]]
+
+    def commit(self) -> None:
+        """The pack is registered: what it imports is what was read now."""
+        self._edition.commit(self.info.name, self.info.modules)
+
+    def _declared(self) -> dict[str, Any]:
+        """Read the sources; what they declare is in `_made`, and in the record if it can be kept."""
+        self._read_sources()
+        self._take_modules({name: (self._digests[name], self._identity(name)) for name in self._sources})
+        others = {name: {inside: _text(one) for inside, one in info.modules.items()} for name, info in self._others.items()}
+        loader = SkeletonLoader(self.info.name, self._sources, self._packages(), others)
+        problems: list[Problem] = []
+        packed: list[dict[str, Any]] | None = []
+        for name, text in self._sources.items():
+            try:
+                if name == "facts":
+                    self._check_facts(text)
+                elif name and ("@node" in text or ".node" in text):
+                    for one, function in self._module_types(name, loader):
+                        self._made.append(one)
+                        packed = _packed(packed, one, name, function)
+                elif not loader.has_read(name):
+                    self._check_syntax(name, text)
+            except PackInvalid as error:
+                problems += error.problems
+        if problems:
+            raise PackInvalid(problems)
+        modules = {name: [self._digests[name].hex(), self._identities[name]] for name in self._sources}
+        met = {needed: installed_version(_distribution(needed)) for needed in self._toml["requires"]}
+        record = {"toml": self._toml, "imports": sorted(loader.imports), "modules": modules, "nodes": packed}
+        record.update({"needs": self._needs(), "met": met})
+        if packed is not None:
+            self._index.put(self.folder, self.info.files, record)
+        return record
+
+    def _take_modules(self, known: Mapping[str, tuple[bytes, str]]) -> None:
+        for inside in self.info.files:
+            self._files[_module_name(inside)] = inside
+        for name, (digest, identity) in known.items():
+            inside = self._files[name]
+            source = self._edition.source(self.info.name, name, self.folder / inside, self.info.files[inside], digest, identity)
+            if name in self._sources:
+                source.text = self._sources[name].encode()
+            self.info.modules[name] = source
+
+    def _late_call(self, module: str, function: str) -> Late:
+        return Late(self.info.modules[module], function)
+
+    # -- pack.toml -------------------------------------------------------------------------------------------------
+
+    def _read_toml(self) -> dict[str, Any]:
+        import tomllib
+
+        path = self.folder / FILE
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise self._fail("no-pack", f"{str(self.folder)!r} has no {FILE}", f'write one: name = "{self.folder.name}"') from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise self._fail("bad-toml", f"{FILE} cannot be read: {error}", "mend the file", str(path)) from None
+        for key in data:
+            if key not in _KEYS:
+                fix = did_you_mean(key, _KEYS) or f"the keys are {', '.join(_KEYS)}"
+                raise self._fail("unknown-key", f"{key!r} is no key of {FILE}", fix, str(path))
+        name, version = data.get("name", self.folder.name), data.get("version", 1)
+        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
+            raise self._fail("bad-name", f"{name!r} is no name for a pack", "use letters, digits and underscores", str(path))
+        self.info.name = name
+        if type(version) is not int:
+            raise self._fail("bad-version", f"the version of a pack is a whole number, not {version!r}", "write version = 1", str(path))
+        lists = {key: data.get(key, []) for key in _LISTS}
+        for key, value in lists.items():
+            if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+                text = f"{key!r} of {FILE} must be a list of texts, but is {value!r}"
+                raise self._fail("bad-toml", text, f'write {key} = ["…"]', str(path))
+        return {"name": name, "version": version, "doc": str(data.get("doc", "")), **lists}
+
+    def _check_required(self, met: Mapping[str, str]) -> None:
+        """`met`: versions of distributions that are known to do."""
+        for needed in self._toml["requires"]:
+            if met.get(needed, "none") != "none" and installed_version(_distribution(needed)) == met[needed]:
+                continue
+            try:
+                reason = missing(needed)
+            except ValueError as error:
+                text = f"'requires' of {FILE}: {error}"
+                raise self._fail("bad-toml", text, 'write it like "scipy >= 1.14"', str(self.folder / FILE)) from None
+            if reason:
+                text = f"the pack {self.info.name!r} needs {needed!r}, which {reason}"
+                raise self._fail("pack-requires", text, f'pip install "{needed}"', str(self.folder / FILE))
+
+    def _find_others(self, taken: Mapping[str, PackInfo]) -> None:
+        """The packs that this one imports from, and those that these need."""
+        for needed in self._toml["packs"]:
+            name, _, least = (part.strip() for part in needed.partition(">="))
+            file = str(self.folder / FILE)
+            if least and not (least.isascii() and least.isdigit()):
+                raise self._fail("bad-toml", f"{needed!r} in 'packs' of {FILE} is no range of versions", f'write "{name} >= 1"', file)
+            other = taken.get(name)
+            lacking = next((one for one in (name, *(other.needs if other else ())) if one not in taken), None)
+            if other is None or lacking:
+                text = f"the pack {self.info.name!r} imports from the pack {lacking!r}, which is not here"
+                raise PackMissing(
+                    [Problem("pack-missing", self.info.name, text, "install it, or name its folder in NODEGRAPH_PACKS", file)]
+                )
+            if least and other.version < int(least):
+                text = f"the pack {self.info.name!r} needs {needed!r}, but {name!r} is version {other.version}"
+                raise self._fail("pack-version", text, f"update {name!r}", file)
+            self._others.update({name: other, **{one: taken[one] for one in other.needs}})
+        self.info.needs = tuple(self._others)
+
+    def _needs(self) -> dict[str, str]:
+        """What the packs that this one imports from are now."""
+        return {
+            name: keys.merkle(b"pack", ((one, source.identity.encode()) for one, source in info.modules.items())).hex()
+            for name, info in self._others.items()
+        }
+
+    def _numerics_bytes(self) -> bytes:
+        if self._numerics is None:
+            names = self._toml["numerics"]
+            self._numerics = keys.canonical([f"{name}=={installed_version(name)}" for name in names]) if names else b""
+        return self._numerics
+
+    # -- modules ---------------------------------------------------------------------------------------------------
+
+    def _read_sources(self) -> None:
+        """The text and digest of each module; that of the pack's own `__init__.py`, which no node can be in, has an empty name."""
+        for inside in self.info.files:
+            if inside == FILE:
+                continue
+            name = _module_name(inside)
+            self._files[name] = inside
+            try:
+                raw = (self.folder / inside).read_bytes()
+                self._sources[name] = raw.decode("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                text = f"{inside!r} cannot be read: {error}"
+                raise self._fail("bad-module", text, "save it as UTF-8", str(self.folder / inside)) from None
+            self._digests[name] = keys.digest(b"module", raw)
+
+    def _packages(self) -> set[str]:
+        return {name for name, inside in self._files.items() if inside.endswith("__init__.py")}
+
+    def _module_types(self, name: str, loader: SkeletonLoader) -> list[tuple[NodeType, Callable[..., Any]]]:
+        """The node types of one module, each with its skeleton function."""
+        file = str(self.folder / self._files[name])
+        try:
+            module = loader.load(name)
+        except Missing as error:
+            raise self._fail("pack-import", f"the pack {self.info.name!r} cannot be imported: {error}", error.fix, file) from None
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise self._unreadable(name, error) from None
+        made, problems = [], []
+        with loader.importable(module):  # type hints of its records are looked up there
+            for function in list(vars(module).values()):
+                if _is_node_function(function, module.__name__):
+                    try:
+                        made.append((self._late(name, function), function))
+                    except PackInvalid as error:
+                        line = function.__code__.co_firstlineno
+                        problems += [replace(one, file=one.file or file, line=one.line or line, column=1) for one in error.problems]
+        if problems:
+            raise PackInvalid(problems)
+        return made
+
+    def _check_syntax(self, name: str, text: str) -> None:
+        try:
+            ast.parse(text, f"{name}.py")
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise self._unreadable(name, error) from None
+
+    def _unreadable(self, name: str, error: Exception) -> PackInvalid:
+        """What is wrong with the text of a module, or of one that it imports."""
+        file = self.folder / self._files[name]
+        wrong = Path(getattr(error, "filename", None) or file.name)
+        said = f"{wrong.name} is not valid Python: {getattr(error, 'msg', None) or error}"
+        return self._fail("bad-module", said, "mend this line", str(file.parent / wrong.name), getattr(error, "lineno", None) or 1)
+
+    def _late(self, module: str, function: Callable[..., Any]) -> NodeType:
+        """The node type of a skeleton function, which calls the real one."""
+        for parameter in inspect.signature(function).parameters.values():
+            if isinstance(parameter.default, Placeholder):
+                raise self._needs_import(function, "default", parameter.name, parameter.default)
+        one = node_type(function, self.info.name, self._identity(module))
+        late = replace(one, call=self._late_call(module, function.__name__), numerics=self._numerics_bytes())
+        for port in (*one.inputs.values(), *one.outputs.values(), *([one.open] if one.open else [])):
+            for what in Port.__dataclass_fields__:
+                if isinstance(value := getattr(port, what), Placeholder):
+                    raise self._needs_import(function, what, port.name, value)
+        return replace(late, fingerprint=self._late_call(module, one.fingerprint.__name__)) if one.fingerprint else late
+
+    def _needs_import(self, function: Any, what: str, port: str, value: Placeholder) -> PackInvalid:
+        text = f"the {what} of {port!r} of {function.__name__!r} needs {value!r}, which is not imported to read a pack"
+        return PackInvalid([Problem("node-signature", f"{self.info.name}/{function.__name__}", text, "write a plain value")])
+
+    def _identity(self, module: str) -> str:
+        """The digest of a module and of all modules that it imports, transitively, those of other packs too."""
+        if module not in self._identities:
+            reached: dict[str, bytes] = {}
+            stack = [module]
+            if module != "facts":  # which is imported alone
+                stack.append("")
+            while stack:
+                name = stack.pop()
+                if name in reached:
+                    continue
+                if name in self._sources:
+                    reached[name] = self._digests[name]
+                    stack += self._imported(name)
+                elif name.startswith("/"):
+                    pack, _, inside = name[1:].partition(".")
+                    source = self._others[pack].modules.get(inside) if pack in self._others else None
+                    if source is not None:
+                        reached[name] = source.identity.encode()
+            self._identities[module] = keys.merkle(b"identity", reached.items()).hex()
+        return self._identities[module]
+
+    def _imported(self, name: str) -> list[str]:
+        """The modules that a module may import, anywhere in it; those of another pack as `/pack.module`."""
+        if name not in self._imports:
+            self._imports[name] = list(self._find_imported(name))
+        return self._imports[name]
+
+    def _find_imported(self, name: str) -> Iterable[str]:
+        parts = name.split(".") if name else []
+        if self._files[name].endswith("__init__.py"):
+            parts.append("")
+        for dots, base, names in _IMPORT.findall(self._sources[name]):
+            above = len(dots) > len(parts)
+            prefix = [] if above else parts[: len(parts) - len(dots)]
+            full = [*prefix, *(base.split(".") if base else [])]
+            for one in (full, *([*full, word] for word in re.findall(r"\w+", names))):
+                yield f"{'/' if above else ''}{'.'.join(one)}"
+
+    # -- facts -----------------------------------------------------------------------------------------------------
+
+    def _check_facts(self, text: str) -> None:
+        """facts.py is imported by `check`, so it may import the standard library and `nodegraph.facts` alone."""
+        file = str(self.folder / "facts.py")
+        self._check_syntax("facts", text)
+        for statement in ast.walk(ast.parse(text)):
+            for name in _imported_names(statement):
+                if name.partition(".")[0] not in sys.stdlib_module_names and name not in ("nodegraph.facts", "nodegraph"):
+                    fix = "it may import the standard library and nodegraph.facts alone"
+                    raise self._fail("facts-import", f"facts.py imports {name!r}", fix, file, statement.lineno)  # type: ignore[attr-defined]
+
+    def facts(self) -> Any:
+        """The pack's facts module, imported when it is first asked for."""
+        return load_alone(self.info.modules["facts"])
+
+    def names(self) -> list[str]:
+        """The names of the nodes that a broken pack seems to define."""
+        found = []
+        for inside in self.info.files:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                found += _DEFINED.findall((self.folder / inside).read_text(encoding="utf-8"))
+        return [given or function for given, function in found]
+
+
+def stamps(folder: Path) -> Stamps:
+    """Size and time of a pack's own files, by their path inside of it."""
+    found: Stamps = {}
+    for top, folders, names in os.walk(folder):
+        folders[:] = sorted(one for one in folders if one not in _NOT_MODULES and not one.startswith("."))
+        for name in sorted(names):
+            if (name.endswith(".py") and not name.startswith(".")) or (name == FILE and Path(top) == folder):
+                path = Path(top) / name
+                try:
+                    stat = path.stat()
+                except OSError:
+                    continue
+                found[path.relative_to(folder).as_posix()] = [stat.st_size, stat.st_mtime_ns]
+    return found
+
+
+def _module_name(inside: str) -> str:
+    """`sub/shapes.py` is `sub.shapes`, `sub/__init__.py` is `sub`, `__init__.py` is empty."""
+    name = inside.removesuffix(".py").replace("/", ".")
+    return "" if name == "__init__" else name.removesuffix(".__init__")
+
+
+def _text(source: Source) -> str:
+    return source.read().decode("utf-8")
+
+
+def _distribution(requirement: str) -> str:
+    return re.split(r"[ <>=!~;\[(]", requirement.strip(), maxsplit=1)[0]
+
+
+def _imported_names(statement: ast.AST) -> list[str]:
+    if isinstance(statement, ast.Import):
+        return [alias.name for alias in statement.names]
+    if isinstance(statement, ast.ImportFrom):
+        return ["." * statement.level + (statement.module or "")]
+    return []
+
+
+def _is_node_function(function: Any, module: str) -> bool:
+    return inspect.isfunction(function) and isinstance(getattr(function, "__node__", None), Options) and function.__module__ == module
+
+
+def _packed(packed: list[dict[str, Any]] | None, one: NodeType, module: str, function: Any) -> list[dict[str, Any]] | None:
+    """The list with one more node type; None when that cannot be kept as plain data."""
+    if packed is None:
+        return None
+    try:
+        fingerprint = function.__node__.fingerprint
+        return [*packed, pack_type(one, module, function.__name__, fingerprint.__name__ if fingerprint else "")]
+    except NotPlain:
+        return None
+
+
+__all__ = ["FILE", "PackInfo", "PackMissing", "PackReader", "stamps"]

@@ -1,0 +1,358 @@
+"""Packs that change while an engine is open: files saved, renamed over, deleted, broken and mended, with runs in flight."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+
+import pytest
+from cases import bare_engine
+from small_packs import HEAD, body, both, using, write
+
+from nodegraph import editions, spec_index
+from nodegraph.errors import render
+
+GATES: dict[str, threading.Event] = {}
+"""Where nodes of the packs below wait: reached through `sys.modules`, as they import nothing of the tests."""
+sys.modules.setdefault("reload_gates", sys.modules[__name__])
+
+
+def answer(engine, name: str, **literals: object) -> object:
+    return engine.run(using(name, **literals)).outputs["out"]
+
+
+def key_names(engine) -> dict[str, str]:
+    return {one.name: one.key_name for one in engine.registry if one.pack}
+
+
+@pytest.fixture
+def packs(tmp_path, monkeypatch):
+    """The folder that packs are found in; there are no built-in ones."""
+    monkeypatch.setattr("nodegraph.settings.builtin_packs", lambda: tmp_path / "none")
+    folder = tmp_path / "packs"
+    folder.mkdir()
+    return folder
+
+
+def test_saved_file(packs):
+    write(packs / "mine", nodes=body("plum", "value + 1"), other=body("pear", "value"))
+    with bare_engine(packs=[packs]) as engine:
+        assert answer(engine, "plum") == 2
+        before = key_names(engine)
+        write(packs / "mine", nodes=body("plum", "value + 5"))
+        assert engine.reload().changed == ("mine",)
+        assert answer(engine, "plum") == 6
+        assert {name for name, key in key_names(engine).items() if key != before[name]} == {"plum"}
+        assert not engine.reload()
+
+
+def test_same_size_in_the_same_instant(packs):
+    """Told which file was saved, reload believes neither its time nor bytecode."""
+    file = packs / "mine" / "nodes.py"
+    write(packs / "mine", nodes=body("plum", "value + 1"))
+    stat = file.stat()
+    with bare_engine(packs=[packs]) as engine:
+        for number in (2, 3, 4):
+            assert answer(engine, "plum") == number
+            write(packs / "mine", nodes=body("plum", f"value + {number}"))
+            os.utime(file, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+            assert not engine.reload()
+            assert engine.reload([file]).changed == ("mine",)
+
+
+def test_keys_follow_what_is_imported(packs):
+    write(
+        packs / "mine",
+        helpers="STEP = 1\n",
+        uses=body("plum", "value + STEP", "from .helpers import STEP"),
+        apart=body("pear", "value"),
+        chained=body("quince", "plum(value)", "from .uses import plum"),
+    )
+    with bare_engine(packs=[packs]) as engine:
+        assert [answer(engine, name) for name in ("plum", "pear", "quince")] == [2, 1, 2]
+        before = key_names(engine)
+        write(packs / "mine", helpers="STEP = 10\n")
+        assert engine.reload()
+        after = key_names(engine)
+        assert {name for name in after if after[name] != before[name]} == {"plum", "quince"}
+        assert [answer(engine, name) for name in ("plum", "pear", "quince")] == [11, 1, 11]
+
+
+def test_unchanged_modules_stay_the_same_modules(packs):
+    """So a class of theirs is one class, whatever else of the pack changes."""
+    thing = HEAD + "class Thing:\n    def __init__(self, n): self.n = n\n    def parts(self): return {'n': self.n}, {}\n"
+    thing += "    @classmethod\n    def from_parts(cls, meta, arrays): return cls(meta['n'])\n"
+    thing += "CALLS = []\n@node\ndef make(n: int = 3) -> Thing:\n    CALLS.append(n)\n    return Thing(n)\n"
+    taking = HEAD + "from .things import CALLS, Thing\n@node\ndef take(thing: Thing) -> int:\n"
+    taking += "    assert isinstance(thing, Thing)\n    return thing.n + {} + 10 * len(CALLS)\n"
+    write(packs / "mine", things=thing, taking=taking.format(1))
+    flow = {"nodes": {"m": {"use": "make"}, "t": {"use": "take", "from": {"thing": "m.thing"}}}, "outputs": {"out": "t.int"}}
+    with bare_engine(packs=[packs]) as engine:
+        assert engine.run(flow).outputs["out"] == 14
+        write(packs / "mine", taking=taking.format(2))
+        assert engine.reload()
+        assert engine.run(flow).outputs["out"] == 15  # make was not called again, and its value is still a Thing
+
+
+WAITS = """
+from reload_gates import GATES
+from .late import LATE
+@node
+def waits(value: int = 0, *, run: Run) -> int:
+    GATES['here'].set()
+    GATES['go'].wait(10)
+    from .later import LATER
+    return value + LATE + LATER + {}
+@node
+def turns(count: int = 2, value: int = 0) -> int:
+    if count <= 0:
+        return value
+    graph = Graph()
+    one = graph.add('one', 'waits', value=graph.input('value'))
+    return graph.give(int=graph.add('next', 'turns', count=count - 1, value=one['int'])['int'])
+"""
+
+
+@pytest.fixture
+def gates():
+    GATES.update(here=threading.Event(), go=threading.Event())
+    yield GATES
+    GATES["go"].set()
+
+
+def test_run_in_flight_ends_with_its_own_code(packs, gates):
+    """Also for modules that it imports only later, and for graphs that its nodes return."""
+    write(packs / "mine", nodes=HEAD + WAITS.format(0), late="LATE = 10\n", later="LATER = 100\n")
+    with bare_engine(packs=[packs]) as engine:
+        old = engine.submit(using("turns"))
+        assert gates["here"].wait(10)
+        write(packs / "mine", nodes=HEAD + WAITS.format(1000), late="LATE = 20\n", later="LATER = 200\n")
+        assert engine.reload().changed == ("mine",)
+        new = engine.submit(using("turns"))
+        gates["go"].set()
+        assert old.result(10).outputs == {"out": 220}
+        assert new.result(10).outputs == {"out": 2440}
+
+
+def new_process() -> None:
+    """Forget what this process knows of packs, so that the next engine has the index alone."""
+    for name in [name for name in sys.modules if name.startswith(editions.ROOT)]:
+        del sys.modules[name]
+    editions._latest.clear()
+    spec_index._REMEMBERED.clear()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_the_index_knows_runs_as_it_was(kept, packs, gates):
+    """Modules that were never read in this process, whose files change: held by `keep_code`, refused without, and never mixed."""
+    write(packs / "mine", nodes=HEAD + WAITS.format(0), late="LATE = 10\n", later="LATER = 100\n")
+    write(packs / "other", nodes=body("plum", "value + 1"))
+    nodes = {"w": {"use": "waits"}, "p": {"use": "plum", "from": {"value": "w.int"}}}
+    options = {"packs": [packs], "cache": str(packs.parent / "cache")}
+    bare_engine(**options).close()
+    new_process()
+    with bare_engine(**options) as engine:
+        if kept:
+            engine.keep_code()
+        job = engine.submit({"nodes": nodes, "outputs": {"out": "p.int"}})
+        assert gates["here"].wait(10)
+        write(packs / "other", nodes=body("plum", "value + 6"))
+        engine.reload()
+        gates["go"].set()
+        result = job.result(10)
+        assert result.outputs == ({"out": 111} if kept else {})
+        assert [problem.code for problem in result.problems] == ([] if kept else ["pack-changed"])
+
+
+def test_changed_file_is_never_run_under_an_old_key(packs):
+    """Without a reload: what a key promises is what was read."""
+    write(packs / "mine", nodes=body("plum", "value + 1"))
+    options = {"packs": [packs], "cache": str(packs.parent / "cache")}
+    bare_engine(**options).close()
+    new_process()
+    with bare_engine(**options) as engine:
+        write(packs / "mine", nodes=body("plum", "value + 2"))
+        (problem,) = engine.submit(using("plum")).result(10).problems
+        assert (problem.code, problem.where) == ("pack-changed", "a")
+        assert "'nodes.py' of the pack 'mine' has changed since the pack was loaded" in problem.text
+        assert engine.reload()
+        assert answer(engine, "plum") == 3
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [
+        (HEAD + "@node\ndef plum(value: int -> int:\n", "bad-module"),
+        (HEAD + "@node\ndef plum(value: complex) -> int: ...\n", "node-signature"),
+        ("import no_such_thing\n" + body("plum", "1"), "pack-import"),
+        (both("plum", "pear"), "node-clash"),
+    ],
+)
+def test_broken_save_keeps_the_last_good_version(broken, code, packs):
+    write(packs / "mine", nodes=body("plum", "value + 1"))
+    write(packs / "other", nodes=body("pear", "value"))
+    with bare_engine(packs=[packs]) as engine:
+        before = key_names(engine)
+        engine.keep_code()
+        write(packs / "mine", nodes=broken)
+        outcome = engine.reload()
+        assert [problem.code for problem in outcome.problems] == [code]
+        assert not outcome.changed
+        assert key_names(engine) == before
+        assert answer(engine, "plum") == 2
+        (info,) = [info for info in engine.packs if info.name == "mine"]
+        assert info.nodes == ["plum"]
+        assert info.problems
+        assert not engine.reload()  # said once
+        write(packs / "mine", nodes=body("plum", "value + 3"))
+        assert engine.reload().changed == ("mine",)
+        assert answer(engine, "plum") == 4
+        assert not any(info.problems for info in engine.packs)
+
+
+def test_unknown_node_of_a_broken_save_points_to_it(packs):
+    write(packs / "mine", nodes=body("plum", "1"))
+    with bare_engine(packs=[packs]) as engine:
+        write(packs / "mine", nodes=body("plum", "1") + "@node\ndef quince(x: int) -> int\n")
+        engine.reload()
+        (problem,) = engine.check(using("quince"))
+        assert "'quince' is in the pack 'mine', which could not be loaded: nodes.py is not valid Python" in problem.text
+
+
+def test_new_and_deleted_files_and_packs(packs):
+    write(packs / "mine", nodes=body("plum", "1"), more=body("pear", "2"))
+    with bare_engine(packs=[packs]) as engine:
+        (packs / "mine" / "more.py").unlink()
+        assert engine.reload().changed == ("mine",)
+        assert list(key_names(engine)) == ["plum"]
+        write(packs / "mine", fresh=body("fig", "3"))
+        assert engine.reload([packs / "mine" / "fresh.py"]).changed == ("mine",)
+        assert answer(engine, "fig") == 3
+        write(packs / "extra", nodes=body("quince", "4"))
+        assert engine.reload().changed == ("extra",)
+        assert answer(engine, "quince") == 4
+        (packs / "mine" / "pack.toml").unlink()
+        assert engine.reload().removed == ("mine",)
+        assert list(key_names(engine)) == ["quince"]
+        assert [info.name for info in engine.packs] == ["extra"]
+
+
+def test_renamed_pack_and_moved_node(packs):
+    write(packs / "one", nodes=both("plum", "pear"), toml='name = "first"')
+    write(packs / "two", nodes=body("fig", "1"))
+    with bare_engine(packs=[packs]) as engine:
+        write(packs / "one", toml='name = "better"\nversion = 2')
+        outcome = engine.reload()
+        assert (outcome.changed, outcome.removed) == (("better",), ("first",))
+        assert engine.registry.versions == {"better": 2, "two": 1}
+        write(packs / "one", nodes=body("plum", "1"))
+        write(packs / "two", nodes=both("fig", "pear"))
+        assert engine.reload().changed == ("better", "two")
+        assert answer(engine, "pear") == 7
+
+
+def test_packs_that_import_from_another(packs):
+    helpers = "STEP = {}\ndef step(value):\n    return value + STEP\n"
+    importing = "from ..base.helpers import step"
+    write(packs / "base", helpers=helpers.format(1), nodes=body("fig", "value"))
+    write(packs / "a_user", nodes=body("plum", "step(value)", importing), apart=body("pear", "value"), toml='packs = ["base >= 1"]')
+    write(packs / "b_user", nodes=body("quince", "plum(value)", "from ..a_user.nodes import plum"), toml='packs = ["a_user"]')
+    with bare_engine(packs=[packs]) as engine:
+        assert not any(info.problems for info in engine.packs), render(engine.packs[0].problems)
+        assert [answer(engine, name) for name in ("plum", "quince", "pear")] == [2, 2, 1]
+        before = key_names(engine)
+        write(packs / "base", helpers=helpers.format(5))
+        assert set(engine.reload([packs / "base" / "helpers.py"]).changed) == {"base", "a_user", "b_user"}
+        after = key_names(engine)
+        assert {name for name in after if after[name] != before[name]} == {"plum", "quince"}
+        assert [answer(engine, name) for name in ("plum", "quince", "pear")] == [6, 6, 1]
+        write(packs / "base", helpers="def (\n")
+        assert [problem.where for problem in engine.reload().problems] == ["base"]
+        assert [answer(engine, name) for name in ("plum", "quince", "pear")] == [6, 6, 1]
+        write(packs / "base", toml="version = 0", helpers=helpers.format(7))
+        outcome = engine.reload()
+        assert [problem.code for problem in outcome.problems] == ["pack-version"], render(outcome.problems)
+        assert "needs 'base >= 1', but 'base' is version 0" in outcome.problems[0].text
+
+
+def test_packs_that_import_what_is_not_there(packs):
+    write(packs / "mine", nodes=body("plum", "x", "from ..base.helpers import x"), toml='packs = ["base"]')
+    write(packs / "undeclared", nodes=body("pear", "x", "from ..base.helpers import x"))
+    write(packs / "round", nodes=body("fig", "1"), toml='packs = ["trip"]')
+    write(packs / "trip", nodes=body("quince", "1"), toml='packs = ["round"]')
+    with bare_engine(packs=[packs]) as engine:
+        codes = {info.name: info.problems[0].code for info in engine.packs}
+        assert codes == {"mine": "pack-missing", "undeclared": "pack-import", "round": "pack-missing", "trip": "pack-missing"}
+        (said,) = [info.problems[0] for info in engine.packs if info.name == "undeclared"]
+        assert said.fix == 'write packs = ["base"] in pack.toml'
+        write(packs / "base", helpers="x = 5\n")
+        assert set(engine.reload().changed) == {"base", "mine"}
+        assert answer(engine, "plum") == 5
+
+
+def test_facts_are_read_again(packs):
+    facts = "from nodegraph.facts import Mismatch\ndef plum(**facts):\n    {}\n"
+    write(packs / "mine", nodes=body("plum", "1"), facts=facts.format("return None"))
+    with bare_engine(packs=[packs]) as engine:
+        assert engine.check(using("plum")) == []
+        write(packs / "mine", facts=facts.format("return Mismatch('value', 'no')"))
+        assert engine.reload()
+        assert [one.text for one in engine.check(using("plum"))] == ["no"]
+
+
+def test_old_code_goes_when_nobody_calls_it(packs):
+    write(packs / "mine", nodes=body("plum", "value + 0"))
+    with bare_engine(packs=[packs]) as engine:
+        for number in range(1, 6):
+            assert answer(engine, "plum", value=number) == 2 * number - 1
+            write(packs / "mine", nodes=body("plum", f"value + {number}"))
+            engine.reload()
+        gc.collect()
+        left = [name for name in sys.modules if name.startswith(editions.ROOT) and str(packs) in str(sys.modules[name].__file__ or "")]
+        assert len(left) <= 2, left
+
+
+def test_class_of_a_pack_in_two_versions(packs):
+    """A stored value becomes the class as it is now; the old one still is of the type."""
+    thing = HEAD + "class Thing:\n    x = {}\n    def parts(self): return {{}}, {{}}\n"
+    thing += "    @classmethod\n    def from_parts(cls, meta, arrays): return cls()\n@node\ndef make() -> Thing: return Thing()\n"
+    write(packs / "mine", nodes=thing.format(1))
+    with bare_engine(packs=[packs], cache=str(packs.parent / "cache")) as engine:
+        old = engine.run(using("make", "thing")).outputs["out"]
+        write(packs / "mine", nodes=thing.format(2) + "@node\ndef take(thing: Thing) -> int: return thing.x\n")
+        engine.reload()
+        flow = {"inputs": {"t": {"type": "mine/Thing"}}, "nodes": {"a": {"use": "take", "from": {"thing": "inputs.t"}}}}
+        assert engine.run({**flow, "outputs": {"out": "a.int"}}, t=old).outputs["out"] == 1
+        assert engine.run(using("make", "thing")).outputs["out"].x == 2
+
+
+def test_no_run_mixes_two_versions(packs):
+    """Runs that start while packs change see all of the old version, or all of the new one; graphs that nodes return too."""
+    text = HEAD + "@node\ndef plum() -> int:\n    return {0}\n@node\ndef pear(value: int) -> int:\n    return value * 1000 + {0}\n"
+    text += "@node\ndef grown(value: int) -> int:\n    graph = Graph()\n"
+    text += "    return graph.give(int=graph.add('l', 'pear', value=graph.input('value'))['int'])\n"
+    write(packs / "mine", nodes=text.format(0))
+    flow = {"nodes": {"f": {"use": "plum"}, "g": {"use": "grown", "from": {"value": "f.int"}}}, "outputs": {"out": "g.int"}}
+    seen: list[object] = []
+    with bare_engine(packs=[packs]) as engine:
+        engine.keep_code()
+        ended = threading.Event()
+
+        def work():
+            while not ended.is_set():
+                result = engine.submit(flow).result(10)
+                seen.append(result.outputs.get("out", result.problems))
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for version in range(1, 30):
+            write(packs / "mine", nodes=text.format(version))
+            engine.reload([packs / "mine"])
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert all(isinstance(out, int) and out // 1000 == out % 1000 for out in seen), set(map(str, seen))
+    assert len(set(seen)) > 5
