@@ -1,12 +1,37 @@
-"""Installed distributions: their versions, read from the names of folders alone, which is fast."""
+"""Installed distributions: their versions, and the packs in them, read from the folders that pip writes, without importing any."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
+GROUP = "nodegraph.packs"
+"""The entry points by which a distribution says that there are packs in it: `my_pack = "my_package.my_pack"`."""
 _listings: dict[str, tuple[int, dict[str, str]]] = {}
+_found: dict[str, tuple[int, list[InstalledPack]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledPack:
+    """A pack, or a folder of packs, in an installed distribution. `editable`: its files are those that somebody works on."""
+
+    path: Path
+    distribution: str
+    editable: bool
+
+
+def installed_packs() -> list[InstalledPack]:
+    """What installed distributions say in their entry points, in the order of sys.path."""
+    found: dict[Path, InstalledPack] = {}
+    for folder in sys.path:
+        for one in _packs_in(folder or "."):
+            found.setdefault(one.path, one)
+    return list(found.values())
 
 
 def installed_version(distribution: str) -> str:
@@ -60,4 +85,55 @@ def _versions(folder: str) -> dict[str, str]:
         return {}
 
 
-__all__ = ["installed_version", "missing", "normal"]
+def _packs_in(folder: str) -> list[InstalledPack]:
+    """The packs of what is installed in a folder; looked for again only when the folder has changed."""
+    try:
+        stamp = os.stat(folder).st_mtime_ns
+        known = _found.get(folder)
+        if known is None or known[0] != stamp:
+            names = sorted(name for name in os.listdir(folder) if name.endswith(".dist-info"))
+            known = _found[folder] = stamp, [one for name in names for one in _declared(os.path.join(folder, name))]
+        return known[1]
+    except OSError:
+        return []
+
+
+def _declared(info: str) -> list[InstalledPack]:
+    """The packs that one distribution declares."""
+    try:
+        with open(os.path.join(info, "entry_points.txt"), "rb") as file:
+            raw = file.read()
+    except OSError:
+        return []
+    if GROUP.encode() not in raw:
+        return []
+    section, declared = "", []
+    for line in raw.decode("utf-8", "replace").splitlines():
+        if line.strip().startswith("["):
+            section = line.strip().strip("[]").strip()
+        elif section == GROUP and "=" in line:
+            declared.append(line.partition("=")[2].strip())
+    name = os.path.basename(info).partition("-")[0]
+    return [InstalledPack(_folder_of(value), name, _is_editable(info)) for value in declared]
+
+
+def _folder_of(value: str) -> Path:
+    """The folder of a package, without importing it. One that is not there is what its name says, for the problem to tell."""
+    top, *inside = re.split(r"[:\[]", value)[0].strip().split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError, AttributeError):
+        spec = None
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(places[0] if places else top, *inside)
+
+
+def _is_editable(info: str) -> bool:
+    try:
+        with open(os.path.join(info, "direct_url.json"), encoding="utf-8") as file:
+            return bool(json.load(file).get("dir_info", {}).get("editable"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+__all__ = ["GROUP", "InstalledPack", "installed_packs", "installed_version", "missing", "normal"]

@@ -105,7 +105,7 @@ class Engine:
         settings = Settings.load({name: list(value) if name in _LISTS and value is not None else value for name, value in flags.items()})
         self.settings, self.output = settings, settings.output
         self.registry = Registry()
-        self.packs = load_all(self.registry, settings.pack_folders, self._index)
+        self.packs = load_all(self.registry, settings.pack_folders, self._index, settings.versioned_packs)
         self.registry.add([one if isinstance(one, NodeType) else node_type(one, identity=_code_identity(one)) for one in nodes])
         self.store = Store(settings.cache, settings.disk or DISK) if isinstance(settings.cache, Path) else None
         digest = self.store.file_digest if self.store else keys.file_digest
@@ -155,7 +155,8 @@ class Engine:
         """
         named = None if paths is None else [Path(path) for path in paths]
         with self._lock:
-            registry, packs, outcome = reload(self.registry, self.packs, self.settings.pack_folders, self._index, named)
+            where = self.settings
+            registry, packs, outcome = reload(self.registry, self.packs, where.pack_folders, self._index, named, where.versioned_packs)
             self.packs = packs
             if outcome:
                 self.registry, self.checker = registry, Checker(registry, self.world)

@@ -60,10 +60,11 @@ class PackMissing(PackInvalid):
 class PackReader:
     """Reads one pack's folder into an edition."""
 
-    def __init__(self, folder: Path, index: SpecIndex, edition: Edition):
-        self.folder = folder.resolve()
-        self.info = PackInfo(folder.name, 1, "", self.folder)
-        self._index, self._edition = index, edition
+    def __init__(self, folder: Path, index: SpecIndex, edition: Edition, versioned: bool = False):
+        """`versioned`: keys know its nodes by their version, not by the bytes of their code."""
+        self.folder = folder
+        self.info = PackInfo(folder.name, 1, "", folder)
+        self._index, self._edition, self._versioned = index, edition, versioned
         self._toml: dict[str, Any] = {}
         self._sources: dict[str, str] = {}
         self._digests: dict[str, bytes] = {}
@@ -103,12 +104,17 @@ class PackReader:
             raise self._fail("pack-clash", text, "rename one of them in its pack.toml")
         self._check_required(record["met"] if record else {})
         self._find_others(taken)
-        if record is None or record["needs"] != self._needs() or not all(map(findable, record["imports"])):
+        if record is None or not self._is_current(record):
             record = self._declared()
         else:
             self._take_modules({name: (bytes.fromhex(digest), identity) for name, (digest, identity) in record["modules"].items()})
         numerics = self._numerics_bytes()
         return self._made or [unpack_type(one, self.info.name, numerics, self._late_call) for one in record["nodes"]]
+
+    def _is_current(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record of the same files was made of the same things around them."""
+        around = record["versioned"], record["needs"]
+        return around == (self._versioned, self._needs()) and all(map(findable, record["imports"]))
 
     def commit(self) -> None:
         """The pack is registered: what it imports is what was read now."""
@@ -138,8 +144,8 @@ class PackReader:
             raise PackInvalid(problems)
         modules = {name: [self._digests[name].hex(), self._identities[name]] for name in self._sources}
         met = {needed: installed_version(_distribution(needed)) for needed in self._toml["requires"]}
-        record = {"toml": self._toml, "imports": sorted(loader.imports), "modules": modules, "nodes": packed}
-        record.update({"needs": self._needs(), "met": met})
+        record: dict[str, Any] = {"toml": self._toml, "imports": sorted(loader.imports), "modules": modules, "nodes": packed}
+        record.update({"needs": self._needs(), "met": met, "versioned": self._versioned})
         if packed is not None:
             self._index.put(self.folder, self.info.files, record)
         return record
@@ -166,6 +172,9 @@ class PackReader:
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            if not self.folder.is_dir():
+                fix = "make it, or take it out of the setting 'packs'"
+                raise self._fail("no-pack", f"there is no folder {str(self.folder)!r}", fix) from None
             raise self._fail("no-pack", f"{str(self.folder)!r} has no {FILE}", f'write one: name = "{self.folder.name}"') from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise self._fail("bad-toml", f"{FILE} cannot be read: {error}", "mend the file", str(path)) from None
@@ -293,7 +302,7 @@ class PackReader:
         for parameter in inspect.signature(function).parameters.values():
             if isinstance(parameter.default, Placeholder):
                 raise self._needs_import(function, "default", parameter.name, parameter.default)
-        one = node_type(function, self.info.name, self._identity(module))
+        one = node_type(function, self.info.name, "" if self._versioned else self._identity(module))
         late = replace(one, call=self._late_call(module, function.__name__), numerics=self._numerics_bytes())
         for port in (*one.inputs.values(), *one.outputs.values(), *([one.open] if one.open else [])):
             for what in Port.__dataclass_fields__:

@@ -5,7 +5,7 @@ A pack is a folder with a `pack.toml`. It registers whole or not at all; one bad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,13 +32,14 @@ class Reload:
         return bool(self.changed or self.removed or self.problems)
 
 
-def load_all(registry: Registry, folders: Iterable[Path], index: Path | None = None) -> list[PackInfo]:
+def load_all(registry: Registry, folders: Iterable[Path], index: Path | None = None, versioned: Collection[Path] = ()) -> list[PackInfo]:
     """Register every pack. What cannot be registered is in the infos' problems, and in the registry's answers for its names.
 
-    `index`: a folder that keeps what packs declare from one start to the next; any number of processes may share it.
+    `index`: a folder that keeps what packs declare from one start to the next; any number of processes may share it. `versioned`:
+    packs whose nodes keys know by their version, not by the bytes of their code.
     """
-    loading = _Loading(registry, SpecIndex(index), Edition())
-    found = loading.load(folders)
+    loading = _Loading(registry, SpecIndex(index), Edition(), versioned)
+    found = loading.load([folder.resolve() for folder in folders])
     loading.commit()
     return found
 
@@ -50,6 +51,7 @@ class _Loading:
     registry: Registry
     index: SpecIndex
     edition: Edition
+    versioned: Collection[Path] = ()
     infos: dict[str, PackInfo] = field(default_factory=dict)
     readers: list[PackReader] = field(default_factory=list)
 
@@ -61,7 +63,7 @@ class _Loading:
         while waiting:
             put_off: list[Path] = []
             for folder in waiting:
-                reader = PackReader(folder, self.index, self.edition)
+                reader = PackReader(folder, self.index, self.edition, folder in self.versioned)
                 try:
                     found[folder] = self._one(reader, anew)
                 except PackMissing as error:
@@ -102,6 +104,7 @@ def reload(
     folders: Iterable[Path],
     index: Path | None = None,
     paths: Iterable[Path] | None = None,
+    versioned: Collection[Path] = (),
 ) -> tuple[Registry, list[PackInfo], Reload]:
     """Read again what has changed: another registry, its packs, and what is new. The given registry stays as it is.
 
@@ -117,7 +120,7 @@ def reload(
         return registry, list(known.values()), Reload()
     touched |= {path for path in there if path in known and known[path].problems}
     touched |= _dependants(known, touched | {info.path for info in gone})
-    made = _Renewal(registry, SpecIndex(index), known)
+    made = _Renewal(registry, SpecIndex(index), known, versioned)
     made.drop(gone)
     made.read([path for path in there if path in touched], named is not None)
     return made.registry, [made.infos[path] for path in there if path in made.infos], made.outcome()
@@ -126,8 +129,8 @@ def reload(
 class _Renewal:
     """Another registry, in which some packs are removed or read again."""
 
-    def __init__(self, registry: Registry, index: SpecIndex, known: Mapping[Path, PackInfo]):
-        self.registry = registry.copy()
+    def __init__(self, registry: Registry, index: SpecIndex, known: Mapping[Path, PackInfo], versioned: Collection[Path]):
+        self.registry, self._versioned = registry.copy(), versioned
         self.infos = dict(known)
         self._index, self._before = index, known
         self._edition = Edition(source for info in known.values() for source in info.modules.values())
@@ -151,7 +154,7 @@ class _Renewal:
                 if folder in self.infos:
                     self._forget(trial, self.infos[folder])
             others = {info.name: info for path, info in self.infos.items() if path not in batch and _is_registered(info)}
-            loading = _Loading(trial, self._index, self._edition, others)
+            loading = _Loading(trial, self._index, self._edition, self._versioned, others)
             found = dict(zip(batch, loading.load(batch, anew), strict=True))
             failed = {folder: info for folder, info in found.items() if info.problems}
             # what only lacks a pack that failed may do with the last good version of that pack

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nodegraph.distributions import installed_packs
 from nodegraph.errors import Problem, Problems, did_you_mean
 
 FILE = "nodegraph.toml"
@@ -83,8 +84,15 @@ class Settings:
 
     @property
     def pack_folders(self) -> list[Path]:
-        """Every pack to load: a person's own, then the built-in ones. A folder is a pack or holds packs."""
-        return [pack for folder in (*self.packs, *_existing(builtin_packs())) for pack in packs_in(folder)]
+        """Every pack to load, once: a person's own, then installed ones, then the built-in ones. A folder is a pack or holds packs."""
+        folders = (*self.packs, *(one.path for one in installed_packs()), *_existing(builtin_packs()))
+        return list(dict.fromkeys(pack for folder in folders for pack in packs_in(folder)))
+
+    @property
+    def versioned_packs(self) -> frozenset[Path]:
+        """The packs among them that keys know by the version of their nodes, not by the bytes of their code: installed ones, unless
+        they are installed to be worked on."""
+        return frozenset(pack for one in installed_packs() if not one.editable for pack in packs_in(one.path))
 
 
 def nearest(folder: Path) -> Path | None:
@@ -93,10 +101,18 @@ def nearest(folder: Path) -> Path | None:
 
 
 def packs_in(folder: Path) -> list[Path]:
-    """The packs of a folder in the order of their names: itself, if it is one."""
-    if (folder / PACK_FILE).is_file():
-        return [folder]
-    return sorted(path.parent for path in folder.glob(f"*/{PACK_FILE}"))
+    """The packs of a folder in the order of their names: itself, if it is one. A folder that is not there counts as a pack, so that
+    somebody says so; but for the user's own folder, which nobody has to have."""
+    top = os.path.realpath(folder)
+    try:
+        with os.scandir(top) as entries:
+            names = sorted(entry.name for entry in entries)
+    except OSError:
+        return [] if (folder,) == _user_data("packs") else [Path(top)]
+    if PACK_FILE in names:
+        return [Path(top)]
+    inner = [os.path.join(top, name) for name in names if not name.startswith(".")]
+    return [Path(os.path.realpath(path)) for path in inner if os.path.isfile(os.path.join(path, PACK_FILE))]
 
 
 def builtin_packs() -> Path:

@@ -29,6 +29,8 @@ COMMANDS = {
     "completion": "nodegraph.cli.completion:completion",
     "schema": "nodegraph.cli.installed:schema",
     "packs list": "nodegraph.cli.installed:packs_list",
+    "packs new": "nodegraph.cli.packs:new",
+    "packs check": "nodegraph.cli.packs:check",
     "models list": "nodegraph.cli.stock:models_list",
     "models add": "nodegraph.cli.stock:models_add",
     "models show": "nodegraph.cli.stock:models_show",

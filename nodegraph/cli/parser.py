@@ -68,6 +68,7 @@ def _parser() -> _Parser:
     _files(commands)
     _history(commands)
     _installed(commands)
+    _packs(commands)
     _stock(commands)
     return top
 
@@ -205,10 +206,23 @@ def _installed(commands: Any) -> None:
     made = _command(commands, "completion", "print what a shell reads to complete command lines")
     made.add_argument("shell", choices=["bash", "zsh", "fish"], help='bash and zsh: eval "$(nodegraph completion bash)"')
 
-    group = commands.add_parser("packs", help="list node packs").add_subparsers(metavar="COMMAND", required=True)
+
+def _packs(commands: Any) -> None:
+    group = commands.add_parser("packs", help="list, make and check node packs").add_subparsers(metavar="COMMAND", required=True)
     made = _command(group, "list", "list node packs")
     made.add_argument("--json", action="store_true", help="print them as JSON")
     _places(made)
+    made = _command(group, "new", "make a pack: one node, its test and its pack.toml")
+    made.add_argument("name", metavar="NAME", help="letters, digits and underscores")
+    made.add_argument("--at", metavar="DIR", default=".", help="the folder that it is made in")
+    _places(made)
+    made = _command(group, "check", "try what every node of a pack promises, on sample values")
+    made.add_argument("path", metavar="PATH", help="a pack, or a folder of packs")
+    made.add_argument("--node", action="append", default=[], metavar="NAME", dest="names", help="only this node")
+    made.add_argument("--cases", type=int, default=3, metavar="N", help="how many sets of inputs each node is tried with (3)")
+    made.add_argument("--record", action="store_true", help="write what was found to the pack's pack.lock, to compare with next time")
+    made.add_argument("--json", action="store_true", help="print problems as JSON")
+    _work(made)
 
 
 def _stock(commands: Any) -> None:

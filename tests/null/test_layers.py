@@ -14,7 +14,7 @@ LAYERS = [
     {"reading", "workflow", "graph", "formatting", "schema", "show"},
     {"layout", "picture"},
     {"literals", "template", "drawing", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
-    {"entries", "packing", "store", "checkpoints", "leases", "cache", "models", "world", "lanes", "settings"},
+    {"entries", "packing", "store", "checkpoints", "leases", "cache", "models", "world", "lanes", "settings", "distributions"},
     {
         "job",
         "shared",
@@ -31,10 +31,12 @@ LAYERS = [
         "run",
         "skeleton",
         "spec_index",
-        "distributions",
         "editions",
         "pack_reader",
         "packs",
+        "pack_template",
+        "samples",
+        "contract",
         "watch",
         "output",
         "metadata",
@@ -45,7 +47,7 @@ LAYERS = [
         "glance",
         "engine",
     },
-    {"cli", "__init__", "__main__"},
+    {"cli", "testing", "__init__", "__main__"},
 ]
 HOMES = {
     "msgpack": {"packing"},

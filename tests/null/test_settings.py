@@ -125,7 +125,8 @@ def test_a_pack_folder_is_a_pack_or_holds_packs(tmp_path: Path) -> None:
         (tmp_path / name / "pack.toml").write_text("")
     assert packs_in(tmp_path) == [tmp_path / "a", tmp_path / "b"]
     assert packs_in(tmp_path / "a") == [tmp_path / "a"]
-    assert packs_in(tmp_path / "missing") == []
+    assert packs_in(tmp_path / "missing") == [tmp_path / "missing"]  # so that somebody says that it is not there
+    assert packs_in(Settings.load({}, {}, tmp_path).packs[0]) == []  # nobody has to have a folder of their own
 
 
 def test_the_built_in_packs_come_last(tmp_path: Path) -> None:
