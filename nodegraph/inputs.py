@@ -38,8 +38,8 @@ def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict
         if type(given) is int and declared is not None:
             given = as_port(declared, given)
         inputs[port] = given
-    for name in lazy:
-        if name is not None and name in inputs and not isinstance(inputs[name], Lazy):
+    for name in run.plan.literals[step] if lazy else ():
+        if name in lazy or (None in lazy and name not in used.inputs):
             inputs[name] = Lazy(name, inputs[name], ready=True)
     if used.takes_run:
         inputs[used.takes_run] = NodeRun(run, step, key)

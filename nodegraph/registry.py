@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -123,8 +124,8 @@ class Registry:
 
     def facts(self, one: NodeType) -> Callable[..., Any] | None:
         """The facts function of a node type, or None. Raises FactsFailed when the pack's facts.py cannot be imported."""
-        module = self._facts_module(one.pack)
-        return getattr(module, one.name, None) if module else None
+        found = getattr(self._facts_module(one.pack), one.name, None)
+        return found if inspect.isfunction(found) else None  # a node may be called like something that facts.py imports
 
     def choices(self, one: NodeType, port: Port, look: Any) -> list[Any] | None:
         """The live choices of a port, or None when its pack does not know them now."""

@@ -1,6 +1,7 @@
 """Values to try nodes with: small, of every port type, and the same ones every time.
 
-Sample number 0 is the plainest there is, its default if a port has one; further ones vary within the port's bounds.
+Sample number 0 is the plainest there is, its default if a port has one; further ones vary within the port's bounds,
+or are its default again: so a port's odd value is not always met together with those of all others.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ WIDTH, HEIGHT, BATCH = 16, 12, 2
 """Of sample pictures: all have one size, so that those of several ports go together."""
 _INTS = (1, 2, 3, 5, 0)
 _FLOATS = (0.5, 1.0, 0.25, 2.0, 0.0)
-_TEXTS = ("a fox", "two foxes", "a", "ab", "1", "1.5", "#ff0000", "Füchse ☃", "a.b", "x=1", "")
+_TEXTS = ("a fox", "two foxes", "1", "a", "ab", "1.5", "#ff0000", "Füchse ☃", "a.b", "x=1", "")
 _JSON = ({"a": [1, 2.5, "x", None]}, [1, 2, 3], 7, "text")
+_SAME = {"inputs": {"value": {"type": "any"}}, "nodes": {}, "outputs": {"value": "inputs.value"}}
+"""A workflow that gives what it takes."""
 _SPAN = 8
 """How far numbers go beyond their lower bound: large ones make large pictures."""
 
@@ -36,9 +39,10 @@ def sample(port: Port, number: int, folder: Path, other: Callable[[Type, Port, i
 
     Raises NoSample.
     """
-    if number == 0 and port.default is not REQUIRED:
+    sampler = _Sampler(port, number, folder, other)
+    if port.default is not REQUIRED and (number == 0 or sampler.random.random() < 0.5):
         return port.default
-    return _Sampler(port, number, folder, other).of(port.type)
+    return sampler.of(port.type)
 
 
 class _Sampler:
@@ -79,7 +83,7 @@ class _Sampler:
         low = port.minimum if port.minimum is not None else None if port.above is None else math.floor(port.above) + 1
         high = port.maximum if port.maximum is not None else None if port.below is None else math.ceil(port.below) - 1
         if low is None and high is None:
-            return _INTS[self.number % len(_INTS)] * step
+            return (self.random.choice(_INTS) if self.number else _INTS[0]) * step
         first = math.ceil((low if low is not None else min(0, high or 0)) / step) * step
         if self._near(first, high):
             first = max(first, round(float(port.default) / step) * step)
@@ -92,11 +96,11 @@ class _Sampler:
         low = port.minimum if port.minimum is not None else port.above
         high = port.maximum if port.maximum is not None else port.below
         if low is None and high is None:
-            return _FLOATS[self.number % len(_FLOATS)]
+            return self.random.choice(_FLOATS) if self.number else _FLOATS[0]
         first = low if low is not None else min(0.0, high or 0.0)
         last = min(high, first + _SPAN) if high is not None else first + _SPAN
         found = first + (last - first) * (0.5 if self.number == 0 else self.random.uniform(0.1, 0.9))
-        return round(found / port.multiple) * port.multiple if port.multiple else round(found, 6)
+        return float(round(found / port.multiple) * port.multiple) if port.multiple else round(found, 6)
 
     def _near(self, first: float, high: float | None) -> bool:
         """Whether a default tells where sensible values lie."""
@@ -148,6 +152,7 @@ _MAKERS: dict[str, Callable[[_Sampler], Any]] = {
     "none": lambda sampler: None,
     "seed": _seed,
     "file": _Sampler.file,
+    "workflow": lambda sampler: _SAME,
     "image": lambda sampler: Image(sampler.array(BATCH, 3, HEIGHT, WIDTH)),
     "mask": lambda sampler: Mask(sampler.array(BATCH, 1, HEIGHT, WIDTH)),
     "latent": lambda sampler: Latent(sampler.array(BATCH, 4, HEIGHT // 4, WIDTH // 4, low=-1.0), "sd1"),
