@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import graph, types
@@ -51,7 +52,7 @@ class Signature:
             number = known.get(source, index)
             if number >= index or given[number].get(output) is not takes[port]:
                 return None
-            links[port] = number, output
+            links[port] = number, intern(output)  # the same few names again and again
         for port, value in literals.items():
             if plain.get(port) is not value.__class__ or port in links:
                 return None
@@ -224,7 +225,9 @@ class Compilation:
             if reference.__class__ is str:
                 source, _, output = reference.partition(".")
                 number = known.get(source)
-                link = (number, output) if number is not None and output else self.reference(("nodes", name, "from", port), reference)
+                link = (
+                    (number, intern(output)) if number is not None and output else self.reference(("nodes", name, "from", port), reference)
+                )
             else:
                 link = self.reference(("nodes", name, "from", port), reference)
             if link is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from nodegraph import keys, kinds, positions, reading
+from nodegraph import collector, keys, kinds, positions, reading
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean_file
 from nodegraph.reading import FORMAT, dotted, refuse
 
@@ -107,6 +107,7 @@ class Workflow(_Model):
         return workflow
 
     @classmethod
+    @collector.held()
     def read(cls, text: str, file: str = "", folder: Path | None = None) -> Workflow:
         """Read JSON text."""
         return cls._validate(reading.parse(text, file), text, file, folder)
@@ -124,6 +125,7 @@ class Workflow(_Model):
         raise WorkflowInvalid([Problem("not-a-workflow", "", text, _NO_PATH)])
 
     @classmethod
+    @collector.held()
     def _validate(cls, data: Any, text: str, file: str, folder: Path | None) -> Workflow:
         if not isinstance(data, Mapping):
             what = f"a workflow is a JSON object, but this is {kinds.describe(data)}"
