@@ -1,0 +1,188 @@
+"""What the graph adds to a model's own time and memory: txt2img.json against diffusers' pipeline on the same weights.
+
+    python benchmarks/model_time.py [--models tiny-sd sd15-unet] [--rounds 9] [--device cpu]
+
+Warm, taking turns, each time another prompt and seed, so that neither can answer from what it has computed before; the first pair
+is compared bit for bit. `sd15-unet` is a folder of random weights with the denoiser of Stable Diffusion 1.5 (860 million
+parameters) between a small text encoder and a small VAE; it is made for the run, needs 4 GB of disk and about as much memory, and is
+sampled at 256x256 with two steps. Peaks of memory are those of processes of their own, from the import to one picture. On a GPU
+also the share of the sampling during which it is busy, from torch's profiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import ROOT, alternating, figure, in_new_process, median, paired_ratio, peak_rss, verdict
+
+WORKFLOW = ROOT / "workflows" / "txt2img.json"
+TINY = ROOT / "nodes" / "diffusion" / "models" / "tiny-sd"
+OPTIONS = {"tiny-sd": {"steps": 20, "guidance": 5.0}, "sd15-unet": {"steps": 2, "guidance": 5.0, "width": 256, "height": 256}}
+
+
+def make_sd15(folder: Path) -> None:
+    """A model folder whose denoiser has the size of Stable Diffusion 1.5's. Small weights, so that numbers stay finite."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    shutil.copytree(TINY / "tokenizer", folder / "tokenizer")
+    shutil.copytree(TINY / "scheduler", folder / "scheduler")
+    shutil.copy(TINY / "model_index.json", folder)
+    vocabulary = json.loads((TINY / "text_encoder" / "config.json").read_text())
+    text = CLIPTextConfig(**{**vocabulary, "hidden_size": 768, "intermediate_size": 768, "num_hidden_layers": 1, "num_attention_heads": 12})
+    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
+    channels = (16, 16, 32, 32)
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    AutoencoderKL(block_out_channels=channels, norm_num_groups=8, **kinds).save_pretrained(folder / "vae")
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    unet = unet.to_empty(device="cpu")
+    for weight in unet.parameters():
+        torch.nn.init.normal_(weight, std=0.02)
+    unet.save_pretrained(folder / "unet")
+
+
+class Graph:
+    """The workflow on an engine."""
+
+    def __init__(self, model: Path, device: str, cache: Path | bool):
+        from nodegraph import Engine
+
+        self.engine = Engine(models=[model.parent], device=device, dtype="float32", cache=cache)
+        self.fixed = {"model": model.name, "negative": "black", **OPTIONS[model.name]}
+
+    def picture(self, number: int) -> Any:
+        return self.engine.run(WORKFLOW, prompt=prompt(number), seed=number, **self.fixed).outputs["image"].tensor()
+
+
+class Pipeline:
+    """What a user of diffusers would write."""
+
+    def __init__(self, model: Path, device: str):
+        import torch
+        from diffusers import StableDiffusionPipeline
+        from diffusers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        options = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False, "local_files_only": True}
+        self.pipeline = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32, **options).to(device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        names = {"steps": "num_inference_steps", "guidance": "guidance_scale"}
+        self.fixed = {names.get(name, name): value for name, value in OPTIONS[model.name].items()}
+
+    def picture(self, number: int) -> Any:
+        import torch
+
+        drawn = [torch.Generator().manual_seed(number)]
+        return self.pipeline(prompt(number), negative_prompt="black", generator=drawn, output_type="pt", **self.fixed).images
+
+
+def prompt(number: int) -> str:
+    shapes, colours = ("circle", "square", "triangle"), ("red", "blue", "green", "yellow", "black")
+    return f"a large {colours[number % 5]} {shapes[number % 3]} on the left on a white background"
+
+
+def wall(model: Path, device: str, rounds: int) -> dict[str, Any]:
+    """Seconds of both, taking turns in this process."""
+    import torch
+
+    numbers = {"graph": 0, "pipeline": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        makers: dict[str, Any] = {"graph": Graph(model, device, Path(folder)), "pipeline": Pipeline(model, device)}
+
+        def timed(name: str) -> float:
+            numbers[name] += 1
+            begun = time.perf_counter()
+            makers[name].picture(numbers[name])
+            if device != "cpu":
+                torch.cuda.synchronize()
+            return time.perf_counter() - begun
+
+        if not torch.equal(makers["graph"].picture(0).cpu(), makers["pipeline"].picture(0).cpu().float()):
+            raise SystemExit("graph and pipeline differ: their times cannot be compared")
+        taken = alternating({name: lambda name=name: timed(name) for name in makers}, rounds)
+        busy = gpu_busy(makers["graph"]) if device != "cpu" else None
+        makers["graph"].engine.close()
+    return {
+        "graph": median(taken["graph"]),
+        "pipeline": median(taken["pipeline"]),
+        "ratio": paired_ratio(taken["graph"], taken["pipeline"]),
+        "busy": busy,
+    }
+
+
+def gpu_busy(graph: Graph) -> float:
+    """The share of the time between the first and the last kernel of a run during which a kernel is at work."""
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        graph.picture(1_000_003)
+    spans = sorted((one.time_range.start, one.time_range.end) for one in profiled.events() if one.device_type == DeviceType.CUDA)
+    at_work, until = 0.0, spans[0][0]
+    for start, end in spans:
+        at_work += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return at_work / (until - spans[0][0])
+
+
+def memory(which: str, model: Path, device: str) -> dict[str, int]:
+    """The peak of this process after one picture: of device memory on a GPU, otherwise resident bytes."""
+    maker = Graph(model, device, False) if which == "graph" else Pipeline(model, device)
+    maker.picture(0)
+    if device == "cpu":
+        return {"bytes": peak_rss()}
+    import torch
+
+    return {"bytes": torch.cuda.max_memory_allocated()}
+
+
+def report(model: Path, device: str, rounds: int) -> None:
+    """Print the figures of one model, each taken in a process of its own."""
+    fixed = ("--device", device, "--folder", str(model))
+    times = in_new_process("model_time.py", *fixed, "--part", "wall", "--rounds", str(rounds))
+    peaks = {which: in_new_process("model_time.py", *fixed, "--part", which)["bytes"] for which in ("graph", "pipeline")}
+    print(f"{model.name}: graph {figure(times['graph'], '{:.3f}')} s, pipeline {figure(times['pipeline'], '{:.3f}')} s a picture; ", end="")
+    print(f"peaks {peaks['graph'] / 2**20:.0f} and {peaks['pipeline'] / 2**20:.0f} MiB")
+    print(verdict(f"{model.name}: time of the graph over the pipeline's", times["ratio"], 1.01))
+    print(verdict(f"{model.name}: peak memory of the graph over the pipeline's", peaks["graph"] / peaks["pipeline"], 1.0))
+    if times["busy"] is not None:
+        print(verdict(f"{model.name}: share of the sampling with the GPU busy", times["busy"], 0.97, at_least=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(OPTIONS), default=list(OPTIONS))
+    parser.add_argument("--rounds", type=int, default=9, help="pairs; sd15-unet takes a third of them")
+    parser.add_argument("--device", default="")
+    parser.add_argument("--part", choices=["wall", "graph", "pipeline"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        part = options.part
+        found = wall(options.folder, options.device, options.rounds) if part == "wall" else memory(part, options.folder, options.device)
+        print(json.dumps(found))
+        return
+    import torch
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    print(f"device {device}, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.models:
+            model = TINY if name == "tiny-sd" else Path(folder, name)
+            if name != "tiny-sd":
+                make_sd15(model)
+            report(model, device, options.rounds if name == "tiny-sd" else max(1, options.rounds // 3))
+
+
+if __name__ == "__main__":
+    main()
