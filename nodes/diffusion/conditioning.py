@@ -1,8 +1,10 @@
-"""What a denoiser is told beside the latents: text states, and guidance where it was distilled into the network."""
+"""What a denoiser is told beside the latents: text states, image embeddings, and guidance where it was distilled into it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -15,33 +17,95 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 
-def text_states(
-    unet: UNet2DConditionModel, positive: Conditioning, negative: Conditioning | None, count: int, guidance: float
-) -> torch.Tensor:
-    """The text states of one forward: [n,T,D], or [2n,T,D] with the negative half first when there is guidance."""
-    states = [_states_of(unet, positive, count, "positive")]
-    if guidance > 1 and unet.config.time_cond_proj_dim is None:
-        if negative is None:
-            text = f"guidance {guidance:g} needs a negative conditioning"
-            raise Invalid(text, fix="link encode_text of an empty text to negative, or set guidance to 1", port="negative")
-        states.insert(0, _states_of(unet, negative, count, "negative"))
-    return torch.cat(repeated(states))
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of one forward on `rows` copies of a batch, one after the other; the row `conditional` follows the prompt.
+
+    One row is the prompt alone, two are [unconditional; conditional], three [conditional; picture alone; unconditional].
+    """
+
+    rows: int
+    conditional: int
+    states: torch.Tensor | None
+    further: dict[str, Any]
+
+
+def forward_inputs(
+    unet: UNet2DConditionModel,
+    positive: Conditioning,
+    negative: Conditioning | None,
+    count: int,
+    guidance: float,
+    image_guidance: float | None = None,
+) -> Inputs:
+    """The inputs for `count` latents; `image_guidance` is given for denoisers that edit a picture beside the latents.
+
+    Raises Invalid where the conditionings are not what the denoiser takes.
+    """
+    guided = guidance > 1 and unet.config.time_cond_proj_dim is None and (image_guidance is None or image_guidance >= 1)
+    if not guided:
+        named = [("positive", positive)]
+    elif negative is None:
+        text = f"guidance {guidance:g} needs a negative conditioning"
+        fix = "link encode_text of an empty text to negative, or condition_decoder's negative, or set guidance to 1"
+        raise Invalid(text, fix=fix, port="negative")
+    elif image_guidance is None:
+        named = [("negative", negative), ("positive", positive)]
+    else:
+        named = [("positive", positive), ("negative", negative), ("negative", negative)]
+    further: dict[str, Any] = {"timestep_cond": _guidance_embedding(unet, guidance, count)}
+    further |= _image_inputs(unet, named, count)
+    conditional = [port for port, _ in named].index("positive")
+    return Inputs(len(named), conditional, _text_states(unet, named, count), further)
+
+
+def _text_states(unet: UNet2DConditionModel, named: Sequence[tuple[str, Conditioning]], count: int) -> torch.Tensor | None:
+    """Text states [rows·n,T,D]; None for a denoiser that takes none."""
+    if unet.config.encoder_hid_dim_type == "image_proj":
+        return None
+    return torch.cat(repeated([_states_of(unet, conditioning, count, port) for port, conditioning in named]))
 
 
 def _states_of(unet: UNet2DConditionModel, conditioning: Conditioning, count: int, port: str) -> torch.Tensor:
-    if "states" not in conditioning:
-        raise Invalid("the conditioning has no text states", fix="make it with encode_text", port=port)
-    states = conditioning.tensor("states", str(unet.device), unet.dtype)
+    states = _array(unet, conditioning, "states", count, port, "text states", "make it with encode_text")
     width = unet.config.encoder_hid_dim or unet.config.cross_attention_dim
     if isinstance(width, int) and states.shape[-1] != width:
         text = f"the text states are {states.shape[-1]} wide, but this denoiser takes {width}"
         raise Invalid(text, fix="encode the text with the encoder of the same model", port=port)
-    if len(states) not in (1, count):
-        raise Invalid(f"{len(states)} texts cannot go with {count} latents", fix=f"give 1 text or {count}", port=port)
-    return states if len(states) == count else states.repeat(count, 1, 1)
+    return states
 
 
-def guidance_embedding(unet: UNet2DConditionModel, guidance: float, count: int) -> torch.Tensor | None:
+def _image_inputs(unet: UNet2DConditionModel, named: Sequence[tuple[str, Conditioning]], count: int) -> dict[str, Any]:
+    """What `condition_decoder` made of image embeddings, by the names of the forward's inputs."""
+
+    def joined(name: str) -> torch.Tensor:
+        fix = "make it with condition_decoder, for this denoiser"
+        return torch.cat([_array(unet, one, name, count, port, "image embedding", fix) for port, one in named])
+
+    found: dict[str, Any] = {}
+    if unet.config.class_embed_type in ("identity", "projection"):
+        found["class_labels"] = joined("class_labels")
+    if unet.config.addition_embed_type == "image":
+        found["added_cond_kwargs"] = {"image_embeds": joined("image_embeds")}
+    if all("attended" in one for _, one in named):
+        attended = [_expanded(one.tensor("attended", str(unet.device)), count, port) for port, one in named]
+        found["encoder_attention_mask"] = torch.cat(attended)
+    return found
+
+
+def _array(unet: UNet2DConditionModel, conditioning: Conditioning, name: str, count: int, port: str, what: str, fix: str) -> torch.Tensor:
+    if name not in conditioning:
+        raise Invalid(f"the conditioning has no {what}", fix=fix, port=port)
+    return _expanded(conditioning.tensor(name, str(unet.device), unet.dtype), count, port)
+
+
+def _expanded(array: torch.Tensor, count: int, port: str) -> torch.Tensor:
+    if len(array) not in (1, count):
+        raise Invalid(f"{len(array)} texts cannot go with {count} latents", fix=f"give 1 text or {count}", port=port)
+    return array if len(array) == count else array.repeat(count, *[1] * (array.ndim - 1))
+
+
+def _guidance_embedding(unet: UNet2DConditionModel, guidance: float, count: int) -> torch.Tensor | None:
     """For a denoiser that was distilled with guidance (arXiv:2310.04378) its sinusoidal embedding [n,D], otherwise None."""
     width = unet.config.time_cond_proj_dim
     if width is None:

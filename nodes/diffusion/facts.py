@@ -15,11 +15,29 @@ from nodegraph.facts import Facts, Look, Mismatch, differ
 Read = Callable[[str], Mapping[str, Any] | None]
 """Reads a JSON file of a model folder by its path inside; None if it has none."""
 
-DENOISERS = ("unet", "transformer")
+DENOISERS = ("unet", "transformer", "decoder")
+"""Where a denoiser of pictures lies; `decoder` in the layout of Karlo."""
 PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
-CONFIGS = {"tokenizer": "tokenizer_config.json", "scheduler": "scheduler_config.json"}
+CONFIGS = {
+    **dict.fromkeys(("tokenizer", "prior_tokenizer"), "tokenizer_config.json"),
+    **dict.fromkeys(
+        ("scheduler", "prior_scheduler", "decoder_scheduler", "super_res_scheduler", "image_noising_scheduler"), "scheduler_config.json"
+    ),
+    **dict.fromkeys(("feature_extractor", "image_processor"), "preprocessor_config.json"),
+}
 """The configuration of a part, where it is not `config.json`."""
-CONFIG_FILES = tuple(f"{part}/{CONFIGS.get(part, 'config.json')}" for part in (*DENOISERS, "vae", "text_encoder", "scheduler"))
+CONDITIONERS = ("text_proj", "image_normalizer", "image_noising_scheduler")
+"""The parts that turn image embeddings into what a denoiser takes."""
+ENCODERS = (("prior_text_encoder", "prior_tokenizer"), ("text_encoder", "tokenizer"))
+"""Where the text encoder of a joint space of texts and pictures lies; the first pair that is there."""
+SUPER_RESOLUTION = ("super_res_first", "super_res_last", "super_res_scheduler")
+CONFIG_FILES = tuple(
+    f"{part}/{CONFIGS.get(part, 'config.json')}"
+    for part in (
+        *(*DENOISERS, "vae", "movq", "text_encoder", "prior_text_encoder", "image_encoder", "prior", "ar_prior", "super_res_first"),
+        *("text_proj", "image_normalizer", "scheduler", "decoder_scheduler", "prior_scheduler", "super_res_scheduler"),
+    )
+)
 """The configurations that facts are read from."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
@@ -28,6 +46,8 @@ _STANDS_IN_FOR_OTHERS = ("AutoencoderTiny", "ConsistencyDecoderVAE")
 NETWORK = "UNet2DConditionModel"
 """The class of the denoisers that `sample_latent` drives."""
 _FURTHER_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")
+PIXELS = "pixels"
+"""The space of denoisers that work on pixels: their latents are the picture in -1..1."""
 
 FIXED_SIGMAS = frozenset({"ddim", "ddpm", "euler_ancestral", "lcm", "pndm", "tcd"})
 """Samplers whose noise levels cannot be respaced by `sigmas`."""
@@ -41,9 +61,23 @@ NO_SAMPLE_PREDICTION = frozenset({"dpm++_sde", "dpm2", "dpm2_ancestral", "euler_
 
 
 def denoiser_part(files: Iterable[str]) -> str:
-    """The folder of the denoiser, `unet` or `transformer`; empty if there is none."""
+    """The folder of the denoiser; empty if there is none."""
+    return _first_part(files, DENOISERS)
+
+
+def vae_part(files: Iterable[str]) -> str:
+    """The folder of the autoencoder; empty if there is none."""
+    return _first_part(files, ("vae", "movq"))
+
+
+def scheduler_part(files: Iterable[str]) -> str:
+    """The folder of the scheduler that goes with the denoiser, or the prior, in these files; empty if there is none."""
+    return _first_part(files, ("scheduler", "decoder_scheduler", "prior_scheduler", "super_res_scheduler"))
+
+
+def _first_part(files: Iterable[str], parts: Iterable[str]) -> str:
     folders = {path.partition("/")[0] for path in files}
-    return next((part for part in DENOISERS if part in folders), "")
+    return next((part for part in parts if part in folders), "")
 
 
 def layout_problem(files: Iterable[str]) -> tuple[str, str] | None:
@@ -55,7 +89,10 @@ def layout_problem(files: Iterable[str]) -> tuple[str, str] | None:
         return f"the model is not in the diffusers folder layout: it has no 'model_index.json'{found}", "convert it with diffusers"
     denoiser = denoiser_part(paths)
     if not denoiser:
-        return "the model has no denoiser: neither 'unet/' nor 'transformer/' is there", "copy the whole model folder"
+        fix = "open it with load_unclip" if "prior/config.json" in paths else "copy the whole model folder"
+        return "the model has no denoiser: neither 'unet/' nor 'transformer/' is there", fix
+    if denoiser == "decoder":
+        return "the model is in the layout of Karlo: its denoiser is the decoder of an unCLIP", "open it with load_unclip"
     for part in (denoiser, *PARTS):
         if problem := _part_problem(part, paths):
             return problem
@@ -76,7 +113,10 @@ def _part_problem(part: str, paths: set[str]) -> tuple[str, str] | None:
 
 def vae_facts(read: Read) -> dict[str, Any]:
     """`channels` of its latents, `factor`, `space`."""
-    config = read("vae/config.json") or {}
+    config = read("vae/config.json") or read("movq/config.json")
+    if config is None and (decoder := read("decoder/config.json")):
+        return {"channels": decoder.get("in_channels"), "factor": 1, "space": PIXELS}
+    config = config or {}
     blocks = config.get("block_out_channels") or config.get("encoder_block_out_channels")
     channels = config.get("latent_channels")
     if not blocks or not channels:
@@ -91,6 +131,8 @@ def _space(config: Mapping[str, Any], factor: int, channels: int) -> str:
     family = str(config.get("_class_name"))
     if family in _STANDS_IN_FOR_OTHERS:
         return ""
+    if config.get("norm_type") == "spatial":
+        return f"movq-f{factor}-c{channels}"
     family = family.replace("Asymmetric", "").replace("Autoencoder", "").lower()
     scaling, shift = config.get("scaling_factor", 0.18215), config.get("shift_factor")
     return f"{family}-f{factor}-c{channels}-{scaling:g}" + (f"+{shift:g}" if shift else "")
@@ -103,25 +145,45 @@ def encoder_facts(read: Read) -> dict[str, Any]:
 
 
 def denoiser_facts(read: Read) -> dict[str, Any]:
-    """`network` (its class), `channels` that go in, `latent_channels`, `text_width`, `further` (inputs beside text), `width`,
-    `height`, `factor`, `space`, `prediction`.
+    """`network` (its class), `channels` that go in, `latent_channels`, `text_width`, `further` (inputs beside text that nothing
+    here makes), `condition` and `embedding_width` (see `_condition`), `width`, `height`, `factor`, `space`, `prediction`.
     """
-    config = read("unet/config.json") or read("transformer/config.json") or {}
+    config = read("unet/config.json") or read("transformer/config.json") or read("decoder/config.json") or {}
+    scheduler = read("scheduler/scheduler_config.json") or read("decoder_scheduler/scheduler_config.json") or {}
     vae = vae_facts(read)
+    condition = _condition(config, read)
+    further = (config[key] for key in _FURTHER_INPUTS if config.get(key) not in (None, "text_proj"))
     known = {
         "network": config.get("_class_name"),
-        "further": next((config[key] for key in _FURTHER_INPUTS if config.get(key) not in (None, "text_proj")), None),
+        "further": None if condition else next(further, None),
         "channels": config.get("in_channels"),
         "latent_channels": vae.get("channels"),
-        "text_width": _text_width(config),
+        "text_width": None if condition.get("condition") == "image" else _text_width(config),
         "factor": vae.get("factor"),
         "space": vae.get("space"),
-        "prediction": prediction_of(read("scheduler/scheduler_config.json") or {}),
+        "prediction": prediction_of(scheduler),
+        **condition,
     }
     if (cells := config.get("sample_size")) and vae:
         rows, columns = cells if isinstance(cells, list) else (cells, cells)
         known |= {"width": columns * vae["factor"], "height": rows * vae["factor"]}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _condition(config: Mapping[str, Any], read: Read) -> dict[str, Any]:
+    """How a denoiser takes image embeddings of `embedding_width`; empty if it takes none.
+
+    `condition` is `projected` (Karlo: into the timestep embedding and extra context tokens), `noised` (Stable unCLIP: noised
+    and with the noise level, as class labels) or `image` (Kandinsky 2.2: the embedding alone, without text).
+    """
+    classes = config.get("class_embed_type")
+    if classes == "identity" and (projection := read("text_proj/config.json")):
+        return {"condition": "projected", "embedding_width": projection.get("clip_embeddings_dim")}
+    if classes == "projection" and (normalizer := read("image_normalizer/config.json")):
+        return {"condition": "noised", "embedding_width": normalizer.get("embedding_dim")}
+    if config.get("addition_embed_type") == "image" and config.get("encoder_hid_dim_type") == "image_proj":
+        return {"condition": "image", "embedding_width": config.get("encoder_hid_dim")}
+    return {}
 
 
 def prediction_of(scheduler: Mapping[str, Any]) -> str:
@@ -137,6 +199,75 @@ def _text_width(config: Mapping[str, Any]) -> int | None:
     return width if isinstance(width, int) else None
 
 
+# --- parts of unCLIP -------------------------------------------------------------------
+
+Part = tuple[tuple[str, ...], dict[str, Any]]
+"""The folders of a part, the first of which names it, and its facts."""
+
+
+def unclip_parts(files: Iterable[str], read: Read) -> dict[str, Part]:
+    """The outputs of `load_unclip`. A part that the model lacks has no folders and the fact `absent`, its name."""
+    folders = {path.partition("/")[0] for path in files if "/" in path}
+    encoder = next((pair for pair in ENCODERS if pair[0] in folders and is_joint(read(f"{pair[0]}/config.json") or {})), ())
+    decoder = denoiser_part(files)
+    prior_scheduler = next((part for part in ("prior_scheduler", "" if decoder else "scheduler") if part in folders), "")
+    embedding = joint_facts(read(f"{encoder[0]}/config.json") or {}) if encoder else {}
+    found: dict[str, Part] = {
+        "encoder": (encoder, embedding),
+        "image_encoder": (("image_encoder", "feature_extractor", "image_processor"), joint_facts(read("image_encoder/config.json") or {})),
+        "prior": (("prior", prior_scheduler), prior_facts(read("prior/config.json") or {})),
+        "ar_prior": (("ar_prior",), prior_facts(read("ar_prior/config.json") or {})),
+        "decoder": ((decoder, "scheduler", "decoder_scheduler", *CONDITIONERS), denoiser_facts(read)),
+        "vae": ((vae_part(files),), vae_facts(read)),
+        "upsampler": (SUPER_RESOLUTION, upsampler_facts(read)),
+    }
+    return {name: _present(name, folders, *part, pixels=name == "vae" and bool(decoder)) for name, part in found.items()}
+
+
+def _present(name: str, folders: set[str], parts: tuple[str, ...], known: dict[str, Any], pixels: bool) -> Part:
+    if parts and parts[0] in folders:
+        return tuple(part for part in parts if part in folders), known
+    return (), known if pixels and known.get("space") == PIXELS else {"absent": name}
+
+
+def unclip_problem(parts: Mapping[str, Part]) -> tuple[str, str] | None:
+    """Why a folder is no model of unCLIP, as (text, fix); None if it has something of one."""
+    if any(parts[name][0] for name in ("prior", "ar_prior", "image_encoder", "upsampler")) or "condition" in parts["decoder"][1]:
+        return None
+    return "the model has no part of unCLIP: no prior, no image encoder, no decoder of image embeddings", "open it with load_model"
+
+
+def is_joint(config: Mapping[str, Any]) -> bool:
+    """Whether a text encoder projects into a space that it shares with pictures."""
+    return "CLIPTextModel" not in (config.get("architectures") or ())
+
+
+def joint_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`embedding_width` and `space` of an encoder's embeddings, `text_width` of its states if it has any."""
+    width = config.get("projection_dim")
+    states = config.get("hidden_size") if "vocab_size" in config else None
+    known = {"embedding_width": width, "space": f"clip-{width}" if width else None, "text_width": states}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def prior_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`network`, `embedding_width`."""
+    known = {"network": config.get("_class_name"), "embedding_width": config.get("embedding_dim")}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def upsampler_facts(read: Read) -> dict[str, Any]:
+    """`network`, and `scale`: how many times larger the picture becomes."""
+    large, small = (read(f"{part}/config.json") or {} for part in ("super_res_first", "decoder"))
+    scale = _quotient(large.get("sample_size"), (small.get("sample_size") or 0) * vae_facts(read).get("factor", 1))
+    known = {"network": large.get("_class_name"), "scale": scale}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _quotient(large: Any, small: Any) -> int | None:
+    return large // small if isinstance(large, int) and isinstance(small, int) and small and large % small == 0 else None
+
+
 # --- rules that nodes share ------------------------------------------------------------
 
 
@@ -147,6 +278,32 @@ def denoiser_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
     if further := facts.get("further"):
         return f"the denoiser takes more than text states: {further!r}", "use the nodes of the pack for this model family"
     return None
+
+
+def absent_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a part of `load_unclip` cannot be used, as (text, fix); None if it is there."""
+    if part := facts.get("absent"):
+        return f"the model has no {part.replace('_', ' ')}", "take it from a model that has one"
+    return None
+
+
+def embedding_problem(wanted: Mapping[str, Any], given: Mapping[str, Any], taker: str) -> tuple[str, str] | None:
+    """Why a network cannot take an embedding, as (text, fix); None if it can, or if that is not known."""
+    if not differ(wanted.get("embedding_width"), given.get("embedding_width")):
+        return None
+    text = f"the embedding is {given['embedding_width']} wide, but this {taker} takes {wanted['embedding_width']}"
+    return text, "encode with the encoders that the model was trained with"
+
+
+def condition_problem(model: Mapping[str, Any], conditioning: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a denoiser cannot be told what a conditioning says, as (text, fix); None if it can, or if that is not known."""
+    wanted, given = model.get("condition"), conditioning.get("condition")
+    if wanted == given or not conditioning:
+        return None
+    if wanted:
+        text = "this denoiser takes an image embedding" + (" besides text" if wanted != "image" else "")
+        return text, "make the conditioning with condition_decoder, for this denoiser"
+    return "the conditioning is for a denoiser that takes image embeddings, which this one does not", "make it with encode_text"
 
 
 def size_problem(width: int, height: int, factor: int) -> tuple[str, str] | None:
@@ -189,8 +346,65 @@ def load_model(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
     return {"denoiser": Facts(**denoiser_facts(read)), "vae": Facts(**vae_facts(read)), "encoder": Facts(**encoder_facts(read))}
 
 
-def encode_text(encoder: Facts) -> Facts:
-    return Facts(text_width=encoder.get("text_width"))
+def load_unclip(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
+    model = name.get("value")
+    if not isinstance(model, str):
+        return {}
+    files = look.files(model)
+    parts = unclip_parts(files, lambda path: look.json(model, path))
+    if problem := unclip_problem(parts):
+        return Mismatch("name", *problem)
+    return {output: Facts(**known) for output, (_, known) in parts.items()}
+
+
+def encode_text(encoder: Facts) -> Facts | Mismatch:
+    return _absent(encoder=encoder) or Facts(text_width=encoder.get("text_width"))
+
+
+def encode_clip_text(encoder: Facts) -> dict[str, Facts] | Mismatch:
+    known = {name: encoder.get(name) for name in ("embedding_width", "space")}
+    conditioning = Facts(text_width=encoder.get("text_width"), **known)
+    return _absent(encoder=encoder) or {"conditioning": conditioning, "embedding": Facts(**known)}
+
+
+def encode_clip_image(encoder: Facts) -> Facts | Mismatch:
+    return _absent(encoder=encoder) or Facts(embedding_width=encoder.get("embedding_width"), space=encoder.get("space"))
+
+
+def sample_prior(prior: Facts, positive: Facts, negative: Facts) -> dict[str, Facts] | Mismatch:
+    if absent := _absent(prior=prior):
+        return absent
+    for port, conditioning in (("positive", positive), ("negative", negative)):
+        if problem := embedding_problem(prior, conditioning, "prior"):
+            return Mismatch(port, *problem)
+    return {"embedding": Facts(embedding_width=prior.get("embedding_width"), space=positive.get("space"))}
+
+
+def condition_decoder(
+    decoder: Facts, embedding: Facts, negative_embedding: Facts, caption: Facts, negative: Facts
+) -> dict[str, Facts] | Mismatch:
+    if absent := _absent(decoder=decoder):
+        return absent
+    if decoder and "condition" not in decoder:
+        return Mismatch("decoder", "this denoiser takes no image embedding", "use encode_text and sample_latent alone")
+    for port, given in (("embedding", embedding), ("negative_embedding", negative_embedding)):
+        if problem := embedding_problem(decoder, given, "decoder"):
+            return Mismatch(port, *problem)
+    if decoder.get("condition") == "projected":
+        for port, given in (("caption", caption), ("negative", negative)):
+            if problem := embedding_problem(decoder, given, "decoder"):
+                return Mismatch(port, *problem)
+    if decoder.get("condition") == "noised" and differ(decoder.get("text_width"), caption.get("text_width")):
+        text = f"the text states are {caption['text_width']} wide, but this denoiser takes {decoder['text_width']}"
+        return Mismatch("caption", text, fix="encode the text with encode_text and the encoder of load_model")
+    made = Facts(condition=decoder.get("condition"), text_width=decoder.get("text_width"))
+    return {"positive": made, "negative": made}
+
+
+def upsample_diffusion(upsampler: Facts, image: Facts) -> dict[str, Facts] | Mismatch:
+    scale = upsampler.get("scale")
+    size = {side: image[side] * scale for side in ("width", "height") if scale and side in image}
+    return _absent(upsampler=upsampler) or {"image": Facts(batch=image.get("batch"), **size)}
 
 
 def empty_latent(model: Facts, width: Facts, height: Facts, batch: Facts) -> Facts | Mismatch:
@@ -210,6 +424,10 @@ def encode_inpaint(model: Facts, vae: Facts, image: Facts) -> dict[str, Facts] |
     return _misfit("image", image, vae.get("factor")) or {"latent": Facts(inpaint=True, **_latent_of(vae, image))}
 
 
+def encode_edit(vae: Facts, image: Facts) -> Facts | Mismatch:
+    return _misfit("image", image, vae.get("factor")) or Facts(edit=True, **_latent_of(vae, image))
+
+
 def decode_latent(vae: Facts, latent: Facts) -> Facts | Mismatch:
     if differ(vae.get("space"), latent.get("space")):
         text = f"the latent is of the space {latent['space']!r}, but this VAE decodes {vae['space']!r}"
@@ -220,9 +438,11 @@ def decode_latent(vae: Facts, latent: Facts) -> Facts | Mismatch:
 def sample_latent(
     model: Facts, positive: Facts, negative: Facts, latent: Facts, sampler: Facts, sigmas: Facts
 ) -> dict[str, Facts] | Mismatch:
-    if unfit := denoiser_problem(model):
+    if unfit := absent_problem(model) or denoiser_problem(model):
         return Mismatch("model", *unfit)
     for port, conditioning in (("positive", positive), ("negative", negative)):
+        if problem := condition_problem(model, conditioning) if model else None:
+            return Mismatch(port, *problem)
         if differ(model.get("text_width"), conditioning.get("text_width")):
             text = f"the text states are {conditioning['text_width']} wide, but this denoiser takes {model['text_width']}"
             return Mismatch(port, text, fix="encode the text with the encoder of the same model")
@@ -235,11 +455,26 @@ def sample_latent(
     return {"latent": latent}
 
 
+def _absent(**parts: Facts) -> Mismatch | None:
+    return next((Mismatch(port, *problem) for port, part in parts.items() if (problem := absent_problem(part))), None)
+
+
+def _unlike(first: Facts, **others: Facts) -> Mismatch | None:
+    for port, other in others.items():
+        if differ(first.get("embedding_width"), other.get("embedding_width")):
+            text = f"this embedding is {other['embedding_width']} wide, the other {first['embedding_width']}"
+            return Mismatch(port, text, "encode both with the encoders of one model")
+    return None
+
+
 def _channel_mismatch(model: Facts, latent: Facts) -> Mismatch | None:
     """A denoiser takes the latent alone, or the latent, a mask and a masked picture (twice its channels and one)."""
     taken, given = model.get("channels"), latent.get("channels")
     if taken is None or given is None or taken == given:
         return None
+    if taken == 2 * given:
+        text = f"this denoiser edits pictures: it takes {taken} channels, a latent of {given} and an encoded picture"
+        return None if latent.get("edit") else Mismatch("latent", text, fix="make the latent with encode_edit")
     if taken != 2 * given + 1:
         return Mismatch("latent", f"the latent has {given} channels, but this denoiser takes {taken}", fix="use a latent of its own model")
     if latent.get("inpaint"):

@@ -8,18 +8,32 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional
 
+from .loading import is_movq
+
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pixels: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
-    """Pixels [n,3,h,w] in -1..1 to scaled latents; one call and one draw for each picture, from its own generator."""
+    """Pixels [n,3,h,w] in -1..1 to scaled latents; one call and one draw for each picture, from its own generator.
+
+    Kandinsky's MoVQ draws nothing and takes the batch in one call.
+    """
+    if is_movq(vae):
+        return vae.encode(pixels.to(vae.device, vae.dtype)).latents
     drawn = [_draw(vae.encode(one[None].to(vae.device, vae.dtype)), generator) for one, generator in zip(pixels, generators, strict=True)]
     latents = torch.cat(drawn)
     if shift := getattr(vae.config, "shift_factor", None):
         latents = latents - shift
     return vae.config.scaling_factor * latents
+
+
+@torch.no_grad()
+def encode_mode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels [n,3,h,w] in -1..1 to their likeliest latents, not scaled; one call for the batch and no draw."""
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype))
+    return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
 
 def _draw(encoded: object, generator: torch.Generator) -> torch.Tensor:
@@ -34,7 +48,8 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
     latents = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
     if shift := getattr(vae.config, "shift_factor", None):
         latents = latents + shift
-    return (vae.decode(latents, return_dict=False)[0] / 2 + 0.5).clamp(0, 1).float()
+    options = {"force_not_quantize": True} if is_movq(vae) else {}
+    return (vae.decode(latents, return_dict=False, **options)[0] / 2 + 0.5).clamp(0, 1).float()
 
 
 class Inpaint(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import Files, Invalid
 
-from .facts import CONFIGS, PICKLES, denoiser_part
+from .facts import CONFIGS, PICKLES, denoiser_part, scheduler_part, vae_part
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
+
+    from .pixelspace import PixelSpace
 
 TEXT_ENCODERS = ("CLIPTextModel",)
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
@@ -32,49 +34,71 @@ def read_configs(files: Files, device: str, dtype: str) -> dict[str, Mapping[str
 
 
 def load_unet(files: Files, device: str, dtype: str) -> UNet2DConditionModel:
-    return _load_diffusers_part(files, denoiser_part(files) or "unet", device, dtype)
+    return load_part(files, denoiser_part(files) or "unet", device, dtype)
 
 
-def load_vae(files: Files, device: str, dtype: str) -> AutoencoderKL:
-    return _load_diffusers_part(files, "vae", device, dtype)
+def load_vae(files: Files, device: str, dtype: str) -> AutoencoderKL | PixelSpace:
+    """Without files, the pixels themselves are the latents."""
+    if not list(files):
+        import torch
+
+        from .pixelspace import PixelSpace
+
+        return PixelSpace().to(device, getattr(torch, dtype))
+    vae = load_part(files, vae_part(files) or "vae", device, dtype)
+    if is_movq(vae):  # its pipelines never scale, whatever the configuration says
+        vae.register_to_config(scaling_factor=1.0)
+    return vae
+
+
+def is_movq(vae: Any) -> bool:
+    """Whether an autoencoder is Kandinsky's MoVQ (arXiv:2209.09002): a VQModel with spatially modulated norms."""
+    return type(vae).__name__ == "VQModel" and vae.config.norm_type == "spatial"
 
 
 def load_text_encoder(files: Files, device: str, dtype: str) -> CLIPTextModel:
     """Raises Invalid for an encoder that is not CLIP's."""
+    return load_text_part(files, "text_encoder", TEXT_ENCODERS, device, dtype)
+
+
+def load_text_part(files: Files, part: str, classes: Sequence[str], device: str, dtype: str) -> Any:
+    """A network of transformers by the name of its folder; its class is the one its configuration names, of these."""
     import transformers
 
-    name = next(iter(_config(files, "text_encoder").get("architectures") or []), "CLIPTextModel")
-    if name not in TEXT_ENCODERS:
-        raise Invalid(f"the text encoder of the model is a {name}; this pack drives {', '.join(TEXT_ENCODERS)}")
-    return _load_weights(files, "text_encoder", getattr(transformers, name), "model", device, dtype)
+    name = next(iter(read_config(files, part).get("architectures") or []), classes[0])
+    if name not in classes:
+        raise Invalid(f"the {part.replace('_', ' ')} of the model is a {name}; this node drives {', '.join(classes)}")
+    return load_weights(files, part, getattr(transformers, name), "model", device, dtype)
 
 
 def load_tokenizer(files: Files, device: str, dtype: str) -> CLIPTokenizer:
     import transformers
 
-    name = _config(files, "tokenizer").get("tokenizer_class", "CLIPTokenizer")
+    part = next((part for part in ("prior_tokenizer", "tokenizer") if f"{part}/{CONFIGS[part]}" in files), "tokenizer")
+    name = read_config(files, part).get("tokenizer_class", "CLIPTokenizer")
     if name not in TOKENIZERS:
         raise Invalid(f"the tokenizer of the model is a {name}; this pack drives {', '.join(TOKENIZERS)}")
-    with _gathered(files, "tokenizer") as folder:
+    with gathered(files, part) as folder:
         return transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def load_scheduler_config(files: Files, device: str, dtype: str) -> Mapping[str, Any]:
     """The scheduler's configuration as it stands in the model: schedulers have a state and are made anew for each use."""
-    return _config(files, "scheduler")
+    return read_config(files, scheduler_part(files) or "scheduler")
 
 
-def _load_diffusers_part(files: Files, part: str, device: str, dtype: str) -> Any:
+def load_part(files: Files, part: str, device: str, dtype: str) -> Any:
+    """A network of diffusers by the name of its folder."""
     import diffusers
 
-    name = str(_config(files, part).get("_class_name"))
+    name = str(read_config(files, part).get("_class_name"))
     cls: type[ModelMixin] | None = getattr(diffusers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, diffusers.ModelMixin)):
         raise Invalid(f"the {part} of the model is a {name!r}, which is no model class of diffusers {diffusers.__version__}")
-    return _load_weights(files, part, cls, "diffusion_pytorch_model", device, dtype)
+    return load_weights(files, part, cls, "diffusion_pytorch_model", device, dtype)
 
 
-def _load_weights(files: Files, part: str, cls: Any, stem: str, device: str, dtype: str) -> Any:
+def load_weights(files: Files, part: str, cls: Any, stem: str, device: str, dtype: str) -> Any:
     """A part on a device, in evaluation mode. Raises Invalid when its weights are damaged or do not fill the network."""
     import torch
 
@@ -82,7 +106,7 @@ def _load_weights(files: Files, part: str, cls: Any, stem: str, device: str, dty
     options = {"variant": variant, "dtype": getattr(torch, dtype), "use_safetensors": True, "local_files_only": True}
     _quiet()
     try:
-        with _gathered(files, part) as folder:
+        with gathered(files, part) as folder:
             module, report = cls.from_pretrained(folder, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, ImportError) as error:  # the libraries wrap damaged files in any of these
         raise Invalid(f"the weights of the model's {part} cannot be read: {error}", fix="copy the model folder again") from error
@@ -108,7 +132,7 @@ def weights_variant(files: Files, part: str, stem: str) -> str | None:
 
 
 @contextmanager
-def _gathered(files: Files, part: str) -> Iterator[Path]:
+def gathered(files: Files, part: str) -> Iterator[Path]:
     """A folder with just the files of one part, for the libraries that read folders.
 
     The files themselves may lie apart: those that are equal in several models, as configurations often are, lie in any of
@@ -130,7 +154,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _config(files: Files, part: str) -> Mapping[str, Any]:
+def read_config(files: Files, part: str) -> Mapping[str, Any]:
     path = f"{part}/{CONFIGS.get(part, 'config.json')}"
     if path not in files:
         raise Invalid(f"the model has no {part}: {path!r} is not there", fix="copy the whole model folder")

@@ -65,7 +65,8 @@ def load_model(
         raise _invalid("name", problem)
     configurations = Handle(name.part(*facts.CONFIG_FILES))
     with run.use(configurations, read_configs) as configs:
-        denoiser = Denoiser.of(name, facts.denoiser_part(paths), "scheduler", facts=facts.denoiser_facts(configs.get))
+        parts = (facts.denoiser_part(paths), "scheduler", *facts.CONDITIONERS)
+        denoiser = Denoiser.of(name, *parts, facts=facts.denoiser_facts(configs.get))
         vae = Vae.of(name, "vae", facts=facts.vae_facts(configs.get))
         encoder = TextEncoder.of(name, "text_encoder", "tokenizer", facts=facts.encoder_facts(configs.get))
     return Model(denoiser, vae, encoder)
@@ -198,6 +199,7 @@ def sample_latent(
     add_noise: Annotated[bool, "Off when the latent already holds the noise of the first step, to go on with a sampling."] = True,
     eta: Annotated[float, Field(ge=0, le=1), "Fresh noise in each step of ddim and tcd."] = 0.0,
     guidance_rescale: Annotated[float, Field(ge=0, le=1), "Against overexposure; 0.7 for models with zero terminal SNR."] = 0.0,
+    image_guidance: Annotated[float, Field(ge=0, le=100), "For models that edit by instruction: how closely the picture is kept."] = 1.5,
     *,
     run: Run,
 ) -> Drawn:
@@ -212,13 +214,13 @@ def sample_latent(
     from .previews import preview
     from .sampling import Sampling, Settings
 
-    if unfit := facts.denoiser_problem(model.facts):
+    if unfit := facts.absent_problem(model.facts) or facts.denoiser_problem(model.facts):
         raise _invalid("model", unfit)
     if latent.space and model.facts.get("space", latent.space) != latent.space:
         text = f"the latent is of the space {latent.space!r}, but this denoiser works in {model.facts['space']!r}"
         raise Invalid(text, fix="use the VAE of the same model", port="latent")
     first, last = _steps(steps, strength, start, end)
-    settings = Settings(steps, first, last, guidance, guidance_rescale, sampler, sigmas, eta, add_noise)
+    settings = Settings(steps, first, last, guidance, guidance_rescale, sampler, sigmas, eta, add_noise, image_guidance)
     generators = _rng(seed, len(latent)).generators()
 
     def report(done: int, total: int, estimate: torch.Tensor) -> None:

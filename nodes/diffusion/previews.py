@@ -15,6 +15,8 @@ RGB = {
 def preview(latents: torch.Tensor, space: str) -> Image:
     """Latents at one pixel per cell: their colours where the space is known, otherwise their structure in false colours."""
     latents = latents.detach().float().cpu()
+    if space == "pixels":
+        return Image((latents / 2 + 0.5).clamp(0, 1))
     if factors := RGB.get(space):
         return Image((torch.einsum("nchw,cr->nrhw", latents, torch.tensor(factors)) / 2 + 0.5).clamp(0, 1))
     channels = latents[:, torch.arange(3) % latents.shape[1]]

@@ -15,14 +15,17 @@ import torch
 from nodegraph import Conditioning, Invalid, Latent
 
 from . import schedulers
-from .conditioning import guidance_embedding, text_states
+from .conditioning import forward_inputs
+from .guidance import guide, guide_edit, split_variance
 from .latents import draw_noise
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
+    from diffusers import SchedulerMixin, UNet2DConditionModel
 
 Report = Callable[[int, int, torch.Tensor], None]
 """Called after each forward with how many are done, how many there are, and an estimate of the clean latents."""
+Steer = Callable[["SchedulerMixin", torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Changes a prediction: takes the scheduler, the noisy latents as the denoiser gets them, the timestep, the prediction."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Settings:
     sigmas: str = "default"
     eta: float = 0.0
     add_noise: bool = True
+    image_guidance: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Start:
     """A latent and its extras, on the denoiser's device: what the loop starts from.
 
     `image` is the clean latent that stays outside of `mask` (1 = sample here); `masked` is the encoded picture without what
-    the mask covers, for denoisers that take it.
+    the mask covers, for denoisers that take it; `edited` is the encoded picture that an instruction changes.
     """
 
     sample: torch.Tensor
@@ -53,6 +57,7 @@ class Start:
     mask: torch.Tensor | None = None
     masked: torch.Tensor | None = None
     image: torch.Tensor | None = None
+    edited: torch.Tensor | None = None
 
     @property
     def empty(self) -> bool:
@@ -61,15 +66,17 @@ class Start:
 
     def extras(self) -> dict[str, torch.Tensor]:
         """What further steps need beside the sample."""
-        extras = {"noise": self.noise, "mask": self.mask, "masked": self.masked, "image": self.image}
-        return {name: value for name, value in extras.items() if value is not None} if self.mask is not None else {}
+        extras = {"noise": self.noise, "mask": self.mask, "masked": self.masked, "image": self.image, "edited": self.edited}
+        kept = self.mask is not None or self.edited is not None
+        return {name: value for name, value in extras.items() if value is not None} if kept else {}
 
 
 class Sampling:
     """One use of a denoiser and a fresh scheduler on a batch of latents.
 
     `config` is the model's scheduler configuration; `generators`, one for each picture, are drawn from: the noise of the
-    start, unless the latent brings it, and what a stochastic sampler needs.
+    start, unless the latent brings it, and what a stochastic sampler needs. `steer`, if there is one, has the last word on
+    each prediction.
     """
 
     def __init__(
@@ -81,15 +88,16 @@ class Sampling:
         latent: Latent,
         settings: Settings,
         generators: list[torch.Generator],
+        steer: Steer | None = None,
     ):
         self.unet, self.settings, self.generators, self.space = unet, settings, generators, latent.space
         self.scheduler = schedulers.make_scheduler(config, settings.sampler, settings.sigmas)
         schedulers.set_timesteps(self.scheduler, settings.steps, unet.device)
-        self.states = text_states(unet, positive, negative, len(latent), settings.guidance)
-        self.guided = len(self.states) == 2 * len(latent)
-        self.embedding = guidance_embedding(unet, settings.guidance, len(latent))
         self.start = read_start(unet, latent)
         self.takes_masked = takes_masked(unet, latent.shape[1])
+        image_guidance = None if self.start.edited is None else settings.image_guidance
+        self.inputs = forward_inputs(unet, positive, negative, len(latent), settings.guidance, image_guidance)
+        self.steer = steer
 
     @torch.no_grad()
     def run(self, report: Report) -> Latent:
@@ -99,6 +107,7 @@ class Sampling:
         options = schedulers.step_options(self.scheduler, self.settings.eta, self.generators)
         for done, index in enumerate(span, 1):
             prediction = self.predict(latents, timesteps[index])
+            options = schedulers.at(options, timesteps, index)
             latents, estimate = schedulers.step(self.scheduler, prediction, timesteps[index], latents, options)
             latents = self.restore_outside(latents, timesteps[index + 1 : index + 2])
             report(done, len(span), estimate)
@@ -135,13 +144,34 @@ class Sampling:
         return schedulers.noised(scheduler, self.start.sample, self.start.noise, scheduler.timesteps[first : first + 1])
 
     def predict(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """The denoiser's prediction: one forward, of [unconditional; conditional] when there is guidance."""
-        copies = 2 if self.guided else 1
-        given = schedulers.scaled(self.scheduler, torch.cat([latents] * copies), timestep)
+        """The denoiser's prediction, guided: one forward of all rows of the inputs."""
+        rows, channels = self.inputs.rows, latents.shape[1]
+        given = schedulers.scaled(self.scheduler, torch.cat([latents] * rows), timestep)
+        given = torch.cat([given, *self.beside(rows)], dim=1)
+        output = self.unet(given, timestep, encoder_hidden_states=self.inputs.states, **self.inputs.further, return_dict=False)[0]
+        mean, variance = split_variance(output, channels)
+        mean = self.guided(mean)
+        if self.steer is not None:
+            mean = self.steer(self.scheduler, given[: len(latents), :channels], timestep, mean)
+        if variance is None or not schedulers.takes_variance(self.scheduler):
+            return mean
+        return torch.cat([mean, variance.chunk(rows)[self.inputs.conditional]], dim=1)
+
+    def beside(self, rows: int) -> list[torch.Tensor]:
+        """What goes into the denoiser beside the latents, for all rows of a forward."""
         if self.takes_masked:
-            given = torch.cat([given, torch.cat([self.start.mask] * copies), torch.cat([self.start.masked] * copies)], dim=1)
-        prediction = self.unet(given, timestep, encoder_hidden_states=self.states, timestep_cond=self.embedding, return_dict=False)[0]
-        return guide(prediction, self.settings.guidance, self.settings.rescale) if self.guided else prediction
+            return [torch.cat([self.start.mask] * rows), torch.cat([self.start.masked] * rows)]
+        if self.start.edited is None:
+            return []
+        pictures = [self.start.edited] * rows
+        return [torch.cat([*pictures[:-1], torch.zeros_like(self.start.edited)] if rows > 1 else pictures)]
+
+    def guided(self, prediction: torch.Tensor) -> torch.Tensor:
+        """The rows of a prediction as one."""
+        settings = self.settings
+        if self.inputs.rows == 3:
+            return guide_edit(prediction, settings.guidance, settings.image_guidance)
+        return guide(prediction, settings.guidance, settings.rescale) if self.inputs.rows == 2 else prediction
 
     def restore_outside(self, latents: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
         """Outside of the mask the picture again, as noisy as at the following timestep [1], or clean when there is none."""
@@ -153,20 +183,6 @@ class Sampling:
         return (1 - mask) * image + mask * latents
 
 
-def guide(prediction: torch.Tensor, guidance: float, rescale: float) -> torch.Tensor:
-    """Classifier-free guidance (arXiv:2207.12598) of a prediction [unconditional; conditional].
-
-    `rescale` mixes in the result with the deviation of the conditional half (arXiv:2305.08891, section 3.4).
-    """
-    unconditional, conditional = prediction.chunk(2)
-    mixed = unconditional + guidance * (conditional - unconditional)
-    if rescale <= 0:
-        return mixed
-    axes = list(range(1, mixed.ndim))
-    rescaled = mixed * (conditional.std(dim=axes, keepdim=True) / mixed.std(dim=axes, keepdim=True))
-    return rescale * rescaled + (1 - rescale) * mixed
-
-
 def takes_masked(unet: UNet2DConditionModel, channels: int) -> bool:
     """Whether a denoiser takes a mask and a masked picture beside latents of so many channels."""
     return bool(unet.config.in_channels == 2 * channels + 1)
@@ -175,19 +191,23 @@ def takes_masked(unet: UNet2DConditionModel, channels: int) -> bool:
 def read_start(unet: UNet2DConditionModel, latent: Latent) -> Start:
     """The latent and its extras where the denoiser is. Raises Invalid when they are not what it takes."""
     place = str(unet.device), unet.dtype
-    noise, mask, masked, image = (latent.extra(name, *place) for name in ("noise", "mask", "masked", "image"))
+    noise, mask, masked, image, edited = (latent.extra(name, *place) for name in ("noise", "mask", "masked", "image", "edited"))
     channels, taken = latent.shape[1], unet.config.in_channels
     if takes_masked(unet, channels):
         if mask is None or masked is None:
             text = f"this denoiser is for inpainting: it takes {taken} channels, a latent of {channels}, a mask and a masked picture"
             raise Invalid(text, fix="make the latent with encode_inpaint", port="latent")
+    elif taken == 2 * channels:
+        if edited is None:
+            text = f"this denoiser edits pictures: it takes {taken} channels, a latent of {channels} and an encoded picture"
+            raise Invalid(text, fix="make the latent with encode_edit", port="latent")
     elif channels != taken:
         text = f"the latent has {channels} channels, but this denoiser takes {taken}"
         raise Invalid(text, fix="use a latent of its own model", port="latent")
     elif mask is not None and image is None:
         text = "the latent has a mask, but not the picture around it"
         raise Invalid(text, fix="make it with encode_inpaint for this model", port="latent")
-    return Start(latent.tensor(*place), noise, mask, masked, image)
+    return Start(latent.tensor(*place), noise, mask, masked, image, edited if taken == 2 * channels else None)
 
 
 def first_of_strength(steps: int, strength: float) -> int:

@@ -107,6 +107,8 @@ def invalid(port: str) -> Iterator[None]:
 def set_timesteps(scheduler: SchedulerMixin, steps: int, device: torch.device) -> None:
     if scheduler.config.get("use_dynamic_shifting"):
         raise Invalid("the model's scheduler shifts its noise levels by the picture's size, which this node does not do", port="model")
+    if type(scheduler).__name__ == "UnCLIPScheduler" and steps < 2:
+        raise Invalid("the scheduler of this model spaces its steps between two ends", fix="use at least 2 steps", port="steps")
     with invalid("steps"):
         scheduler.set_timesteps(steps, device=device)
 
@@ -147,9 +149,22 @@ def step(
 def step_options(scheduler: SchedulerMixin, eta: float, generators: list[torch.Generator]) -> dict[str, Any]:
     """What this scheduler's `step` takes besides prediction, timestep and sample."""
     generator = generators if len(generators) > 1 else generators[0]
-    offered = {"eta": eta, "generator": generator}
+    offered = {"eta": eta, "generator": generator, "prev_timestep": None}
     taken = inspect.signature(scheduler.step).parameters
     return {name: value for name, value in offered.items() if name in taken}
+
+
+def at(options: Mapping[str, Any], timesteps: torch.Tensor, index: int) -> Mapping[str, Any]:
+    """The options of one step: the schedulers of unCLIP ask for the timestep that follows, None after the last."""
+    if "prev_timestep" not in options:
+        return options
+    return {**options, "prev_timestep": timesteps[index + 1] if index + 1 < len(timesteps) else None}
+
+
+def takes_variance(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler steps with a variance that the denoiser predicted."""
+    learned = getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
+    return learned and type(scheduler).__name__ in ("DDPMScheduler", "UnCLIPScheduler")
 
 
 def seed_brownian_motion(scheduler: SchedulerMixin, generators: list[torch.Generator]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nodegraph import Image, Latent, Mask
-from nodes.diffusion import nodes, sampling
+from nodes.diffusion import guidance, nodes, sampling
 from tests.cpu.tiny_models import FolderRun, model_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchsde")
@@ -258,8 +258,8 @@ def test_guidance_in_two_forwards_is_not_identical(monkeypatch: pytest.MonkeyPat
 
     def two_forwards(self: sampling.Sampling, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         given = self.scheduler.scale_model_input(latents, timestep)
-        halves = [self.unet(given, timestep, encoder_hidden_states=half).sample for half in self.states.chunk(2)]
-        return sampling.guide(torch.cat(halves), self.settings.guidance, 0.0)
+        halves = [self.unet(given, timestep, encoder_hidden_states=half).sample for half in self.inputs.states.chunk(2)]
+        return guidance.guide(torch.cat(halves), self.settings.guidance, 0.0)
 
     case = Case("sd1", "ddim", batch=3)
     (latents, pixels) = reference(case)

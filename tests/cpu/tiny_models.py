@@ -157,6 +157,11 @@ def make_inpaint(folder: Path) -> Path:
     return save(folder, unet=unet(32, 9), vae=vae(), text_encoder=text_encoder(32), scheduler=scheduler())
 
 
+def make_edit(folder: Path) -> Path:
+    """Like sd1, but its denoiser takes a picture to edit: 8 channels."""
+    return save(folder, unet=unet(32, 8), vae=vae(), text_encoder=text_encoder(32), scheduler=scheduler())
+
+
 def make_flow(folder: Path) -> Path:
     """A flow-matching denoiser; its VAE shifts latents."""
     from diffusers import FlowMatchEulerDiscreteScheduler
@@ -189,6 +194,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "sd1": make_sd1,
     "sd2": make_sd2,
     "inpaint": make_inpaint,
+    "edit": make_edit,
     "flow": make_flow,
     "clean": make_clean,
     "distilled": make_distilled,

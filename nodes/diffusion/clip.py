@@ -1,0 +1,43 @@
+"""Texts and pictures into the joint space of a CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
+
+
+class TextCode(NamedTuple):
+    """What a text encoder makes of n texts: embeddings [n,D], states [n,T,W], and which of the T tokens are text [n,T]."""
+
+    embedding: torch.Tensor
+    states: torch.Tensor
+    attended: torch.Tensor
+
+
+@torch.no_grad()
+def encode_text(texts: Sequence[str], tokenizer: CLIPTokenizer, encoder: CLIPTextModelWithProjection) -> TextCode:
+    """All texts in one call; what is longer than the encoder takes is cut off, as a text has one embedding only."""
+    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+    tokens = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    output = encoder(tokens.input_ids.to(encoder.device))
+    return TextCode(output.text_embeds, output.last_hidden_state, tokens.attention_mask.bool().to(encoder.device))
+
+
+@torch.no_grad()
+def encode_pictures(pictures: Sequence[Picture], processor: Any, encoder: CLIPVisionModelWithProjection) -> torch.Tensor:
+    """Embeddings [n,D] of RGB pictures, resized, cropped and normalised as the model was trained."""
+    pixels = processor(images=list(pictures), return_tensors="pt").pixel_values
+    return encoder(pixels.to(encoder.device, encoder.dtype)).image_embeds
+
+
+@torch.no_grad()
+def encode_nothing(encoder: CLIPVisionModelWithProjection) -> torch.Tensor:
+    """The embedding [1,D] of pixel values that are all zero."""
+    side = encoder.config.image_size
+    return encoder(torch.zeros(1, 3, side, side, device=encoder.device, dtype=encoder.dtype)).image_embeds

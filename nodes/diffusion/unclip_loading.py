@@ -1,0 +1,91 @@
+"""The further parts of unCLIP models, for `run.use`: joint encoders, priors, projections, upsamplers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nodegraph import Files, Invalid
+
+from .facts import CONFIGS, ENCODERS
+from .loading import gathered, load_part, load_text_part, load_weights, read_config
+from .schedulers import make_scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from diffusers import PriorTransformer, UNet2DModel
+    from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+    from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+
+JOINT_ENCODERS = ("CLIPTextModelWithProjection",)
+IMAGE_ENCODERS = ("CLIPVisionModelWithProjection",)
+
+
+def load_joint_encoder(files: Files, device: str, dtype: str) -> CLIPTextModelWithProjection:
+    """The text encoder of a joint space. Raises Invalid for one that is not CLIP's."""
+    part = next((part for part, _ in ENCODERS if f"{part}/config.json" in files), "text_encoder")
+    return load_text_part(files, part, JOINT_ENCODERS, device, dtype)
+
+
+def load_image_encoder(files: Files, device: str, dtype: str) -> CLIPVisionModelWithProjection:
+    return load_text_part(files, "image_encoder", IMAGE_ENCODERS, device, dtype)
+
+
+def load_image_processor(files: Files, device: str, dtype: str) -> Any:
+    """What makes pixel values of pictures: the model's own, or CLIP's at the size of the image encoder."""
+    from transformers import CLIPImageProcessorPil
+
+    for part in ("feature_extractor", "image_processor"):
+        if f"{part}/{CONFIGS[part]}" in files:
+            with gathered(files, part) as folder:
+                return CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    size = read_config(files, "image_encoder").get("image_size", 224)
+    return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+
+
+def load_prior(files: Files, device: str, dtype: str) -> PriorTransformer:
+    return load_part(files, "prior", device, dtype)
+
+
+class Conditioner(NamedTuple):
+    """What turns image embeddings into the input of a decoder; `projection` of Karlo, the other two of Stable unCLIP."""
+
+    projection: UnCLIPTextProjModel | None
+    normalizer: Any
+    noising: Mapping[str, Any]
+
+
+def load_conditioner(files: Files, device: str, dtype: str) -> Conditioner:
+    """The parts there are, each None or empty where the model has none."""
+    from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+    from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+
+    def loaded(part: str, cls: Any) -> Any:
+        return load_weights(files, part, cls, "diffusion_pytorch_model", device, dtype) if f"{part}/config.json" in files else None
+
+    noising = "image_noising_scheduler"
+    return Conditioner(
+        loaded("text_proj", UnCLIPTextProjModel),
+        loaded("image_normalizer", StableUnCLIPImageNormalizer),
+        read_config(files, noising) if f"{noising}/{CONFIGS[noising]}" in files else {},
+    )
+
+
+class SuperResolution(NamedTuple):
+    """A diffusion upsampler: `last` takes the last step, `first` the others; `scheduler` is a configuration."""
+
+    first: UNet2DModel
+    last: UNet2DModel
+    scheduler: Mapping[str, Any]
+
+
+def load_super_resolution(files: Files, device: str, dtype: str) -> SuperResolution:
+    """Without a network of its own for the last step, the first takes it too."""
+    first = load_part(files, "super_res_first", device, dtype)
+    last = load_part(files, "super_res_last", device, dtype) if "super_res_last/config.json" in files else first
+    if first.config.in_channels != 2 * first.config.out_channels:
+        text = f"the upsampler takes {first.config.in_channels} channels and gives {first.config.out_channels}"
+        raise Invalid(f"{text}: it is not conditioned on a picture", port="upsampler")
+    scheduler = read_config(files, "super_res_scheduler")
+    make_scheduler(scheduler)  # an unknown one is refused here, where its file is at hand
+    return SuperResolution(first, last, scheduler)
