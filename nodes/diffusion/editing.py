@@ -1,10 +1,54 @@
-"""Editing pictures: by instruction."""
+"""Editing pictures: back to their noise, and by instruction."""
 
 from __future__ import annotations
 
-from nodegraph import Image, Invalid, Latent, Run, Vae, node
+from typing import Annotated, NamedTuple
+
+from nodegraph import Conditioning, Denoiser, Field, Image, Invalid, Latent, Run, Vae, node
 
 from . import facts
+
+
+class Inverted(NamedTuple):
+    """A noisy latent, and how exact it is."""
+
+    latent: Latent
+    error: Annotated[float, "The largest error of one inverted step: root mean square, where latents are about 1."]
+
+
+@node
+def invert_ddim(
+    model: Denoiser,
+    positive: Annotated[Conditioning, "As for the sampling that follows; a decoder's holds the image embedding."],
+    latent: Annotated[Latent, "From encode_image."],
+    negative: Annotated[Conditioning | None, "Needed where guidance is above 1."] = None,
+    steps: Annotated[int, Field(ge=1, le=1000), "As for the sampling."] = 20,
+    guidance: Annotated[float, Field(ge=0, le=100), "As for the sampling; 1, none, is the most exact."] = 1.0,
+    strength: Annotated[float, Field(gt=0, le=1), "How far back: the share of the steps."] = 1.0,
+    turns: Annotated[int, Field(ge=1, le=100), "Corrections of each step at most; each costs one call of the denoiser."] = 10,
+    *,
+    run: Run,
+) -> Inverted:
+    """Find the noisy latent from which the sampler `ddim` comes back to a picture.
+
+    Hand it to sample_latent with sampler `ddim`, `add_noise` off and the same conditioning, steps, guidance and strength.
+    With `eta` 0 the picture comes back; a larger one varies it, as in the variations of arXiv:2204.06125, section 3.1.
+    """
+    from .inversion import invert
+    from .loading import load_scheduler_config, load_unet
+    from .sampling import Sampling, Settings, first_of_strength
+
+    if unfit := facts.absent_problem(model.facts) or facts.denoiser_problem(model.facts):
+        text, fix = unfit
+        raise Invalid(text, fix=fix, port="model")
+    first = first_of_strength(steps, strength)
+    if first >= steps:
+        raise Invalid(f"strength {strength:g} of {steps} steps is not one step", fix=f"use at least {1 / steps:g}", port="strength")
+    settings = Settings(steps, first, steps, guidance, sampler="ddim", add_noise=False)
+    with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config:
+        sampling = Sampling(unet, config, positive, negative, latent, settings, [])
+        noisy, error = invert(sampling, turns, lambda done, total: run.progress(done, total, f"inverting {done}/{total}"))
+    return Inverted(Latent(noisy, latent.space), error)
 
 
 @node

@@ -407,6 +407,23 @@ def upsample_diffusion(upsampler: Facts, image: Facts) -> dict[str, Facts] | Mis
     return _absent(upsampler=upsampler) or {"image": Facts(batch=image.get("batch"), **size)}
 
 
+def interpolate_embeddings(first: Facts, second: Facts) -> Facts | Mismatch:
+    return _unlike(first, second=second) or Facts(**first)
+
+
+def shift_embedding(embedding: Facts, source: Facts, target: Facts) -> Facts | Mismatch:
+    return _unlike(embedding, source=source, target=target) or Facts(**embedding)
+
+
+def rank_by_similarity(embedding: Facts, target: Facts) -> dict[str, Facts] | Mismatch:
+    return _unlike(embedding, target=target) or {}
+
+
+def rerank(image: Facts, embedding: Facts, target: Facts, count: Facts) -> dict[str, Facts] | Mismatch:
+    kept = Facts(batch=count.get("value"), width=image.get("width"), height=image.get("height"))
+    return _unlike(embedding, target=target) or {"image": kept}
+
+
 def empty_latent(model: Facts, width: Facts, height: Facts, batch: Facts) -> Facts | Mismatch:
     size = {"width": width.get("value") or model.get("width"), "height": height.get("value") or model.get("height")}
     if misfit := _misfit("width", size, model.get("factor")):
@@ -426,6 +443,10 @@ def encode_inpaint(model: Facts, vae: Facts, image: Facts) -> dict[str, Facts] |
 
 def encode_edit(vae: Facts, image: Facts) -> Facts | Mismatch:
     return _misfit("image", image, vae.get("factor")) or Facts(edit=True, **_latent_of(vae, image))
+
+
+def invert_ddim(model: Facts, positive: Facts, negative: Facts, latent: Facts) -> dict[str, Facts] | Mismatch:
+    return sample_latent(model, positive, negative, latent, Facts(), Facts())
 
 
 def decode_latent(vae: Facts, latent: Facts) -> Facts | Mismatch:

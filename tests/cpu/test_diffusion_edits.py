@@ -1,17 +1,21 @@
-"""Edits: by instruction, bit for bit as diffusers does, on tiny random models."""
+"""Edits: by instruction, bit for bit as diffusers does, and by DDIM inversion, on tiny random models and on tiny-sd."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy
 import pytest
 import torch
 
 from nodegraph import Image, Invalid, Latent
 from nodes.diffusion import editing, nodes
 from tests.cpu.tiny_models import FolderRun, model_folder
+from training.shapes import draw_captions, lay_out, parse, render, to_text
 
+TINY_SD = Path(__file__).resolve().parents[2] / "nodes" / "diffusion" / "models" / "tiny-sd"
 PROMPTS = ["make it red", "a blue square", "on white"]
 SEEDS = [3, 11, 5]
 
@@ -68,3 +72,57 @@ def test_a_denoiser_that_edits_wants_a_picture() -> None:
     text = nodes.encode_text(model.encoder, "x", run=run)
     with pytest.raises(Invalid, match="this denoiser edits pictures: it takes 8 channels, a latent of 4 and an encoded picture"):
         nodes.sample_latent(model.denoiser, text, nodes.empty_latent(model.denoiser), text, run=run)
+
+
+# --- inversion -----------------------------------------------------------------------------
+
+
+def pictures_of(captions: list[str]) -> Image:
+    rng = numpy.random.default_rng(0)
+    pixels = numpy.stack([render(lay_out(parse(caption), rng)) for caption in captions])
+    return Image(torch.from_numpy(pixels.astype(numpy.float32) / 255).permute(0, 3, 1, 2).contiguous())
+
+
+def psnr(first: torch.Tensor, second: torch.Tensor) -> list[float]:
+    return [float(value) for value in -10 * torch.log10((first - second).square().mean(dim=(1, 2, 3)))]
+
+
+@pytest.mark.parametrize(("guidance", "strength"), [(1.0, 1.0), (3.0, 1.0), (3.0, 0.8)])
+def test_a_picture_comes_back_through_its_noise(guidance: float, strength: float) -> None:
+    """On the real weights of tiny-sd, with no special case for changing nothing; and fresh noise does change it."""
+    captions = [to_text(caption) for caption in draw_captions(4, 5, 1)]
+    run = FolderRun()
+    model = nodes.load_model(run.model(TINY_SD), run=run)
+    told, empty = nodes.encode_text(model.encoder, captions, run=run), nodes.encode_text(model.encoder, "", run=run)
+    pictures = pictures_of(captions)
+    latent = nodes.encode_image(model.vae, pictures, 0, run=run).latent
+    options: dict[str, Any] = {"steps": 20, "guidance": guidance, "strength": strength, "run": run}
+    found = editing.invert_ddim(model.denoiser, told, latent, empty, **options)
+    assert 0.8 < float(found.latent.tensor().std()) < 2.5, "it is noise"
+
+    def back(eta: float) -> torch.Tensor:
+        start = {"latent": found.latent, "sampler": "ddim", "add_noise": False, "eta": eta}
+        sampled = nodes.sample_latent(model.denoiser, told, negative=empty, seed=1, **start, **options)
+        return nodes.decode_latent(model.vae, sampled.latent, run=run).tensor()
+
+    assert min(psnr(back(0.0), pictures.tensor())) >= 30
+    assert min(psnr(back(1.0), pictures.tensor())) < 28
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "clean"])
+def test_more_turns_invert_more_exactly(kind: str) -> None:
+    run = FolderRun()
+    model = nodes.load_model(run.model(model_folder(kind)), run=run)
+    image = Image(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+    latent = nodes.encode_image(model.vae, image, 0, run=run).latent
+    told = nodes.encode_text(model.encoder, "a red circle", run=run)
+    errors = [editing.invert_ddim(model.denoiser, told, latent, steps=10, turns=turns, run=run).error for turns in (1, 4, 16)]
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_nothing_is_left_to_invert_of_a_tiny_strength() -> None:
+    run = FolderRun()
+    model = nodes.load_model(run.model(model_folder("sd1")), run=run)
+    text = nodes.encode_text(model.encoder, "x", run=run)
+    with pytest.raises(Invalid, match=r"strength 0\.01 of 20 steps is not one step"):
+        editing.invert_ddim(model.denoiser, text, nodes.empty_latent(model.denoiser), strength=0.01, run=run)

@@ -1,0 +1,60 @@
+"""DDIM inversion (arXiv:2105.05233, section F): the noisy latent from which DDIM without fresh noise comes to a given picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from nodegraph import Invalid
+
+from . import schedulers
+from .sampling import Sampling
+
+TOLERANCE = 1e-6
+"""The mean squared error, in the latent's units, at which a step counts as inverted."""
+
+
+@torch.no_grad()
+def invert(sampling: Sampling, turns: int, report: Callable[[int, int], None]) -> tuple[torch.Tensor, float]:
+    """The latent before the first step of a sampling by ddim, and the largest root mean squared error of an inverted step.
+
+    A step takes x to y; sought is x for a given y. DDIM's step is close to y = x·√(ᾱ'/ᾱ) + e(x) with a slowly changing e, so
+    that x ← x + √(ᾱ/ᾱ')·(y - step(x)) converges where the denoiser is smooth. One turn of it is the usual inversion, which
+    takes the prediction at the wrong end of the step; further turns take the error away (arXiv:2312.12540).
+    """
+    if not torch.is_tensor(getattr(sampling.scheduler, "alphas_cumprod", None)):
+        raise Invalid("the model's noise levels are not those of DDIM", fix="use a model that predicts noise or velocity", port="model")
+    latents, span, worst = sampling.start.sample, sampling.span(), 0.0
+    for done, index in enumerate(reversed(span), 1):
+        latents, error = _before(sampling, index, latents, turns)
+        worst = max(worst, error)
+        report(done, len(span))
+    return latents, worst
+
+
+def _before(sampling: Sampling, index: int, after: torch.Tensor, turns: int) -> tuple[torch.Tensor, float]:
+    """The latents that the step `index` takes to `after`, as near as the turns allow, and the root mean squared error."""
+    scheduler = sampling.scheduler
+    timestep = scheduler.timesteps[index]
+    rate = _rate(scheduler, int(timestep))
+    best, least = after, float("inf")
+    guess = after
+    for _ in range(turns + 1):
+        prediction = sampling.predict(guess, timestep)
+        reached, _ = schedulers.step(scheduler, prediction, timestep, guess, {"eta": 0.0})
+        error = float((after - reached).float().square().mean())
+        if error < least:
+            best, least = guess, error
+        if error < TOLERANCE or error > 4 * least:
+            break
+        guess = guess + rate * (after - reached)
+    return best, least**0.5
+
+
+def _rate(scheduler: object, timestep: int) -> float:
+    """√(ᾱ/ᾱ') of the step from a timestep to the one below."""
+    kept = scheduler.alphas_cumprod  # type: ignore[attr-defined]
+    below = timestep - scheduler.config.num_train_timesteps // scheduler.num_inference_steps  # type: ignore[attr-defined]
+    target = kept[below] if below >= 0 else scheduler.final_alpha_cumprod  # type: ignore[attr-defined]
+    return float((kept[timestep] / target) ** 0.5)
