@@ -228,7 +228,7 @@ def sample_latent(
 
     with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config:
         sampling = Sampling(unet, config, positive, negative, latent, settings, generators)
-        return Drawn(sampling.run(report), Rng.of(generators))
+        return Drawn(sampling.run(report, run.resumed(), run.checkpoint), Rng.of(generators))
 
 
 def _steps(steps: int, strength: float, start: int, end: int | None) -> tuple[int, int]:

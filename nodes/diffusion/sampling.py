@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nodegraph import Conditioning, Invalid, Latent
 
-from . import schedulers
+from . import progress, schedulers
 from .conditioning import forward_inputs
 from .guidance import guide, guide_edit, split_variance
 from .latents import draw_noise
@@ -26,6 +27,14 @@ Report = Callable[[int, int, torch.Tensor], None]
 """Called after each forward with how many are done, how many there are, and an estimate of the clean latents."""
 Steer = Callable[["SchedulerMixin", torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """Changes a prediction: takes the scheduler, the noisy latents as the denoiser gets them, the timestep, the prediction."""
+
+
+Checkpoint = Callable[[Callable[[], Any]], None]
+"""Called after each step with what gives its state, which it asks for now and then."""
+
+
+def _keep_nothing(state: Callable[[], Any]) -> None:
+    """The checkpoint of a sampling that is not resumed."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +109,23 @@ class Sampling:
         self.steer = steer
 
     @torch.no_grad()
-    def run(self, report: Report) -> Latent:
-        """The latent after the last of the steps. If steps are left after it, it keeps its extras for them."""
-        latents = self.begin()
+    def run(self, report: Report, resumed: Mapping[str, Any] | None = None, checkpoint: Checkpoint = _keep_nothing) -> Latent:
+        """The latent after the last of the steps. If steps are left after it, it keeps its extras for them.
+
+        `resumed`: what `checkpoint` was given by an earlier run of the very same sampling; it goes on from there.
+        """
+        latents, before = self.begin(), 0
+        if resumed is not None:
+            before, latents = progress.unpacked(resumed, self.generators, self.scheduler)
         timesteps, span = self.scheduler.timesteps, self.span()
         options = schedulers.step_options(self.scheduler, self.settings.eta, self.generators)
-        for done, index in enumerate(span, 1):
+        for done, index in enumerate(span[before:], before + 1):
             prediction = self.predict(latents, timesteps[index])
             options = schedulers.at(options, timesteps, index)
             latents, estimate = schedulers.step(self.scheduler, prediction, timesteps[index], latents, options)
             latents = self.restore_outside(latents, timesteps[index + 1 : index + 2])
             report(done, len(span), estimate)
+            checkpoint(partial(progress.packed, done, latents, self.generators, self.scheduler))
         return Latent(latents, self.space, self.start.extras() if self.settings.last < self.settings.steps else None)
 
     def span(self) -> range:
