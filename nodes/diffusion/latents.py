@@ -43,13 +43,23 @@ def _draw(encoded: object, generator: torch.Generator) -> torch.Tensor:
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
-    """Scaled latents to pixels [n,3,h,w], float32 in 0..1; one call for the batch."""
+def decode(vae: AutoencoderKL, latents: torch.Tensor, smaller: int = 0) -> torch.Tensor:
+    """Scaled latents to pixels [n,3,h,w], float32 in 0..1; one call for the batch.
+
+    `smaller`: 1 decodes one picture after another, 2 each in overlapping tiles where the VAE can; both collect on the host.
+    """
     latents = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
     if shift := getattr(vae.config, "shift_factor", None):
         latents = latents + shift
     options = {"force_not_quantize": True} if is_movq(vae) else {}
-    return (vae.decode(latents, return_dict=False, **options)[0] / 2 + 0.5).clamp(0, 1).float()
+    if not smaller:
+        return _pixels(vae.decode(latents, return_dict=False, **options)[0])
+    one_by_one = vae.tiled_decode if smaller > 1 and hasattr(vae, "tiled_decode") else vae.decode
+    return torch.cat([_pixels(one_by_one(one, return_dict=False, **options)[0]).cpu() for one in latents.split(1)])
+
+
+def _pixels(decoded: torch.Tensor) -> torch.Tensor:
+    return (decoded / 2 + 0.5).clamp(0, 1).float()
 
 
 class Inpaint(NamedTuple):

@@ -167,9 +167,12 @@ def encode_inpaint(
     return Drawn(Latent(data, vae.facts.get("space", ""), extras), Rng.of(generators))
 
 
-@node
+@node(smaller=2)
 def decode_latent(vae: Vae, latent: Latent, *, run: Run) -> Image:
-    """Turn latents into pictures."""
+    """Turn latents into pictures.
+
+    Where memory is short: one picture after another, then each in tiles that are blended, which may show in large flat areas.
+    """
     from . import latents
     from .loading import load_vae
 
@@ -179,7 +182,7 @@ def decode_latent(vae: Vae, latent: Latent, *, run: Run) -> Image:
         text = f"the latent is of {given}, but this VAE decodes {space!r} with {channels}"
         raise Invalid(text, fix="use the VAE of the model that made the latent", port="latent")
     with run.use(vae, load_vae) as module:
-        return Image(latents.decode(module, latent.tensor(str(module.device))))
+        return Image(latents.decode(module, latent.tensor(str(module.device)), run.smaller))
 
 
 @node

@@ -18,6 +18,9 @@ MAX_SIDE = 65_536
 MAX_PIXELS = 178_956_970
 """Of a picture that is made, also on the way: what the core pack saves and Pillow opens."""
 
+MIN_TILE = 32
+"""Tiles are not made smaller than this when memory is short: what they need around them would take most of it."""
+
 Tile = Annotated[
     int,
     Field(ge=0),
@@ -40,7 +43,7 @@ def load_upscaler(
         return Upscaler.of(name, facts=facts)
 
 
-@node
+@node(smaller=3)
 def upscale(model: Upscaler, image: Image, tile: Tile = 512, *, run: Run) -> Image:
     """Enlarge a picture by the scale of the model.
 
@@ -52,10 +55,10 @@ def upscale(model: Upscaler, image: Image, tile: Tile = 512, *, run: Run) -> Ima
     scale = model.facts["scale"]
     _check_size(image.height * scale, image.width * scale)
     with run.use(model, load_network) as network:
-        return Image(_passes(network, image.tensor(), 1, tile, run))
+        return Image(_passes(network, image.tensor(), 1, _fitting(tile, image, run), run))
 
 
-@node
+@node(smaller=3)
 def upscale_to(
     model: Upscaler,
     image: Image,
@@ -80,7 +83,12 @@ def upscale_to(
     if not times:
         return Image(_resized(image.tensor(), rows, columns))
     with run.use(model, load_network) as network:
-        return Image(_resized(_passes(network, image.tensor(), times, tile, run), rows, columns))
+        return Image(_resized(_passes(network, image.tensor(), times, _fitting(tile, image, run), run), rows, columns))
+
+
+def _fitting(tile: int, image: Image, run: Run) -> int:
+    """The side of tiles: halved for each smaller variant that memory asks for."""
+    return tile if not run.smaller else max(MIN_TILE, (tile or max(image.height, image.width)) >> run.smaller)
 
 
 def _target(image: Image, scale: float | None, width: int | None, height: int | None) -> tuple[int, int]:

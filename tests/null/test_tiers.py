@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from engine_nodes import CALLS, flow, make_engine, traced
 
 from nodegraph import Engine, node
 from nodegraph.packing import Packed, Unpackable, unpack
+from nodegraph.store import Store
 
 CALLED: list[int] = []
 
@@ -203,3 +206,55 @@ def test_what_has_no_form_on_disk_says_so():
         Packed(object())
     with pytest.raises(ValueError, match="no packed record"):
         unpack(memoryview(b"something else entirely"))
+
+
+@pytest.mark.parametrize("fault", ["newer", "file", "index"])
+def test_a_cache_that_cannot_be_used_is_said_once_and_the_run_goes_on(tmp_path, fault, caplog):
+    """A cache of a newer version, a folder that cannot be made, an index that is no database."""
+    folder = tmp_path / "cache"
+    if fault == "newer":
+        Store(folder, 1 << 30).close()
+        with sqlite3.connect(folder / "index.sqlite") as database:
+            database.execute("PRAGMA user_version = 1000")
+    elif fault == "file":
+        folder.write_text("in the way")
+    else:
+        folder.mkdir()
+        (folder / "index.sqlite").write_bytes(b"no database" * 1000)
+    with caplog.at_level("WARNING", logger="nodegraph"), Engine(nodes=[long_text, text_sizes], cache=folder) as engine:
+        for _ in range(3):
+            assert engine.run(wide(4)).outputs == {"sum": 400_000}
+        assert engine.store.trouble
+    assert len([record for record in caplog.records if "disk tier" in record.message]) == 1
+
+
+def test_a_cache_on_a_read_only_disk_is_said_once(tmp_path, caplog, monkeypatch):
+    with Engine(nodes=[long_text, text_sizes], cache=tmp_path) as engine:
+        assert engine.run(wide(2)).ok
+
+        def read_only(*_):
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+
+        monkeypatch.setattr(Store, "_write", read_only)
+        with caplog.at_level("WARNING", logger="nodegraph"):
+            for count in (3, 4, 5):
+                assert engine.run(wide(count)).outputs == {"sum": count * 100_000}
+                engine.store.flush()
+    assert len([record for record in caplog.records if "readonly" in record.message]) == 1
+
+
+@pytest.mark.parametrize("jump", [-400 * 86400, 400 * 86400])
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch, jump):
+    real = time.time
+    with Engine(nodes=[long_text, text_sizes], cache=tmp_path) as engine:
+        before = engine.run(wide(3)).outputs
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        assert engine.run(wide(3)).outputs == before
+        assert engine.run(wide(5)).outputs == {"sum": 500_000}
+        engine.store.flush()
+        assert engine.store.prune(1 << 40)["removed"] == 0
+        monkeypatch.setattr(time, "time", real)
+    with Engine(nodes=[long_text, text_sizes], cache=tmp_path) as engine:
+        result, seen = traced(engine, wide(5))
+        assert (result.outputs, "started" in seen) == ({"sum": 500_000}, False)
+        assert engine.store.verify()["damaged"] == 0
