@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from nodegraph import collector, keys, kinds, positions, reading
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean_file
 from nodegraph.reading import FORMAT, dotted, refuse
+
+if TYPE_CHECKING:
+    from nodegraph_nodes import Nodes  # what `nodegraph stubs` writes; anything where it was not written
 
 MAX_BYTES = 256 << 20
 """A workflow file larger than this is refused before it is parsed."""
@@ -121,8 +124,18 @@ class Workflow(_Model):
             return cls._validate(source, "", "", None)
         if isinstance(source, str | os.PathLike):
             return cls.load(source)
+        if callable(to_workflow := getattr(source, "to_workflow", None)):
+            return to_workflow()
         text = f"a workflow is a path, an object or a Workflow, but this is {kinds.describe(source)}"
         raise WorkflowInvalid([Problem("not-a-workflow", "", text, _NO_PATH)])
+
+    @staticmethod
+    def build(name: str = "", doc: str = "", requires: Mapping[str, str] | None = None, folder: str | Path | None = None) -> Nodes:
+        """A builder, to write a workflow in Python; see `nodegraph.builder`. Relative paths in it start from `folder`, or from
+        where the calling file lies."""
+        from nodegraph.builder import build
+
+        return build(name, doc, requires, folder)
 
     @classmethod
     @collector.held()

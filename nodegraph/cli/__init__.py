@@ -27,6 +27,7 @@ COMMANDS = {
     "nodes": "nodegraph.cli.installed:nodes",
     "types": "nodegraph.cli.installed:types",
     "completion": "nodegraph.cli.completion:completion",
+    "stubs": "nodegraph.cli.installed:write_stubs",
     "schema": "nodegraph.cli.installed:schema",
     "packs list": "nodegraph.cli.installed:packs_list",
     "packs new": "nodegraph.cli.packs:new",

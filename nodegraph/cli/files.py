@@ -107,7 +107,12 @@ def show(arguments: Namespace) -> int:
     workflow = Workflow.load(common.find_workflow(arguments.workflow))
     if arguments.svg or arguments.png:
         return _draw(arguments, workflow)
-    print(mermaid(workflow) if arguments.mermaid else tree(workflow))
+    if arguments.python:
+        from nodegraph.python_source import python_source
+
+        print(python_source(workflow), end="")
+    else:
+        print(mermaid(workflow) if arguments.mermaid else tree(workflow))
     return DONE
 
 

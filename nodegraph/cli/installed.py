@@ -197,6 +197,20 @@ def schema(arguments: Namespace) -> int:
     return DONE
 
 
+def write_stubs(arguments: Namespace) -> int:
+    """A stub file of the nodes that are here."""
+    from nodegraph.stubs import MODULE, stubs
+
+    folder = Path(arguments.target)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{MODULE}.pyi"
+    with common.engine(arguments) as engine:
+        path.write_text(stubs(engine.registry), encoding="utf-8")
+        _say_broken(engine)
+    common.say(arguments, f"written to {path}; mypy wants the folder in mypy_path, other editors look into ./typings by themselves")
+    return DONE
+
+
 def packs_list(arguments: Namespace) -> int:
     """Every pack that was found, those that could not be loaded too."""
     with common.engine(arguments) as engine:

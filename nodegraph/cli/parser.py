@@ -164,6 +164,7 @@ def _files(commands: Any) -> None:
     made = _command(commands, "show", "draw a workflow: a tree, a flowchart, or a picture with what is cached")
     made.add_argument("workflow", metavar="WORKFLOW")
     made.add_argument("--mermaid", action="store_true", help="print a Mermaid flowchart")
+    made.add_argument("--python", action="store_true", help="print it as the Python that builds it")
     made.add_argument("--svg", metavar="FILE", help="draw it with its types, states and small pictures of results; - for stdout")
     made.add_argument("--png", metavar="FILE", help="the same as PNG")
     made.add_argument("--open", action="store_true", help="draw what is in workflows that are used as nodes")
@@ -201,6 +202,12 @@ def _installed(commands: Any) -> None:
 
     made = _command(commands, "schema", "print a JSON Schema of workflow files, for editors")
     made.add_argument("-o", "--output", metavar="FILE", dest="target", help="write it to a file")
+    _places(made)
+
+    made = _command(commands, "stubs", "write what Python editors and type checkers want to know of the nodes")
+    made.add_argument(
+        "-o", "--output", metavar="DIR", dest="target", default="typings", help="the folder (./typings, which editors look into)"
+    )
     _places(made)
 
     made = _command(commands, "completion", "print what a shell reads to complete command lines")

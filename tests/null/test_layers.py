@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "nodegraph"
 LAYERS = [
     {"errors", "keys", "events", "states", "positions", "collector"},
     {"types", "arrays", "handles", "secret", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
-    {"reading", "workflow", "graph", "formatting", "schema", "show"},
+    {"reading", "workflow", "graph", "formatting", "schema", "show", "builder", "python_source", "stubs"},
     {"layout", "picture"},
     {"literals", "template", "drawing", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
     {"entries", "packing", "store", "checkpoints", "leases", "cache", "models", "world", "lanes", "settings", "distributions"},
