@@ -64,6 +64,15 @@ def spill(token: Secret, how: str = "raise", *, run: Run) -> str:
 
 
 @node
+def develop(image: Image, steps: int = 50, *, run: Run) -> Image:
+    """The picture, after a while, with previews."""
+    for step in range(1, steps + 1):
+        run.progress(step, steps, preview=Image(image.numpy() * step / steps) if steps else None)
+        time.sleep(0.02)
+    return image
+
+
+@node
 def wait(seconds: float, *, run: Run) -> float:
     """Waits, in steps of a hundredth of a second."""
     for step in range(int(seconds * 100)):

@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": "nodegraph.cli.files:plan",
     "fmt": "nodegraph.cli.files:fmt",
     "show": "nodegraph.cli.files:show",
+    "watch": "nodegraph.cli.watching:watch",
     "replay": "nodegraph.cli.history:replay",
     "diff": "nodegraph.cli.history:diff",
     "nodes": "nodegraph.cli.installed:nodes",

@@ -174,6 +174,14 @@ def _files(commands: Any) -> None:
 
 
 def _history(commands: Any) -> None:
+    made = _command(commands, "watch", "run a workflow again on every save of it, of its packs and of its input files")
+    made.add_argument("workflow", metavar="WORKFLOW", help="a file, or the name of a built-in workflow")
+    _inputs(made)
+    made.add_argument("--open", action="store_true", help="show graph and outputs on a local page, and open it")
+    made.add_argument("--port", type=int, metavar="N", help="serve that page at this port of 127.0.0.1, and print its address")
+    made.add_argument("--output", metavar="DIR", help="where the newest outputs are kept (./output)")
+    _work(made)
+
     made = _command(commands, "replay", "run again what made a picture, and compare")
     made.add_argument("file", metavar="FILE", help="a PNG, JPEG or WebP that nodegraph saved")
     made.add_argument("--check", action="store_true", help="run nothing; say what is different here from when it was made")

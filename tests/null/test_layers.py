@@ -45,6 +45,7 @@ LAYERS = [
         "difference",
         "replay",
         "glance",
+        "live",
         "engine",
     },
     {"cli", "testing", "__init__", "__main__"},

@@ -1,0 +1,247 @@
+"""The page of `nodegraph watch --open`: the graph, previews and the newest outputs, updated by server-sent events.
+
+It is served to this machine alone: bound to 127.0.0.1, below a random token, for requests that name this host (so that no other
+page in the browser reaches it by a name of its own). It loads nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import mimetypes
+import queue
+import secrets
+import threading
+from collections.abc import Mapping
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodegraph.cli import common
+from nodegraph.drawing import STATES, draw
+from nodegraph.errors import Problem, Problems, render
+from nodegraph.events import Event
+from nodegraph.glance import glance, looks
+
+if TYPE_CHECKING:
+    from nodegraph.engine import Engine
+    from nodegraph.job import Result
+    from nodegraph.live import Round
+
+HOST = "127.0.0.1"
+BEAT = 15.0
+"""Seconds of silence after which a comment is sent, so that a closed tab is noticed."""
+MAX_WAITING = 1000
+"""Messages that a slow tab may be behind; further progress is dropped for it."""
+POLICY = (
+    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; connect-src 'self'; base-uri 'none'"
+)
+HTML = Path(__file__).with_name("page.html")
+
+
+class Page:
+    """A view of a live workflow, and the server of its page."""
+
+    def __init__(self, engine: Engine, port: int = 0):
+        self._engine = engine
+        self._token = secrets.token_urlsafe(16)
+        self._tabs: list[queue.Queue[str]] = []
+        self._lock = threading.Lock()
+        self._latest: dict[str, str] = {}  # the last message of each kind that a new tab is to have
+        self._states: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, tuple[str, bytes]] = {}
+        self._drawing = queue.SimpleQueue[Any]()
+        self._server = _Server((HOST, port), self)
+        self.url = f"http://{HOST}:{self._server.server_port}/{self._token}/"
+        for target in (self._server.serve_forever, self._draw_forever):
+            threading.Thread(target=target, daemon=True, name="nodegraph-page").start()
+
+    def close(self) -> None:
+        self._drawing.put(None)
+        self._server.shutdown()
+        self._server.server_close()
+
+    # -- what happens ----------------------------------------------------------------------------------------------
+
+    def begin(self, this: Round) -> None:
+        self._states = {}
+        self._send("status", {"state": "running", "text": "running", "saved": [common.shown_path(path) for path in this.changed]})
+        self._send("problems", {"text": ""})
+        self._drawing.put((this, False))
+
+    def event(self, this: Round, event: Event) -> None:
+        data = dict(event.data or {})
+        preview = data.pop("preview", None)
+        if preview is not None:
+            self._send("preview", {"node": event.node, "url": _png_url(preview.pil()[0])}, keep=False)
+        state = _STATE_OF.get(event.kind)
+        if not event.node or state is None:
+            return
+        note = f"{data.get('step')}/{data.get('total')}" if event.kind == "progress" else ""
+        note = common.human_seconds(data["seconds"]) if event.kind == "finished" and "seconds" in data else note
+        told = {"node": event.node, "state": state, "note": note, "color": STATES[state][0]}
+        self._states[event.node] = told
+        self._send("state", told, keep=False)
+
+    def end(self, this: Round, result: Result, files: Mapping[str, list[Path]], seconds: float) -> None:
+        self._send("outputs", {"items": [self._output(name, value, files.get(name)) for name, value in result.outputs.items()]})
+        self._send("problems", {"text": render(result.problems) if result.problems else ""})
+        self._send("status", {"state": result.status, "text": f"{result.status} in {seconds:.2f} s", "saved": []})
+        self._drawing.put((this, True))
+
+    def wrong(self, problems: list[Problem], kept: bool) -> None:
+        self._send("problems", {"text": render(problems)})
+        text = "a pack is broken: its last good version stays in use" if kept else "waiting for a save"
+        self._send("status", {"state": "failed", "text": text, "saved": []})
+
+    def _output(self, name: str, value: Any, files: list[Path] | None) -> dict[str, Any]:
+        if files is None:
+            return {"name": name, "text": common.line(value)}
+        return {"name": name, "files": [{"path": common.shown_path(path), "url": self._keep(path)} for path in files]}
+
+    def _keep(self, path: Path) -> str:
+        """The address of a file as it is now: it is shown even when the next run has replaced it."""
+        raw = path.read_bytes()
+        name = f"{secrets.token_hex(6)}{path.suffix}"
+        with self._lock:
+            self._files[name] = (mimetypes.guess_type(path.name)[0] or "application/octet-stream", raw)
+            while len(self._files) > 64:
+                del self._files[next(iter(self._files))]
+        return f"files/{name}"
+
+    # -- the graph -------------------------------------------------------------------------------------------------
+
+    def _draw_forever(self) -> None:
+        """Draw in a thread of its own: a run does not wait for its picture."""
+        while (asked := self._drawing.get()) is not None:
+            while not self._drawing.empty():  # only the newest is worth drawing
+                later = self._drawing.get()
+                if later is None:
+                    return
+                asked = later
+            this, over = asked
+            try:
+                seen = looks(glance(self._engine, this.workflow, this.inputs, pictures=over))
+                svg = draw(this.workflow, this.template, seen, this.shown)
+            except Problems as error:
+                svg = f"<p>{escape(error.problems[0].text)}</p>"
+            self._send("graph", {"svg": svg})
+            if not over:
+                for told in list(self._states.values()):
+                    self._send("state", told, keep=False)
+
+    # -- tabs ------------------------------------------------------------------------------------------------------
+
+    def _send(self, kind: str, data: Mapping[str, Any], keep: bool = True) -> None:
+        message = f"event: {kind}\ndata: {json.dumps(common.plain(data))}\n\n"
+        with self._lock:
+            if keep:
+                self._latest[kind] = message
+            for tab in self._tabs:
+                if keep or tab.qsize() < MAX_WAITING:
+                    tab.put(message)
+
+    def join(self) -> queue.Queue[str]:
+        """A new tab: everything that it needs to catch up, and what comes."""
+        tab: queue.Queue[str] = queue.Queue()
+        with self._lock:
+            for message in self._latest.values():
+                tab.put(message)
+            self._tabs.append(tab)
+        return tab
+
+    def leave(self, tab: queue.Queue[str]) -> None:
+        with self._lock:
+            self._tabs.remove(tab)
+
+    def file(self, name: str) -> tuple[str, bytes] | None:
+        with self._lock:
+            return self._files.get(name)
+
+    def allows(self, host: str, path: str) -> bool:
+        """Whether a request is from this machine's browser, and knows the token."""
+        port = self._server.server_port
+        given = path.split("/", 2)[1] if path.count("/") >= 2 else ""
+        return host in (f"{HOST}:{port}", f"localhost:{port}") and secrets.compare_digest(given.encode(), self._token.encode())
+
+
+_STATE_OF = {"started": "running", "progress": "running", "finished": "done", "cached": "cached", "failed": "failed", "skipped": "skipped"}
+
+
+def _png_url(picture: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], page: Page):
+        self.page = page
+        super().__init__(address, _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: the terminal belongs to the tree."""
+
+    def do_GET(self) -> None:
+        page = self.server.page
+        if not page.allows(self.headers.get("Host", ""), self.path):
+            self._answer(403, "text/plain", b"this page is for who started it")
+            return
+        inside = self.path.split("/", 2)[2].partition("?")[0]
+        if inside == "":
+            nonce = secrets.token_urlsafe(12)
+            text = HTML.read_text(encoding="utf-8").replace("NONCE", nonce)
+            self._answer(200, "text/html; charset=utf-8", text.encode(), POLICY.format(nonce=nonce))
+        elif inside == "events":
+            self._stream(page)
+        elif inside.startswith("files/") and (found := page.file(inside.removeprefix("files/"))):
+            self._answer(200, *found)
+        else:
+            self._answer(404, "text/plain", b"there is nothing here")
+
+    def _answer(self, status: int, kind: str, body: bytes, policy: str = "default-src 'none'") -> None:
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Content-Security-Policy": policy,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _stream(self, page: Page) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        tab = page.join()
+        try:
+            while True:
+                try:
+                    message = tab.get(timeout=BEAT)
+                except queue.Empty:
+                    message = ": still here\n\n"
+                self.wfile.write(message.encode())
+                self.wfile.flush()
+        except OSError:  # the tab was closed
+            pass
+        finally:
+            page.leave(tab)
+
+
+__all__ = ["Page"]

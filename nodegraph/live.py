@@ -1,0 +1,272 @@
+"""A workflow that runs again on every save: of itself, of workflows it uses, of packs, and of files that are given or named.
+
+Only what changed runs, as everything else is in the cache. A file that is broken for now shows its problems and waits. A save
+during a run cancels the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nodegraph.errors import Problem, Problems
+from nodegraph.literals import Pending
+from nodegraph.output import is_file_output, safe_name, save_value
+from nodegraph.template import Template
+from nodegraph.watch import PackWatcher
+from nodegraph.workflow import Workflow
+
+if TYPE_CHECKING:
+    from nodegraph.engine import Engine
+    from nodegraph.events import Event
+    from nodegraph.job import Job, Result
+
+PATIENCE = 0.2
+"""Seconds that the next run waits for a cancelled one: what does not look up sooner ends beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What is run this time: the workflow as it was read, its inputs, and the files that stand for them."""
+
+    number: int
+    workflow: Workflow
+    template: Template
+    inputs: Mapping[str, Any]
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    changed: tuple[Path, ...] = ()
+
+
+class View(Protocol):
+    """Somebody who is told what happens. Calls come one at a time."""
+
+    def begin(self, this: Round) -> None:
+        """A run has been submitted."""
+
+    def event(self, this: Round, event: Event) -> None:
+        """Something happened in it."""
+
+    def end(self, this: Round, result: Result, files: Mapping[str, list[Path]], seconds: float) -> None:
+        """It is over, `seconds` after the save was seen."""
+
+    def wrong(self, problems: list[Problem], kept: bool) -> None:
+        """There is nothing to run: the problems of the file, or of a pack whose last good version is `kept`."""
+
+
+Given = tuple[Workflow, Mapping[str, Any], Mapping[str, Any], Mapping[str, str], Iterable[Path]]
+"""The workflow with its literals set, inputs, what a person typed, where inputs were read from, and further files to watch."""
+Stamp = tuple[int, int]
+"""(mtime_ns, size) of a file."""
+Read = Callable[[Workflow], Given]
+"""Reads what is given to a run, anew for each. Raises Problems."""
+
+
+class Live:
+    """Watches and runs until it is closed, from one thread: `for _ in live: …` or `live.forever()`."""
+
+    def __init__(self, engine: Engine, path: Path, read: Read, views: Iterable[View], output: Path, only: Iterable[str] = ()):
+        self.engine, self.path, self.output = engine, path, output
+        self._read, self._views, self._only = read, list(views), tuple(only)
+        self._number = 0
+        self._job: Job | None = None
+        self._follower: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._extra: list[Path] = []
+        self._stamps: dict[Path, Stamp | None] = {}  # of all files that are watched, as the last round read them
+        self._before: dict[Path, Stamp | None] = {}  # as they were before it read anything
+        self._read_stamps: dict[Path, Stamp] = {}  # of workflows, exactly as they were read
+        self._made: dict[str, list[Path]] = {}
+        self.watcher = PackWatcher(engine, [path])
+
+    def forever(self) -> None:
+        """Run, and run again on every save, until `close` is called from elsewhere."""
+        for _ in self:
+            pass
+
+    def __iter__(self) -> Iterator[Round | None]:
+        """Every round as it is submitted; None for a save that leaves nothing to run."""
+        changed: frozenset[Path] = frozenset()
+        try:
+            while True:
+                yield self._round(changed)
+                while changed := self.watcher.changes():
+                    if self._new(changed):
+                        break
+                else:
+                    return
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Cancel what runs, and stop watching. Idempotent; from any thread."""
+        self.watcher.close()
+        self._cancel()
+
+    # -- one round -------------------------------------------------------------------------------------------------
+
+    def _round(self, changed: frozenset[Path]) -> Round | None:
+        begun = time.perf_counter()
+        while True:
+            self._cancel()
+            self._number += 1
+            this, self._before = None, {path: _stamp(path) for path in (*self._stamps, self.path.resolve())}
+            if self._reloaded(changed):
+                try:
+                    this = self._submit(changed, begun)
+                except Problems as error:
+                    self._stamps.update(self._before)
+                    self._wrong(error.problems, kept=False)
+            if this is None or self._watch(this):
+                return this
+            changed, begun = frozenset([self.path.resolve()]), time.perf_counter()  # saved while it was read
+
+    def _reloaded(self, changed: frozenset[Path]) -> bool:
+        """Read packs again that have changed. Whether there is anything to run."""
+        if not changed:
+            return True
+        outcome = self.engine.reload(changed)
+        if outcome.problems:
+            self._wrong(outcome.problems, kept=True)
+        packs = [pack.path.resolve() for pack in self.engine.packs]
+        others = [path for path in changed if not any(pack in path.parents for pack in packs)]
+        return bool(outcome.changed or outcome.removed or others)
+
+    def _submit(self, changed: frozenset[Path], begun: float) -> Round:
+        workflow = Workflow.load(self.path)
+        template = self.engine._template(workflow)
+        if problems := template.all_problems:
+            self._watch_files(self._files_of(template))
+            raise Problems(problems)
+        workflow, inputs, shown, origins, extra = self._read(workflow)
+        self._extra = [Path(one) for one in extra]
+        template = self.engine._template(workflow)
+        job = self.engine.submit(workflow, inputs, origins=origins, only=self._only)
+        this = Round(self._number, workflow, template, inputs, shown, origins, tuple(sorted(changed)))
+        self._job = job
+        self._tell(lambda view: view.begin(this))
+        self._follower = threading.Thread(target=self._follow, args=(this, job, begun), daemon=True, name="nodegraph-watch")
+        self._follower.start()
+        return this
+
+    def _follow(self, this: Round, job: Job, begun: float) -> None:
+        """Hand on what happens in a run, as long as it is the newest."""
+        for event in job.events():
+            self._tell(partial(_show, this, event), this)
+        result = job.result()
+        if this.number == self._number:
+            files = self._publish(this, result)
+            seconds = time.perf_counter() - begun
+            self._tell(lambda view: view.end(this, result, files, seconds), this)
+
+    def _wrong(self, problems: Iterable[Problem], kept: bool) -> None:
+        listed = list(problems)
+        self._tell(lambda view: view.wrong(listed, kept))
+
+    def _tell(self, say: Callable[[View], None], this: Round | None = None) -> None:
+        with self._lock:
+            if this is None or this.number == self._number:
+                for view in self._views:
+                    say(view)
+
+    def _cancel(self) -> None:
+        job, self._job = self._job, None
+        follower, self._follower = self._follower, None
+        self._number += 1  # what is left of it is told to nobody
+        if job is not None:
+            job.cancel()
+        if follower is not None and follower is not threading.current_thread():
+            follower.join(PATIENCE)
+
+    def _new(self, changed: frozenset[Path]) -> bool:
+        """Whether files differ from what the last round read: a slow save is told of more than once."""
+        return any(path not in self._stamps or self._stamps[path] != _stamp(path) for path in changed)
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def _watch(self, this: Round) -> bool:
+        """Watch everything that the round has read. False when some of it has changed since."""
+        self._watch_files(self._files_of(this.template))
+        return all(_unchanged(one.workflow) for one in _templates(this.template))
+
+    def _watch_files(self, files: Iterable[Path]) -> None:
+        watched = [path.resolve() for path in (self.path, *self._extra, *files)]
+        known = {**self._before, **self._read_stamps}
+        self._stamps = {path: known[path] if path in known else _stamp(path) for path in watched}
+        self.watcher.watch(watched)
+
+    def _files_of(self, template: Template) -> list[Path]:
+        """Workflows that are used, and files that are named in them."""
+        found = []
+        self._read_stamps.clear()
+        for one in _templates(template):
+            if stamp := one.workflow._stamp:
+                found.append(Path(stamp[0]))
+                self._read_stamps[Path(stamp[0])] = stamp[1:]
+            for _, _, what in one.pending:
+                found += [Path(item.path) for item in (what if isinstance(what, list) else [what]) if _is_file(item)]
+        return found
+
+    def _publish(self, this: Round, result: Result) -> dict[str, list[Path]]:
+        """Write outputs under names that stay the same, so that a viewer shows the newest: `txt2img-image.png`."""
+        written = {}
+        name = safe_name(this.workflow.name or self.path.stem)
+        for output, value in result.outputs.items():
+            if is_file_output(value):
+                written[output] = self._replace(value, f"{name}-{safe_name(output)}", result.metadata(output))
+                for old in set(self._made.get(output, ())) - set(written[output]):
+                    old.unlink(missing_ok=True)
+        self._made.update(written)
+        return written
+
+    def _replace(self, value: Any, stem: str, metadata: Mapping[str, Any]) -> list[Path]:
+        self.output.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".watch-", dir=self.output))
+        try:
+            made = []
+            for path in save_value(value, aside, stem, metadata):
+                os.replace(path, self.output / path.name)
+                made.append(self.output / path.name)
+            return made
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _show(this: Round, event: Event, view: View) -> None:
+    view.event(this, event)
+
+
+def _templates(template: Template) -> list[Template]:
+    """A template and all that are used in it, each once."""
+    found = [template]
+    for one in found:
+        found += [child for child in one.children if not any(child is known for known in found)]
+    return found
+
+
+def _is_file(what: Any) -> bool:
+    return isinstance(what, Pending) and what.kind == "file"
+
+
+def _unchanged(workflow: Workflow) -> bool:
+    return workflow._stamp is None or _stamp(Path(workflow._stamp[0])) == workflow._stamp[1:]
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Time and size of a file, or None when there is none."""
+    with contextlib.suppress(OSError):
+        stat = path.stat()
+        return stat.st_mtime_ns, stat.st_size
+    return None
+
+
+__all__ = ["Live", "Round", "View"]

@@ -1,0 +1,156 @@
+"""The page of `nodegraph watch --open`, looked at in a real browser."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import PAINT, toys, write  # noqa: F401
+
+from nodegraph import Engine
+from nodegraph.cli.page import Page
+from nodegraph.live import Live
+
+PATIENCE = 30_000.0
+SLOW = {**PAINT, "nodes": {**PAINT["nodes"], "show": {"use": "develop", "from": {"image": "dim.image"}, "with": {"steps": 2}}}}
+SLOW["outputs"] = {"image": "show.image", "words": "note.text"}
+SLOW["nodes"]["note"] = {"use": "text", "with": {"value": "<b>plain</b>"}}
+
+
+@pytest.fixture
+def page(toys: Path) -> Iterator[Page]:  # noqa: F811
+    write(SLOW)
+    with Engine() as engine:
+        made = Page(engine)
+        live = Live(engine, Path("w.json"), lambda workflow: (workflow, {}, {}, {}, []), [made], Path("out"))
+        thread = threading.Thread(target=live.forever, daemon=True)
+        thread.start()
+        yield made
+        live.close()
+        thread.join()
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with api.sync_playwright() as playwright:
+        if chromium is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip("there is no Chromium: install it, or run: playwright install chromium")
+        made = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def tab(page: Page, browser: Any) -> Iterator[Any]:
+    """A tab on the page; no error may have come in it."""
+    made = browser.new_page()
+    made.set_default_timeout(PATIENCE)
+    errors: list[str] = []
+    made.on("pageerror", lambda error: errors.append(str(error)))
+    made.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    made.on("request", lambda request: errors.append(request.url) if not request.url.startswith(("data:", page.url)) else None)
+    made.goto(page.url)
+    yield made
+    made.close()
+    assert errors == []
+
+
+def save(flow: Any) -> None:
+    write(flow, "aside.json")
+    os.replace("aside.json", "w.json")
+
+
+def states(tab: Any) -> dict[str, str]:
+    return tab.evaluate(
+        'Object.fromEntries([...document.querySelectorAll("#graph g.node")].map((one) => [one.dataset.node, one.dataset.state]))'
+    )
+
+
+def shown(tab: Any) -> str:
+    """The address of the newest picture, when it has been loaded."""
+    tab.wait_for_function("() => document.querySelector('#outputs img')?.naturalWidth === 8")
+    return tab.get_attribute("#outputs img", "src")
+
+
+def test_graph_and_outputs_are_shown(tab: Any) -> None:
+    shown(tab)
+    assert tab.inner_text("#outputs .text") == "words: <b>plain</b>"
+    tab.wait_for_selector("#graph image >> nth=2", state="attached")  # the second drawing has the pictures
+    assert states(tab) == dict.fromkeys(SLOW["nodes"], "cached")
+    assert tab.inner_text("#status").startswith("ok in ")
+    assert tab.locator("#graph svg").bounding_box()["width"] > 300
+
+
+def test_it_updates_by_itself(tab: Any) -> None:
+    before = shown(tab)
+    save({**SLOW, "nodes": {**SLOW["nodes"], "dim": {"use": "darker", "from": {"image": "paint.image"}, "with": {"amount": 0.9}}}})
+    tab.wait_for_function("(before) => document.querySelector('#outputs img')?.getAttribute('src') !== before", arg=before)
+    shown(tab)
+    assert tab.get_attribute("#earlier img", "src") == before
+    assert tab.evaluate("document.querySelector('#earlier img').naturalWidth") == 8  # as it was, though the file was replaced
+    assert tab.inner_text("#saved") == "saved: w.json"
+
+
+def test_previews_come_while_a_node_works(tab: Any) -> None:
+    shown(tab)
+    save({**SLOW, "nodes": {**SLOW["nodes"], "show": {**SLOW["nodes"]["show"], "with": {"steps": 1000}}}})
+    tab.wait_for_function("() => document.querySelector('#previews img')?.naturalWidth === 8")
+    tab.wait_for_selector('#graph g.node[data-node="show"][data-state="running"]')
+    assert tab.inner_text("#status") == "running"
+    save(SLOW)  # cancels it
+    tab.wait_for_function("() => document.querySelector('#status').textContent.startsWith('ok in')")
+    assert tab.locator("#working").is_hidden()
+
+
+def test_mistakes_are_shown_and_go(tab: Any) -> None:
+    shown(tab)
+    write("{", "w.json")
+    tab.wait_for_selector("#problems:has-text('error[bad-json]')")
+    assert tab.inner_text("#status") == "waiting for a save"
+    save(SLOW)
+    tab.wait_for_function("() => document.querySelector('#problems').textContent === ''")
+
+
+def test_a_second_tab_catches_up(tab: Any, page: Page, browser: Any) -> None:
+    first = shown(tab)
+    other = browser.new_page()
+    other.goto(page.url)
+    assert shown(other) == first
+    other.close()
+
+
+# -- who may look ------------------------------------------------------------------------------------------------------
+
+
+def asked(page: Page, path: str, host: str | None = None) -> http.client.HTTPResponse:
+    where = urllib.parse.urlsplit(page.url)
+    connection = http.client.HTTPConnection("127.0.0.1", where.port or 0, timeout=20)
+    connection.request("GET", path, headers={"Host": host or where.netloc})
+    return connection.getresponse()
+
+
+def test_only_who_knows_the_token_and_names_this_host(page: Page) -> None:
+    path = urllib.parse.urlsplit(page.url).path
+    good = asked(page, path)
+    assert good.status == 200
+    assert "default-src 'none'" in (good.getheader("Content-Security-Policy") or "")
+    assert asked(page, path, "evil.example").status == 403
+    assert asked(page, path, f"evil.example:{urllib.parse.urlsplit(page.url).port}").status == 403
+    for other in ("/", "/events", "/wrong/", "/wrong/events", "//", path[:-2] + "/"):
+        assert asked(page, other).status == 403
+    for other in ("files/../../w.json", "files/", "nothing"):
+        assert asked(page, path + other).status == 404
+
+
+def test_the_port_is_of_this_machine_alone(page: Page) -> None:
+    assert page._server.server_address[0] == "127.0.0.1"
