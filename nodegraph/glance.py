@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nodegraph import kinds
 from nodegraph.drawing import Look
 from nodegraph.sources import steps_in
 from nodegraph.values import Image, Mask, Video
@@ -70,7 +71,12 @@ def _step(engine: Engine, plan: Plan, step: int, needed: bool, pictures: bool) -
     if found is None:
         return Glance(path, use, "run" if needed else "idle")
     entry = found[0]
-    return Glance(path, use, "cached", entry.seconds, entry.nbytes, _picture_of(engine, plan, step, entry) if pictures else None)
+    return Glance(path, use, "cached", entry.seconds, _bytes_of(entry), _picture_of(engine, plan, step, entry) if pictures else None)
+
+
+def _bytes_of(entry: Entry) -> int:
+    """The bytes of a kept result: on disk if it lies there alone, in memory with its arrays."""
+    return entry.nbytes + (sum(array.nbytes for array in kinds.arrays_in(entry.values)) if entry.values is not None else 0)
 
 
 def _picture_of(engine: Engine, plan: Plan, step: int, entry: Entry) -> tuple[str, int, int] | None:

@@ -97,14 +97,26 @@ def _packs(prefix: str, arguments: Namespace) -> dict[str, str]:
         return {pack.name: common.first_line(pack.doc) for pack in engine.packs}
 
 
+def _pack_paths(prefix: str, arguments: Namespace) -> dict[str, str]:
+    """Files, and for `packs check` the packs that are here."""
+    found = dict.fromkeys(_files(prefix), "")
+    if getattr(arguments, "command", "") == "packs check":
+        with common.engine(arguments) as engine:
+            found.update({str(pack.path): pack.name for pack in engine.packs if str(pack.path).startswith(prefix) or not prefix})
+    return found
+
+
 def _models(prefix: str, arguments: Namespace) -> dict[str, str]:
     with common.engine(arguments) as engine:
         return {one.name: one.kind for one in engine.models.list()}
 
 
 def _names(prefix: str, arguments: Namespace) -> dict[str, str]:
-    """What NAME is depends on the command."""
-    return (_models if getattr(arguments, "command", "").startswith("models") else _nodes)(prefix, arguments)
+    """What NAME is depends on the command; to some it is a new one."""
+    meant = {"nodes": _nodes, "packs check": _nodes, "models show": _models, "models verify": _models}.get(
+        getattr(arguments, "command", "")
+    )
+    return meant(prefix, arguments) if meant else {}
 
 
 def _devices(prefix: str, arguments: Namespace) -> dict[str, str]:
@@ -207,8 +219,9 @@ _COMPLETERS: dict[str, Completer] = {
         "sweep": _assignments,
         "only": _only,
         "name": _names,
-        "names": _models,
+        "names": _names,
         "pack": _packs,
+        "path": _pack_paths,
         "device": _devices,
         "dtype": _dtypes,
     }.items()

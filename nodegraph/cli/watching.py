@@ -203,7 +203,9 @@ class _Terminal:
         if event.kind == "started":
             row.state = "running"
         elif event.kind == "progress":
-            row.note = " ".join(str(part) for part in (f"{data.get('step', 0)}/{data.get('total', '?')}", data.get("text")) if part)
+            count = f"{data.get('step', 0)}/{data.get('total', '?')}"
+            text = str(data.get("text", ""))
+            row.note = text if count in text else f"{count} {text}".rstrip()
         elif event.kind == "finished":
             row.state, row.note = "done", common.human_seconds(data.get("seconds", 0.0))
         elif event.kind in ("cached", "failed", "skipped"):

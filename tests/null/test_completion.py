@@ -174,6 +174,9 @@ def test_files_and_built_in_workflows() -> None:
     assert completed("nodegraph check flows/") == ["flows/inner.json "]
     assert "txt2img " in completed("nodegraph show txt2")
     assert completed("nodegraph models show tiny-s") == ["tiny-sd "]
+    assert completed("nodegraph packs check flo") == ["flows/"]
+    assert completed("nodegraph packs check . --node dark") == ["darker "]
+    assert completed("nodegraph packs new dark") == []
 
 
 # -- the form ----------------------------------------------------------------------------------------------------------
