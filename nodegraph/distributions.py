@@ -59,7 +59,7 @@ def missing(requirement: str) -> str:
     try:
         wanted = Requirement(requirement)
     except InvalidRequirement as error:
-        raise ValueError(f"{requirement!r} is no requirement: {error}") from None
+        raise ValueError(f"{requirement!r} is no requirement: {str(error).partition(chr(10))[0]}") from None
     if wanted.marker is not None and not wanted.marker.evaluate():
         return ""
     if have == "none":

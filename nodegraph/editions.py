@@ -20,7 +20,7 @@ import threading
 import time
 import types as python_types
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -220,9 +220,33 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return super().path_stats(path)
 
     def exec_module(self, module: python_types.ModuleType) -> None:
-        super().exec_module(module)
+        with _no_end(module.__name__):
+            super().exec_module(module)
         if source := self._source():
             _register_classes(module, source)
+
+
+@contextlib.contextmanager
+def _no_end(module: str) -> Iterator[None]:
+    """No module ends the program by being imported, not even by `os._exit`: for the thread that imports it, that is an exception."""
+    here = os.getpid(), threading.get_ident()
+
+    def refusing(end: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(*args: Any) -> Any:
+            if (os.getpid(), threading.get_ident()) == here:
+                raise SystemExit(f"{module} calls os.{end.__name__} when it is imported")
+            return end(*args)
+
+        return refuse
+
+    ends = {name: getattr(os, name) for name in ("_exit", "abort")}
+    for name, end in ends.items():
+        setattr(os, name, refusing(end))
+    try:
+        yield
+    finally:
+        for name, end in ends.items():
+            setattr(os, name, end)
 
 
 class _Alias(importlib.abc.Loader):

@@ -20,7 +20,8 @@ from nodegraph import keys
 from nodegraph.distributions import installed_version, missing
 from nodegraph.editions import Edition, Late, Source, load_alone
 from nodegraph.errors import PackInvalid, Problem, did_you_mean
-from nodegraph.skeleton import Missing, Placeholder, SkeletonLoader, findable
+from nodegraph.placeholders import Placeholder
+from nodegraph.skeleton import PATIENCE, Missing, SkeletonLoader, TooSlow, findable
 from nodegraph.spec import NodeType, Options, Port, node_type
 from nodegraph.spec_index import NotPlain, SpecIndex, Stamps, pack_type, unpack_type
 
@@ -131,13 +132,13 @@ class PackReader:
         for name, text in self._sources.items():
             try:
                 if name == "facts":
-                    self._check_facts(text)
+                    self._check_facts(loader)
                 elif name and ("@node" in text or ".node" in text):
                     for one, function in self._module_types(name, loader):
                         self._made.append(one)
                         packed = _packed(packed, one, name, function)
-                elif not loader.has_read(name):
-                    self._check_syntax(name, text)
+                else:
+                    self._check_syntax(name, loader)
             except PackInvalid as error:
                 problems += error.problems
         if problems:
@@ -268,9 +269,16 @@ class PackReader:
         try:
             module = loader.load(name)
         except Missing as error:
-            raise self._fail("pack-import", f"the pack {self.info.name!r} cannot be imported: {error}", error.fix, file) from None
+            pack, _, inside = error.module.partition("/")
+            if pack == self.info.name and inside in self._files:
+                file = str(self.folder / self._files[inside])
+            text = f"the pack {self.info.name!r} cannot be imported: {error}"
+            raise self._fail("pack-import", text, error.fix, file, error.line if pack == self.info.name else 0) from None
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise self._unreadable(name, error) from None
+        except TooSlow:
+            said = f"what the signatures in {Path(file).name} need takes more than {PATIENCE:g} s to make"
+            raise self._fail("pack-slow", said, "write plain values; do what takes long inside of functions", file) from None
         made, problems = [], []
         with loader.importable(module):  # type hints of its records are looked up there
             for function in list(vars(module).values()):
@@ -284,9 +292,9 @@ class PackReader:
             raise PackInvalid(problems)
         return made
 
-    def _check_syntax(self, name: str, text: str) -> None:
+    def _check_syntax(self, name: str, loader: SkeletonLoader) -> None:
         try:
-            ast.parse(text, f"{name}.py")
+            loader.tree(name)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise self._unreadable(name, error) from None
 
@@ -355,11 +363,11 @@ class PackReader:
 
     # -- facts -----------------------------------------------------------------------------------------------------
 
-    def _check_facts(self, text: str) -> None:
+    def _check_facts(self, loader: SkeletonLoader) -> None:
         """facts.py is imported by `check`, so it may import the standard library and `nodegraph.facts` alone."""
         file = str(self.folder / "facts.py")
-        self._check_syntax("facts", text)
-        for statement in ast.walk(ast.parse(text)):
+        self._check_syntax("facts", loader)
+        for statement in ast.walk(loader.tree("facts")):
             for name in _imported_names(statement):
                 if name.partition(".")[0] not in sys.stdlib_module_names and name not in ("nodegraph.facts", "nodegraph"):
                     fix = "it may import the standard library and nodegraph.facts alone"

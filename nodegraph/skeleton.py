@@ -1,8 +1,8 @@
-"""Reads what a module declares without running it: its `@node` functions, records, classes and constants.
+"""Reads what a module declares without running it: its `@node` functions, and the records, classes and constants that they name.
 
-The module's syntax tree is executed without bare calls and loops, with function bodies of nodes left out, and with imports
-answered by placeholders, except for the standard library, nodegraph, pydantic and the pack's own modules. So a pack that imports
-torch at module level, prints, or sleeps, costs nothing until one of its nodes runs.
+Of a module's statements only those are executed that signatures need, function bodies of nodes left out. Imports are answered by
+placeholders, except for the pack's own modules, nodegraph, pydantic, and what of Python's own does not act on the world. So a pack that
+imports torch at module level, prints, sleeps, or ends the program, costs nothing until one of its nodes runs.
 """
 
 from __future__ import annotations
@@ -12,68 +12,31 @@ import builtins
 import importlib
 import importlib.util
 import sys
+import time
 import types as python_types
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from nodegraph.declarations import STAR, Declaration, Imported, declarations, imports
+from nodegraph.placeholders import BUILTINS, REAL, Placeholder, stand_in
 from nodegraph.spec import SKELETONS
 
-REAL = frozenset(sys.stdlib_module_names | {"nodegraph", "pydantic", "annotated_types", "typing_extensions"}) - {
-    "tkinter",
-    "idlelib",
-    "turtle",
-    "antigravity",
-    "this",
-}
-"""Top-level modules that are really imported."""
-
-
-class Placeholder:
-    """Stands for anything from a module that is not imported. Whatever is done to it gives a placeholder."""
-
-    def __init__(self, name: str):
-        self.__dict__["_name"] = name
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)
-        return Placeholder(f"{self._name}.{name}")
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        # as a decorator it leaves what it decorates as it is
-        if len(args) == 1 and not options and isinstance(args[0], python_types.FunctionType | type):
-            return args[0]
-        return Placeholder(f"{self._name}(…)")
-
-    def __getitem__(self, key: Any) -> Any:
-        return Placeholder(f"{self._name}[…]")
-
-    def __or__(self, other: Any) -> Any:
-        return self
-
-    __ror__ = __or__
-
-    def __mro_entries__(self, bases: Any) -> tuple[type, ...]:
-        return ()
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-    def __repr__(self) -> str:
-        return str(self._name)
-
-    @property
-    def __name__(self) -> str:
-        return str(self._name)
+PATIENCE = 2.0
+"""Seconds that the statements of one module may take together."""
 
 
 class Missing(ImportError):
-    """A module-level import names something that is not there: what, and how to mend it."""
+    """A module-level import names something that is not there: what, how to mend it, and where it stands."""
 
     def __init__(self, text: str, fix: str):
         super().__init__(text)
         self.fix = fix
+        self.module, self.line = "", 0
+
+
+class TooSlow(BaseException):
+    """What a signature needs takes too long to make. No `except Exception` of the pack holds it up."""
 
 
 class SkeletonLoader:
@@ -86,17 +49,12 @@ class SkeletonLoader:
     ):
         self.pack, self.packages = pack, packages
         self._sources, self._others = sources, others or {}
-        self._modules: dict[str, python_types.ModuleType] = {}
+        self._skeletons: dict[str, _Skeleton] = {}
+        self._trees: dict[str, ast.Module] = {}
         self._loaders: dict[str, SkeletonLoader] = {}
+        self._looked_at: set[str] = set()
         self.imports: set[str] = set()
-        """Top-level modules that were asked for and not imported."""
-
-    def has_read(self, name: str) -> bool:
-        """Whether a module has been read, so that it is valid Python."""
-        return name in self._modules
-
-    def has_module(self, name: str) -> bool:
-        return name in self._sources
+        """Top-level modules of others that are imported at module level."""
 
     def has_package(self, name: str) -> bool:
         """Whether there are modules in a folder of that dotted name."""
@@ -112,6 +70,58 @@ class SkeletonLoader:
             made.imports = self.imports
         return self._loaders[pack]
 
+    def tree(self, name: str) -> ast.Module:
+        """The syntax tree of a module. Raises SyntaxError, ValueError, and Missing when the pack has no such module."""
+        if name not in self._sources:
+            raise Missing(f"there is no module {name!r} in the pack", f"add {name.replace('.', '/')}.py, or mend the import")
+        if name not in self._trees:
+            self._trees[name] = ast.parse(self._sources[name], f"{name}.py")
+        return self._trees[name]
+
+    def check_imports(self, name: str) -> None:
+        """Raise Missing when a module, or one of the pack's that it imports, imports something that is not there."""
+        if name in self._looked_at:
+            return
+        self._looked_at.add(name)
+        for one in imports(self.tree(name)):
+            try:
+                self._check_import(name, one)
+            except Missing as error:
+                if not error.line:
+                    error.module, error.line = f"{self.pack}/{name}", one.line
+                raise
+
+    def _check_import(self, name: str, one: Imported) -> None:
+        if not one.level:
+            self._check_top(one.module.partition(".")[0])
+            return
+        loader, base = self.resolve(name, one.module, one.level)
+        if base and not loader.has_package(base):
+            loader.check_imports(base)
+            return
+        for inside in one.names:
+            loader.check_imports(f"{base}.{inside}" if base else inside)
+
+    def _check_top(self, top: str) -> None:
+        if top in sys.stdlib_module_names or top == "nodegraph":
+            return
+        if not findable(top):
+            raise Missing(f"it needs {top!r}, which is not installed", "install it, or import it inside of the function that uses it")
+        self.imports.add(top)
+
+    def resolve(self, module: str, name: str, level: int) -> tuple[SkeletonLoader, str]:
+        """The loader and the dotted name of what a relative import of a module means. Raises Missing."""
+        parts = module.split(".")
+        if module in self.packages:
+            parts.append("")
+        kept = len(parts) - level
+        if kept == -1 and name:
+            pack, _, inside = name.partition(".")
+            return self.other(pack), inside
+        if kept < 0:
+            raise Missing(f"the import {'.' * level}{name} leads out of all packs", "mend the import")
+        return self, ".".join([*parts[:kept], *([name] if name else [])])
+
     @contextmanager
     def importable(self, module: python_types.ModuleType) -> Iterator[None]:
         """While type hints are looked up, which is done in sys.modules."""
@@ -122,103 +132,108 @@ class SkeletonLoader:
             sys.modules.pop(module.__name__, None)
 
     def load(self, name: str) -> python_types.ModuleType:
-        """The skeleton of a module of the pack. Raises SyntaxError and Missing."""
-        if name in self._modules:
-            return self._modules[name]
-        text = self._sources.get(name)
-        if text is None:
-            raise Missing(f"there is no module {name!r} in the pack", f"add {name.replace('.', '/')}.py, or mend the import")
-        module = self._modules[name] = python_types.ModuleType(f"{SKELETONS}.{self.pack}.{name}")
-        module.__dict__["__builtins__"] = {**builtins.__dict__, "__import__": _Importer(self, name), "print": _nothing, "input": _nothing}
-        tree = ast.parse(text, f"{name}.py")
-        body = [reduced for statement in tree.body if (reduced := _reduce(statement)) is not None]
-        with self.importable(module):
-            _execute(body, module)
-        return module
+        """The skeleton of a module with all of its nodes. Raises SyntaxError, ValueError, Missing and TooSlow."""
+        self.check_imports(name)
+        skeleton = self.skeleton(name)
+        skeleton.need(found for one in skeleton.declared if one.is_node for found in one.binds)
+        return skeleton.module
+
+    def skeleton(self, name: str) -> _Skeleton:
+        """The skeleton of a module, of which nothing may be there yet."""
+        if name not in self._skeletons:
+            self._skeletons[name] = _Skeleton(self, name, self.tree(name))
+        return self._skeletons[name]
 
 
-def _execute(body: list[ast.stmt], module: python_types.ModuleType) -> None:
+class _Skeleton:
+    """A module whose statements are executed when what they bind is needed."""
+
+    def __init__(self, loader: SkeletonLoader, name: str, tree: ast.Module):
+        self.declared: list[Declaration] = declarations(tree)
+        self.module = python_types.ModuleType(f"{SKELETONS}.{loader.pack}.{name}")
+        tamed = dict.fromkeys(BUILTINS, _nothing)
+        self.module.__dict__["__builtins__"] = {**builtins.__dict__, **tamed, "__import__": _Importer(loader, name)}
+        self._loader = loader
+        self._done: set[int] = set()
+        self._binding: dict[str, list[int]] = {}
+        for number, one in enumerate(self.declared):
+            for bound in one.binds:
+                self._binding.setdefault(bound, []).append(number)
+        self._future = [one.statement for one in self.declared if _is_future(one.statement)]
+
+    def need(self, names: Iterable[str]) -> None:
+        """Execute the statements that bind these names, and those that they need, in the order of the file."""
+        wanted: set[int] = set()
+        stack = list(names)
+        seen: set[str] = set()
+        while stack:
+            name = stack.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for number in self._binders(name):
+                if number not in self._done:
+                    self._done.add(number)
+                    wanted.add(number)
+                    stack += self.declared[number].needs
+        if wanted:
+            with self._loader.importable(self.module), _limited():
+                _execute([self.declared[number].statement for number in sorted(wanted)], self._future, self.module, self.declared)
+
+    def _binders(self, name: str) -> Iterable[int]:
+        """The numbers of the statements that bind a name, or may do so."""
+        if name == STAR:
+            return range(len(self.declared))
+        return self._binding.get(name) or self._binding.get(STAR) or ()
+
+
+def _execute(body: list[ast.stmt], future: list[ast.stmt], module: python_types.ModuleType, declared: list[Declaration]) -> None:
     """All statements at once; one by one when that fails, with a placeholder for what cannot be had."""
+    body = [one for one in body if one not in future]
     try:
-        exec(compile(ast.Module(body, []), module.__name__, "exec", dont_inherit=True), module.__dict__)
+        exec(compile(ast.Module([*future, *body], []), module.__name__, "exec", dont_inherit=True), module.__dict__)
         return
     except Missing:
         raise
     except (Exception, SystemExit):  # any statement of a module may need what is not there; the others still count
         pass
-    future = [one for one in body if isinstance(one, ast.ImportFrom) and one.module == "__future__"]
+    binds = {id(one.statement): one.binds for one in declared}
     for statement in body:
         try:
             exec(compile(ast.Module([*future, statement], []), module.__name__, "exec", dont_inherit=True), module.__dict__)
         except Missing:
             raise
         except (Exception, SystemExit):  # see above
-            for name in _targets(statement):
-                module.__dict__[name] = Placeholder(name)
+            module.__dict__.update({name: Placeholder(name) for name in binds[id(statement)]})
 
 
-_KEPT = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign, getattr(ast, "TypeAlias", ast.Assign))
-"""Statements that may declare something that a signature needs."""
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Raise TooSlow in what is executed for longer than PATIENCE."""
+    until = time.monotonic() + PATIENCE
+
+    def watch(frame: Any, event: str, value: Any) -> Any:
+        if time.monotonic() > until:
+            raise TooSlow
+        return watch if frame.f_code.co_filename.startswith(SKELETONS) else None
+
+    before = sys.gettrace()
+    if before is not None:  # a debugger, or a measurement of coverage, or an outer module
+        yield
+        return
+    sys.settrace(watch)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
-def _reduce(statement: ast.stmt) -> ast.stmt | None:
-    """A statement without what need not happen; None for one that declares nothing."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-        marks = [mark for mark in statement.decorator_list if _is_node(mark)]
-        statement.decorator_list = marks
-        if marks:
-            docstring = ast.get_docstring(statement, clean=False)
-            statement.body = [ast.Expr(ast.Constant(docstring if docstring is not None else ...))]
-            ast.fix_missing_locations(statement)
-        return statement
-    if isinstance(statement, ast.If) and _is_type_checking(statement.test):
-        statement.test = ast.copy_location(ast.Constant(True), statement.test)
-        statement.body = [_optional(_reduced(statement.body))]
-        return ast.fix_missing_locations(statement)
-    if isinstance(statement, ast.If):
-        statement.body, statement.orelse = _reduced(statement.body), _reduced(statement.orelse)
-        return ast.fix_missing_locations(statement)
-    if isinstance(statement, ast.Try):
-        statement.body, statement.orelse, statement.finalbody = map(_reduced, (statement.body, statement.orelse, statement.finalbody))
-        for handler in statement.handlers:
-            handler.body = _reduced(handler.body)
-        return ast.fix_missing_locations(statement)
-    return statement if isinstance(statement, _KEPT) or _is_docstring(statement) else None
-
-
-def _reduced(body: list[ast.stmt]) -> list[ast.stmt]:
-    """A block of statements reduced; never empty."""
-    return [reduced for statement in body if (reduced := _reduce(statement)) is not None] or [ast.Pass()]
-
-
-def _is_docstring(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
-
-def _optional(body: list[ast.stmt]) -> ast.stmt:
-    """Statements whose missing imports are no fault: those for type checkers."""
-    handler = ast.ExceptHandler(ast.Name("ImportError", ast.Load()), None, [ast.Pass()])
-    return ast.Try(body, [handler], [], [])
-
-
-def _is_node(mark: ast.expr) -> bool:
-    target = mark.func if isinstance(mark, ast.Call) else mark
-    return (isinstance(target, ast.Name) and target.id == "node") or (isinstance(target, ast.Attribute) and target.attr == "node")
-
-
-def _is_type_checking(test: ast.expr) -> bool:
-    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING")
-
-
-def _targets(statement: ast.stmt) -> list[str]:
-    """The names that a statement would have bound."""
-    if isinstance(statement, ast.ClassDef):
-        return [statement.name]
-    return [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+def _is_future(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
 
 
 def _nothing(*args: Any, **options: Any) -> None:
-    """In place of what would talk to the terminal."""
+    """In place of what would talk to the terminal, or open a file."""
 
 
 class _Importer:
@@ -229,36 +244,40 @@ class _Importer:
 
     def __call__(self, name: str, scope: Any = None, local: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         if level:
-            return self._relative(name, fromlist or (), level)
+            loader, base = self._loader.resolve(self._module, name, level)
+            return _from_pack(loader, base, fromlist or ())
         top = name.partition(".")[0]
         if top in REAL:
-            module = importlib.import_module(name)
-            return module if fromlist else sys.modules[top]
-        if not findable(top):
+            return _really(name, top, fromlist or ())
+        if top not in sys.stdlib_module_names and not findable(top):
             raise Missing(f"it needs {top!r}, which is not installed", "install it, or import it inside of the function that uses it")
-        self._loader.imports.add(top)
-        return Placeholder(name if fromlist else top)
-
-    def _relative(self, name: str, fromlist: tuple[str, ...], level: int) -> Any:
-        parts = self._module.split(".")
-        if self._module in self._loader.packages:
-            parts.append("")
-        kept = len(parts) - level
-        if kept == -1 and name:
-            pack, _, inside = name.partition(".")
-            return _from_pack(self._loader.other(pack), inside, fromlist)
-        if kept < 0:
-            raise Missing(f"the import {'.' * level}{name} leads out of all packs", "mend the import")
-        return _from_pack(self._loader, ".".join([*parts[:kept], *([name] if name else [])]), fromlist)
+        return stand_in(name, bool(fromlist))
 
 
-def _from_pack(loader: SkeletonLoader, base: str, fromlist: tuple[str, ...]) -> Any:
+def _really(name: str, top: str, fromlist: Iterable[str]) -> Any:
+    """The module itself, with what is asked of it: its own time does not count, and nobody watches what it does."""
+    watching = sys.gettrace()
+    sys.settrace(None)
+    try:
+        module = importlib.import_module(name)
+        for one in fromlist:
+            getattr(module, one, None)
+        return module if fromlist else sys.modules[top]
+    finally:
+        sys.settrace(watching)
+
+
+def _from_pack(loader: SkeletonLoader, base: str, fromlist: Iterable[str]) -> Any:
     """What `from base import …` imports within a pack."""
-    if base and (loader.has_module(base) or not loader.has_package(base)):
-        return loader.load(base)  # which says when there is none
+    if base and not loader.has_package(base):
+        skeleton = loader.skeleton(base)
+        skeleton.need(fromlist)
+        return skeleton.module
     package = python_types.ModuleType(base or "package")
     for one in fromlist:
-        setattr(package, one, loader.load(f"{base}.{one}" if base else one))
+        inside = loader.skeleton(f"{base}.{one}" if base else one)
+        inside.need([STAR])  # nobody knows what will be asked of it
+        setattr(package, one, inside.module)
     return package
 
 

@@ -29,6 +29,8 @@ LAYERS = [
         "noderun",
         "collecting",
         "run",
+        "placeholders",
+        "declarations",
         "skeleton",
         "spec_index",
         "editions",

@@ -56,6 +56,15 @@ WRONG: dict[str, dict[str, str]] = {
     "lane": {"pack.toml": "", "nodes.py": HEAD + "@node(lane='gpu')\ndef plum(x: int) -> int: ...\n"},
     "options": {"pack.toml": "", "nodes.py": HEAD + "@node(effect=True, volatile=True)\ndef plum(x: int) -> int: ...\n"},
     "name": {"pack.toml": "", "nodes.py": HEAD + "@node(name='a b')\ndef plum(x: int) -> int: ...\n"},
+    "slow-signature": {"pack.toml": "", "nodes.py": "def many():\n    while True:\n        pass\nMANY = many()\n" + HEAD + "@node\ndef plum(x: int = MANY) -> int: ...\n"},
+    "default-acts": {"pack.toml": "", "nodes.py": "import time\n" + HEAD + "@node\ndef plum(x: int = time.sleep(60) or 1) -> int: ...\n"},
+    "no-requirement": {"pack.toml": 'requires = ["a b"]\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "older-requirement": {"pack.toml": 'requires = ["pytest < 1"]\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "missing-pack": {"pack.toml": 'packs = ["better >= 2"]\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "older-pack": {"pack.toml": 'packs = ["good >= 4"]\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "no-pack-range": {"pack.toml": 'packs = ["good >= x"]\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "import-out-of-packs": {"pack.toml": "", "nodes.py": "from ...x import y\n" + HEAD + "@node\ndef plum(x: int) -> int: ...\n"},
+    "missing-import-of-a-helper": {"pack.toml": "", "helper.py": "import no_such_thing\nX = 1\n", "nodes.py": "from .helper import X\n" + GOOD["nodes.py"].replace("good", "plum")},
     "facts-import": {**GOOD, "facts.py": '"""from torch import x"""\ndef plum(x):\n    import torch\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
     "facts-syntax": {**GOOD, "facts.py": "def good(", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
 }  # fmt: skip
@@ -65,6 +74,12 @@ ODD = {
     "talks": "import sys\nprint('hello')\nsys.stderr.write('hello')\n" + HEAD + BODY,
     "sleeps": "import time\ntime.sleep(60)\n" + HEAD + BODY,
     "ends the program": "import sys\nsys.exit(3)\nx = sys.exit(4)\nif True:\n    sys.exit(5)\ntry:\n    sys.exit(6)\nfinally:\n    sys.exit(7)\n" + HEAD + BODY,
+    "ends the program at once": "import os\nx = os._exit(3)\nos.abort()\n" + HEAD + BODY,
+    "ends the process": "import os, signal\nx = os.kill(os.getpid(), signal.SIGKILL)\n" + HEAD + BODY,
+    "sleeps for a value": "import time\nx = time.sleep(60)\n" + HEAD + BODY,
+    "computes for ever": "def f():\n    while True:\n        pass\nx = f()\ny = [i for i in iter(int, 1)]\nclass A:\n    while True:\n        pass\n" + HEAD + BODY,
+    "writes files": "import pathlib\nx = pathlib.Path('/no/such/folder').write_text('x')\ny = open('/no/such/file', 'w')\n" + HEAD + BODY,
+    "starts programs": "import subprocess, threading\nx = subprocess.run(['false'], check=True)\nt = threading.Thread(target=print).start()\n" + HEAD + BODY,
     "loops": "while True:\n    pass\n" + HEAD + BODY,
     "raises": "raise RuntimeError('no')\n" + HEAD + BODY,
     "fails on the way": "x = 1 / 0\ny = x + undefined\n" + HEAD + BODY,
@@ -95,7 +110,8 @@ def test_wrong_pack(name, tmp_path, good):
     infos = load_all(registry, [good, bad])
     assert registry.names() == ["good"]
     assert not infos[0].problems
-    goldens.compare("packs.txt", name, render(infos[1].problems).replace(str(tmp_path), "HERE"))
+    said = render(infos[1].problems).replace(str(tmp_path), "HERE").replace(pytest.__version__, "VERSION")
+    goldens.compare("packs.txt", name, said)
     if "plum" in "".join(WRONG[name].values()) and name != "name":
         text, fix = registry.unknown("plum")
         assert text.startswith(f"'plum' is in the pack '{infos[1].name}', which could not be loaded: ")
@@ -117,7 +133,7 @@ def test_odd_pack_is_read(name, tmp_path, good, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["torch at module level", "ends the program", "raises"])
+@pytest.mark.parametrize("name", ["torch at module level", "ends the program", "ends the program at once", "raises"])
 def test_what_cannot_be_imported_fails_when_it_runs(name, tmp_path):
     pack = write(tmp_path / "odd", {"pack.toml": f'name = "odd_{abs(hash(name))}"\n', "nodes.py": ODD[name]})
     with bare_engine(packs=[pack]) as engine:
@@ -263,3 +279,54 @@ def test_records_are_plain_json(tmp_path, good):
     (file,) = (tmp_path / "index" / "packs").iterdir()
     record = json.loads(file.read_text().partition("\n")[2])
     assert [one["name"] for one in record["nodes"]] == ["good"]
+
+
+SIGNATURES = """
+import os, sys, time
+from enum import Enum
+from functools import partial
+from .ports import Width, size
+LOW = 8 * 2
+HIGH = LOW * 4
+def bounded(doc, low=LOW):
+    return Annotated[int, Field(ge=low, le=HIGH), doc]
+NAMES = tuple(sorted({"b", "a"}))
+if sys.version_info >= (3, 11):
+    DEFAULT = "b"
+else:
+    DEFAULT = "a"
+try:
+    import no_such_thing
+    SPEED = no_such_thing.SPEED
+except ImportError:
+    SPEED = 2.5
+class Pair(NamedTuple):
+    first: int
+    second: "Thing"
+class Thing:
+    LIMITS = {}
+    def parts(self): return {}, {}
+Thing.LIMITS["high"] = HIGH
+UNUSED = time.sleep(60)
+@node
+def plum(a: bounded("how wide"), b: Width, c: size(4) = 5, how: Literal[NAMES] = DEFAULT, speed: float = SPEED, top: int = Thing.LIMITS["high"]) -> Pair:
+    ...
+"""
+
+
+def test_signatures_get_what_they_name(tmp_path):
+    """Constants, helpers, aliases, blocks and modules of the pack are made as far as signatures need them."""
+    ports = (
+        HEAD
+        + "import time\nUNUSED = time.sleep(60)\nMOST = 4096\nWidth = Annotated[int, Field(ge=1, le=MOST)]\ndef size(n): return Annotated[int, Field(multiple_of=1, ge=n)]\n"
+    )
+    source = HEAD + "from typing import Literal\n" + SIGNATURES
+    registry = Registry()
+    (info,) = load_all(registry, [write(tmp_path / "p", {"pack.toml": "", "nodes.py": source, "ports.py": ports})])
+    assert not info.problems, render(info.problems)
+    ports = registry.get("plum").inputs
+    assert (ports["a"].minimum, ports["a"].maximum, ports["a"].doc) == (16, 64, "how wide")
+    assert (ports["b"].maximum, ports["c"].minimum) == (4096, 4)
+    assert (ports["how"].choices, ports["how"].default) == (("a", "b"), "b")
+    assert (ports["speed"].default, ports["top"].default) == (2.5, 64)
+    assert {name: str(port.type) for name, port in registry.get("plum").outputs.items()} == {"first": "int", "second": "p/Thing"}

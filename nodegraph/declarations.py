@@ -1,0 +1,156 @@
+"""The syntax tree of a module, reduced to what its `@node` functions need to be declared: the statements that their signatures name.
+
+Nothing is executed here. A statement that no signature needs is never looked at again, whatever it would do.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_KEPT = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.AugAssign, getattr(ast, "TypeAlias", ast.Assign))
+_WORD = re.compile(r"[^\W\d]\w*")
+STAR = "*"
+"""Stands for every name: that of `from … import *`."""
+
+
+@dataclass(slots=True)
+class Declaration:
+    """One statement of a module: the names that it binds, and those that it needs for that."""
+
+    statement: ast.stmt
+    binds: frozenset[str]
+    needs: frozenset[str]
+    is_node: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """One import at module level that must succeed: `level` dots, a module, and the names that are taken from it."""
+
+    module: str
+    level: int
+    names: tuple[str, ...]
+    line: int
+
+
+def declarations(tree: ast.Module) -> list[Declaration]:
+    """The statements that may declare something, in their order, reduced to what they need to do for it."""
+    found = []
+    for statement in tree.body:
+        reduced = _reduce(statement)
+        if reduced is not None:
+            is_node = isinstance(reduced, _FUNCTIONS) and bool(reduced.decorator_list)
+            found.append(Declaration(reduced, frozenset(_binds(reduced)), frozenset(_needs(reduced)), is_node))
+    return found
+
+
+def imports(tree: ast.Module) -> Iterator[Imported]:
+    """The imports without which the module cannot be imported: not those in functions, in `try`, or for type checkers."""
+    stack: list[ast.stmt] = list(reversed(tree.body))
+    while stack:
+        statement = stack.pop()
+        if isinstance(statement, ast.Import):
+            yield from (Imported(alias.name, 0, (), statement.lineno) for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            yield Imported(statement.module or "", statement.level, tuple(alias.name for alias in statement.names), statement.lineno)
+        elif isinstance(statement, ast.With | ast.ClassDef):
+            stack += reversed(statement.body)
+
+
+def _reduce(statement: ast.stmt) -> ast.stmt | None:
+    """A statement without what need not happen; None for one that declares nothing."""
+    if isinstance(statement, _FUNCTIONS):
+        marks = [mark for mark in statement.decorator_list if _is_node(mark)]
+        statement.decorator_list = list(marks)
+        if marks:
+            docstring = ast.get_docstring(statement, clean=False)
+            statement.body = [ast.Expr(ast.Constant(docstring if docstring is not None else ...))]
+    elif isinstance(statement, ast.ClassDef):
+        statement.body = _reduced(statement.body)
+    elif isinstance(statement, ast.If) and _is_type_checking(statement.test):
+        statement.test = ast.Constant(True)
+        statement.body = [_optional(_reduced(statement.body))]
+    elif isinstance(statement, ast.If):
+        statement.body, statement.orelse = _reduced(statement.body), _reduced(statement.orelse)
+    elif isinstance(statement, ast.Try):
+        statement.body, statement.orelse, statement.finalbody = map(_reduced, (statement.body, statement.orelse, statement.finalbody))
+        for handler in statement.handlers:
+            handler.body = _reduced(handler.body)
+    elif not isinstance(statement, _KEPT) and not _is_docstring(statement):
+        return None
+    return ast.fix_missing_locations(statement)
+
+
+def _reduced(body: list[ast.stmt]) -> list[ast.stmt]:
+    """A block of statements reduced; never empty."""
+    return [reduced for statement in body if (reduced := _reduce(statement)) is not None] or [ast.Pass()]
+
+
+def _optional(body: list[ast.stmt]) -> ast.stmt:
+    """Statements whose missing imports are no fault: those for type checkers."""
+    handler = ast.ExceptHandler(ast.Name("ImportError", ast.Load()), None, [ast.Pass()])
+    return ast.Try(body, [handler], [], [])
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _is_node(mark: ast.expr) -> bool:
+    target = mark.func if isinstance(mark, ast.Call) else mark
+    return (isinstance(target, ast.Name) and target.id == "node") or (isinstance(target, ast.Attribute) and target.attr == "node")
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING")
+
+
+def _binds(statement: ast.AST) -> Iterator[str]:
+    """The names that a statement binds in the module, also those whose value it changes (`Thing.limit = 3`)."""
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield statement.name
+        return
+    for one in _walk(statement):
+        if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
+            yield one.id
+        elif isinstance(one, ast.Attribute | ast.Subscript) and isinstance(one.ctx, ast.Store):
+            yield from (inner.id for inner in ast.walk(one) if isinstance(inner, ast.Name))
+        elif isinstance(one, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname or alias.name).partition(".")[0] for alias in one.names)
+        elif isinstance(one, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield one.name
+
+
+def _walk(statement: ast.AST) -> Iterator[ast.AST]:
+    """Every part of a statement that is in the module's own scope."""
+    stack = [statement]
+    while stack:
+        one = stack.pop()
+        yield one
+        if one is statement or not isinstance(one, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            stack += ast.iter_child_nodes(one)
+
+
+def _needs(statement: ast.AST) -> Iterator[str]:
+    """The names that a statement looks up. Of a function that is no node, those of its body too: a signature may call it."""
+    for one in _parts(statement):
+        if isinstance(one, ast.Name):
+            yield one.id
+        elif isinstance(one, ast.Constant) and isinstance(one.value, str) and len(one.value) < 200:
+            yield from _WORD.findall(one.value)  # an annotation may be written as a text
+
+
+def _parts(statement: ast.AST) -> Iterable[ast.AST]:
+    if not isinstance(statement, ast.ClassDef):
+        return ast.walk(statement)
+    inside: list[ast.AST] = [*statement.bases, *statement.keywords, *statement.decorator_list]
+    for one in statement.body:  # a method is called by nothing that is read
+        inside += one.decorator_list if isinstance(one, _FUNCTIONS) else [one]
+    return (part for one in inside for part in ast.walk(one))
+
+
+__all__ = ["STAR", "Declaration", "Imported", "declarations", "imports"]
