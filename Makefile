@@ -24,6 +24,7 @@ lint: $(READY)
 benchmarks: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/watch.py
+	$(BIN)/python benchmarks/packs.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -12,19 +12,32 @@ from dataclasses import dataclass
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _KEPT = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.AugAssign, getattr(ast, "TypeAlias", ast.Assign))
+_DECLARING = (*_KEPT, *_FUNCTIONS, ast.ClassDef, ast.If, ast.Try)
 _WORD = re.compile(r"[^\W\d]\w*")
 STAR = "*"
 """Stands for every name: that of `from … import *`."""
 
 
-@dataclass(slots=True)
 class Declaration:
-    """One statement of a module: the names that it binds, and those that it needs for that."""
+    """One statement of a module and the names that it binds. It is looked into, and reduced, when one of them is needed."""
 
-    statement: ast.stmt
-    binds: frozenset[str]
-    needs: frozenset[str]
-    is_node: bool = False
+    __slots__ = ("_reduced", "binds", "is_node", "statement")
+
+    def __init__(self, statement: ast.stmt):
+        self.statement = statement
+        self.binds = frozenset(_binds(statement))
+        self.is_node = isinstance(statement, _FUNCTIONS) and any(map(_is_node, statement.decorator_list))
+        self._reduced: ast.stmt | None = None
+
+    def reduced(self) -> ast.stmt:
+        """The statement without what need not happen."""
+        if self._reduced is None:
+            self._reduced = _reduce(self.statement) or ast.Pass()
+        return self._reduced
+
+    def needs(self) -> frozenset[str]:
+        """The names that it looks up."""
+        return frozenset(_needs(self.reduced()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +51,8 @@ class Imported:
 
 
 def declarations(tree: ast.Module) -> list[Declaration]:
-    """The statements that may declare something, in their order, reduced to what they need to do for it."""
-    found = []
-    for statement in tree.body:
-        reduced = _reduce(statement)
-        if reduced is not None:
-            is_node = isinstance(reduced, _FUNCTIONS) and bool(reduced.decorator_list)
-            found.append(Declaration(reduced, frozenset(_binds(reduced)), frozenset(_needs(reduced)), is_node))
-    return found
+    """The statements of a module that may declare something, in their order."""
+    return [Declaration(statement) for statement in tree.body if isinstance(statement, _DECLARING)]
 
 
 def imports(tree: ast.Module) -> Iterator[Imported]:
@@ -80,8 +87,8 @@ def _reduce(statement: ast.stmt) -> ast.stmt | None:
         statement.body, statement.orelse, statement.finalbody = map(_reduced, (statement.body, statement.orelse, statement.finalbody))
         for handler in statement.handlers:
             handler.body = _reduced(handler.body)
-    elif not isinstance(statement, _KEPT) and not _is_docstring(statement):
-        return None
+    else:
+        return statement if isinstance(statement, _KEPT) or _is_docstring(statement) else None
     return ast.fix_missing_locations(statement)
 
 

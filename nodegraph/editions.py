@@ -80,6 +80,7 @@ class Edition:
         number = next(_numbers)
         self.root = ROOT if number == 1 else f"{ROOT}~{number}"
         self.modules = {_dotted(one.pack, one.name): one for one in known}
+        self._packs = {one.pack for one in self.modules.values()}
         _editions[self.root] = self
         weakref.finalize(self, _forget, self.root)
 
@@ -93,7 +94,9 @@ class Edition:
 
     def commit(self, pack: str, sources: Mapping[str, Source]) -> None:
         """These are the modules of a pack now."""
-        self.drop(pack)
+        if pack in self._packs:
+            self.drop(pack)
+        self._packs.add(pack)
         self.modules.update({_dotted(pack, name): one for name, one in sources.items()})
         _latest.update({(str(one.file), name): one for name, one in sources.items()})
         _newest[pack] = dict(sources)

@@ -261,7 +261,8 @@ class Engine:
         return self.settings.cache if isinstance(self.settings.cache, Path) else None
 
     def _model_roots(self) -> list[Path]:
-        return [*self.settings.models, *(pack.path / "models" for pack in self.packs)]
+        folders = (f"{pack.path}/models" for pack in self.packs)
+        return [*self.settings.models, *(Path(folder) for folder in folders if os.path.isdir(folder))]
 
     def _template(self, workflow: Workflow, checker: Checker | None = None) -> Template:
         with self._lock:

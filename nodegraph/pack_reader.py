@@ -7,28 +7,28 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib.util
 import inspect
-import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nodegraph import keys
+from nodegraph import keys, types
 from nodegraph.distributions import installed_version, missing
 from nodegraph.editions import Edition, Late, Source, load_alone
 from nodegraph.errors import PackInvalid, Problem, did_you_mean
 from nodegraph.placeholders import Placeholder
+from nodegraph.registry import Deferred
 from nodegraph.skeleton import PATIENCE, Missing, SkeletonLoader, TooSlow, findable
 from nodegraph.spec import NodeType, Options, Port, node_type
-from nodegraph.spec_index import NotPlain, SpecIndex, Stamps, pack_type, unpack_type
+from nodegraph.spec_index import FILE, SETTLED, NotPlain, SpecIndex, Stamps, pack_type, unpack_type
 
-FILE = "pack.toml"
 _KEYS = ("name", "version", "doc", "numerics", "requires", "packs")
 _LISTS = ("numerics", "requires", "packs")
-_NOT_MODULES = {"tests", "models", "__pycache__", "node_modules"}
 _IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)", re.MULTILINE)
 _DEFINED = re.compile(
     r"^@node(?:\([^\n]*?(?:name=[\"'](\w+)[\"'])?[^\n]*\))?[ \t]*(?:#[^\n]*)?\n(?:@[^\n]*\n)*(?:async )?def (\w+)", re.MULTILINE
@@ -72,7 +72,6 @@ class PackReader:
         self._identities: dict[str, str] = {}
         self._others: dict[str, PackInfo] = {}
         self._numerics: bytes | None = None
-        self._made: list[NodeType] = []
         self._files: dict[str, str] = {}
         self._imports: dict[str, list[str]] = {}
 
@@ -90,13 +89,12 @@ class PackReader:
     def _fail(self, code: str, text: str, fix: str = "", file: str = "", line: int = 0) -> PackInvalid:
         return PackInvalid([Problem(code, self.info.name, text, fix, file or str(self.folder), line, 1 if line else 0)])
 
-    def read(self, taken: Mapping[str, PackInfo], anew: bool = False) -> list[NodeType]:
+    def read(self, taken: Mapping[str, PackInfo], anew: bool = False) -> list[NodeType] | Deferred:
         """The node types of the pack. `taken`: the packs that are there already. `anew`: whatever the index says.
 
         Raises PackInvalid with everything that is wrong; PackMissing when a pack that it needs is not among `taken`.
         """
-        files = self.info.files = stamps(self.folder)
-        record = None if anew else self._index.get(self.folder, files)
+        self.info.files, record = self._index.find(self.folder, anew)
         self._toml = record["toml"] if record else self._read_toml()
         self.info.name, self.info.version, self.info.doc = self._toml["name"], self._toml["version"], self._toml["doc"]
         self.info.numerics = tuple(self._toml["numerics"])
@@ -106,11 +104,23 @@ class PackReader:
         self._check_required(record["met"] if record else {})
         self._find_others(taken)
         if record is None or not self._is_current(record):
-            record = self._declared()
-        else:
-            self._take_modules({name: (bytes.fromhex(digest), identity) for name, (digest, identity) in record["modules"].items()})
+            return self._declared()
+        self._take_modules({name: (bytes.fromhex(digest), identity) for name, (digest, identity) in record["modules"].items()})
+        found = record
+        return Deferred(self.info.name, found["names"], found["was"], found["types"], lambda: self._unpacked(found))
+
+    def _unpacked(self, record: Mapping[str, Any]) -> list[NodeType]:
+        """The node types of a record. Raises PackInvalid when there is none any more, and the sources are others."""
+        nodes = record.get("nodes") or self._index.nodes(self.folder, self.info.files)
+        if nodes is None:
+            reader = PackReader(self.folder, self._index, self._edition, self._versioned)
+            found = reader.read(self._others, anew=True)
+            if reader._identities != {name: one.identity for name, one in self.info.modules.items()}:
+                fix = "load it again with Engine.reload(), or start again"
+                raise self._fail("pack-changed", f"the pack {self.info.name!r} has changed since it was loaded", fix)
+            return found.types() if isinstance(found, Deferred) else found
         numerics = self._numerics_bytes()
-        return self._made or [unpack_type(one, self.info.name, numerics, self._late_call) for one in record["nodes"]]
+        return [unpack_type(one, self.info.name, numerics, self._late_call) for one in nodes]
 
     def _is_current(self, record: Mapping[str, Any]) -> bool:
         """Whether a record of the same files was made of the same things around them."""
@@ -121,13 +131,14 @@ class PackReader:
         """The pack is registered: what it imports is what was read now."""
         self._edition.commit(self.info.name, self.info.modules)
 
-    def _declared(self) -> dict[str, Any]:
-        """Read the sources; what they declare is in `_made`, and in the record if it can be kept."""
+    def _declared(self) -> list[NodeType]:
+        """Read the sources: what they declare, which is kept in the index if it is plain data."""
         self._read_sources()
         self._take_modules({name: (self._digests[name], self._identity(name)) for name in self._sources})
         others = {name: {inside: _text(one) for inside, one in info.modules.items()} for name, info in self._others.items()}
         loader = SkeletonLoader(self.info.name, self._sources, self._packages(), others)
         problems: list[Problem] = []
+        made: list[NodeType] = []
         packed: list[dict[str, Any]] | None = []
         for name, text in self._sources.items():
             try:
@@ -135,21 +146,33 @@ class PackReader:
                     self._check_facts(loader)
                 elif name and ("@node" in text or ".node" in text):
                     for one, function in self._module_types(name, loader):
-                        self._made.append(one)
+                        made.append(one)
                         packed = _packed(packed, one, name, function)
-                else:
+                elif not self._has_bytecode(name):
                     self._check_syntax(name, loader)
             except PackInvalid as error:
                 problems += error.problems
         if problems:
             raise PackInvalid(problems)
-        modules = {name: [self._digests[name].hex(), self._identities[name]] for name in self._sources}
-        met = {needed: installed_version(_distribution(needed)) for needed in self._toml["requires"]}
-        record: dict[str, Any] = {"toml": self._toml, "imports": sorted(loader.imports), "modules": modules, "nodes": packed}
-        record.update({"needs": self._needs(), "met": met, "versioned": self._versioned})
         if packed is not None:
-            self._index.put(self.folder, self.info.files, record)
-        return record
+            self._index.put(self.folder, self.info.files, self._record(made, packed, sorted(loader.imports)))
+        return made
+
+    def _record(self, made: list[NodeType], packed: list[dict[str, Any]], imports: list[str]) -> dict[str, Any]:
+        """All that the next start needs to know, as plain data."""
+        ports = (port for one in made for port in (*one.inputs.values(), *one.outputs.values()))
+        return {
+            "toml": self._toml,
+            "modules": {name: [self._digests[name].hex(), self._identities[name]] for name in self._sources},
+            "imports": imports,
+            "needs": self._needs(),
+            "met": {needed: installed_version(_distribution(needed)) for needed in self._toml["requires"]},
+            "versioned": self._versioned,
+            "names": [one.name for one in made],
+            "was": {old: one.name for one in made for old in one.was},
+            "types": sorted({name for port in ports for name in types.names(port.type)}),
+            "nodes": packed,
+        }
 
     def _take_modules(self, known: Mapping[str, tuple[bytes, str]]) -> None:
         for inside in self.info.files:
@@ -292,6 +315,19 @@ class PackReader:
             raise PackInvalid(problems)
         return made
 
+    def _has_bytecode(self, name: str) -> bool:
+        """Whether Python has compiled this very text before, so that it need not be parsed to know that it can be."""
+        inside = self._files[name]
+        size, changed = self.info.files[inside]
+        try:
+            with open(importlib.util.cache_from_source(str(self.folder / inside)), "rb") as file:
+                head = file.read(16)
+        except (OSError, NotImplementedError):
+            return False
+        stamp = (changed // 1_000_000_000 & 0xFFFFFFFF).to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
+        settled = time.time_ns() - changed > SETTLED
+        return settled and head == importlib.util.MAGIC_NUMBER + bytes(4) + stamp
+
     def _check_syntax(self, name: str, loader: SkeletonLoader) -> None:
         try:
             loader.tree(name)
@@ -386,22 +422,6 @@ class PackReader:
         return [given or function for given, function in found]
 
 
-def stamps(folder: Path) -> Stamps:
-    """Size and time of a pack's own files, by their path inside of it."""
-    found: Stamps = {}
-    for top, folders, names in os.walk(folder):
-        folders[:] = sorted(one for one in folders if one not in _NOT_MODULES and not one.startswith("."))
-        for name in sorted(names):
-            if (name.endswith(".py") and not name.startswith(".")) or (name == FILE and Path(top) == folder):
-                path = Path(top) / name
-                try:
-                    stat = path.stat()
-                except OSError:
-                    continue
-                found[path.relative_to(folder).as_posix()] = [stat.st_size, stat.st_mtime_ns]
-    return found
-
-
 def _module_name(inside: str) -> str:
     """`sub/shapes.py` is `sub.shapes`, `sub/__init__.py` is `sub`, `__init__.py` is empty."""
     name = inside.removesuffix(".py").replace("/", ".")
@@ -439,4 +459,4 @@ def _packed(packed: list[dict[str, Any]] | None, one: NodeType, module: str, fun
         return None
 
 
-__all__ = ["FILE", "PackInfo", "PackMissing", "PackReader", "stamps"]
+__all__ = ["FILE", "PackInfo", "PackMissing", "PackReader"]

@@ -9,11 +9,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nodegraph import collector
 from nodegraph.editions import Edition
 from nodegraph.errors import PackInvalid, Problem
-from nodegraph.pack_reader import PackInfo, PackMissing, PackReader, stamps
-from nodegraph.registry import Registry
-from nodegraph.spec_index import SpecIndex
+from nodegraph.pack_reader import PackInfo, PackMissing, PackReader
+from nodegraph.registry import Deferred, Registry
+from nodegraph.skeleton import findable
+from nodegraph.spec_index import SpecIndex, look
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,20 @@ class Reload:
 
 
 def load_all(registry: Registry, folders: Iterable[Path], index: Path | None = None, versioned: Collection[Path] = ()) -> list[PackInfo]:
-    """Register every pack. What cannot be registered is in the infos' problems, and in the registry's answers for its names.
+    """Register every pack of these folders, which are given as they really are. What cannot be registered is in the infos' problems,
+    and in the registry's answers for its names.
 
     `index`: a folder that keeps what packs declare from one start to the next; any number of processes may share it. `versioned`:
     packs whose nodes keys know by their version, not by the bytes of their code.
     """
-    loading = _Loading(registry, SpecIndex(index), Edition(), versioned)
-    found = loading.load([folder.resolve() for folder in folders])
+    paths = list(folders)
+    findable.cache_clear()
+    kept = SpecIndex(index, paths)
+    loading = _Loading(registry, kept, Edition(), versioned)
+    with collector.held():  # what is read makes no garbage that is worth looking for
+        found = loading.load(paths)
     loading.commit()
+    kept.save()
     return found
 
 
@@ -86,7 +94,7 @@ class _Loading:
             raise
         except PackInvalid as error:
             return self._failed(reader, error)
-        info.nodes = sorted(one.name for one in types)
+        info.nodes = sorted(types.names if isinstance(types, Deferred) else (one.name for one in types))
         self.infos[info.name] = info
         self.readers.append(reader)
         return info
@@ -120,6 +128,7 @@ def reload(
         return registry, list(known.values()), Reload()
     touched |= {path for path in there if path in known and known[path].problems}
     touched |= _dependants(known, touched | {info.path for info in gone})
+    findable.cache_clear()
     made = _Renewal(registry, SpecIndex(index), known, versioned)
     made.drop(gone)
     made.read([path for path in there if path in touched], named is not None)
@@ -212,7 +221,7 @@ def _touched(pack: Path, paths: Iterable[Path]) -> bool:
 
 
 def _changed(info: PackInfo, paths: list[Path] | None) -> bool:
-    return stamps(info.path) != info.files if paths is None else _touched(info.path, paths)
+    return look(str(info.path))[0] != info.files if paths is None else _touched(info.path, paths)
 
 
 def _is_new(pack: Path, paths: list[Path] | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from nodegraph import kinds, types
@@ -18,11 +18,38 @@ class FactsFailed(Exception):
     """A pack's facts.py cannot be imported, or one of its functions failed."""
 
 
+class Deferred:
+    """The node types of a pack that nobody has asked for yet: their names, former names and the types of their ports are known.
+
+    `load` makes them, and may raise PackInvalid.
+    """
+
+    __slots__ = ("_load", "_loaded", "former", "names", "pack", "port_types", "problem")
+
+    def __init__(
+        self, pack: str, names: Iterable[str], former: Mapping[str, str], port_types: Iterable[str], load: Callable[[], list[NodeType]]
+    ):
+        self.pack, self.names, self.former, self.port_types = pack, tuple(names), dict(former), frozenset(port_types)
+        self.problem: Problem | None = None
+        self._load = load
+        self._loaded: list[NodeType] | None = None
+
+    def types(self) -> list[NodeType]:
+        """The node types; none, and `problem`, when they cannot be made any more."""
+        if self._loaded is None:
+            try:
+                self._loaded = self._load()
+            except PackInvalid as error:
+                self._loaded, self.problem = [], error.problems[0]
+        return self._loaded
+
+
 class Registry:
     """What can be used in a workflow. `generation` grows with every change, so that what was compiled can tell it is old."""
 
     def __init__(self) -> None:
         self._types: dict[str, NodeType] = {}
+        self._deferred: dict[str, Deferred] = {}
         self._former: dict[str, str] = {}
         self._facts: dict[str, Callable[[], Any]] = {}
         self._broken: dict[str, tuple[str, Problem]] = {}
@@ -34,53 +61,86 @@ class Registry:
         """Another registry of the same node types, to be changed while this one stays as it is."""
         made = Registry()
         made._types, made._former, made._facts = self._types.copy(), self._former.copy(), self._facts.copy()
-        made._broken, made.versions = self._broken.copy(), self.versions.copy()
+        made._deferred, made._broken, made.versions = self._deferred.copy(), self._broken.copy(), self.versions.copy()
         return made
 
     def __iter__(self) -> Iterator[NodeType]:
+        for name in list(self._deferred):
+            self._settle(name)
         return iter(sorted(self._types.values(), key=lambda one: (one.pack, one.name)))
 
     def __len__(self) -> int:
-        return len(self._types)
+        return len(self._types) + len(self._deferred)
 
     def names(self) -> list[str]:
-        return sorted(self._types)
+        return sorted([*self._types, *self._deferred])
 
     def get(self, name: str) -> NodeType | None:
         """The node type of that name, of that former name, or of `pack/name`."""
-        if known := self._types.get(name):
+        if known := self._types.get(name) or self._settle(name):
             return known
         pack, slash, bare = name.rpartition("/")
-        if slash and (known := self._types.get(bare)) and known.pack == pack:
+        if slash and (known := self._types.get(bare) or self._settle(bare)) and known.pack == pack:
             return known
-        return self._types.get(self._former.get(name, ""))
+        former = self._former.get(name, "")
+        return self._types.get(former) or self._settle(former)
 
-    def add(self, node_types: Iterable[NodeType], pack: str = "", version: int = 1, facts: Callable[[], Any] | None = None) -> None:
+    def _settle(self, name: str) -> NodeType | None:
+        """Make the node types of the pack that has one of that name."""
+        deferred = self._deferred.get(name)
+        if deferred is None:
+            return None
+        made = {one.name: one for one in deferred.types()}
+        self._types.update(made)
+        for one in deferred.names:
+            self._deferred.pop(one, None)
+        if deferred.problem:
+            self.broken(deferred.pack, deferred.problem, deferred.names)
+        return made.get(name)
+
+    def _pack_of(self, name: str) -> str | None:
+        known = self._types.get(name) or self._deferred.get(name)
+        return known.pack if known else None
+
+    def add(
+        self, node_types: Iterable[NodeType] | Deferred, pack: str = "", version: int = 1, facts: Callable[[], Any] | None = None
+    ) -> None:
         """Register the node types of a pack in place of what it had before. All or nothing: raises PackInvalid."""
-        staged: dict[str, NodeType] = {}
-        clashes = []
-        for one in node_types:
-            other = staged.get(one.name) or self._types.get(one.name)
-            if other is not None and (other.pack != pack or one.name in staged):
-                where = f"the pack {other.pack!r} has already" if other.pack != pack else "it has already"
-                text = f"the pack {pack!r} defines {one.name!r}, which {where}"
-                clashes.append(Problem("node-clash", f"{pack}/{one.name}", text, f"rename it: @node(name={one.name + '_2'!r})"))
-            staged[one.name] = one
-        if clashes:
+        staged = [] if isinstance(node_types, Deferred) else list(node_types)
+        names = node_types.names if isinstance(node_types, Deferred) else [one.name for one in staged]
+        if clashes := self._clashes(names, pack):
             raise PackInvalid(clashes)
-        if pack:
+        if pack in self.versions or self._broken:
             self.remove(pack)
+        if pack:
             self.versions[pack] = version
-        self._types.update(staged)
-        self._former.update({old: one.name for one in staged.values() for old in one.was})
+        if isinstance(node_types, Deferred):
+            self._deferred.update(dict.fromkeys(names, node_types))
+            self._former.update(node_types.former)
+        self._types.update({one.name: one for one in staged})
+        self._former.update({old: one.name for one in staged for old in one.was})
         if facts:
             self._facts[pack] = facts
         self.generation += 1
 
+    def _clashes(self, names: Iterable[str], pack: str) -> list[Problem]:
+        found, seen = [], set()
+        for name in names:
+            other = pack if name in seen else self._pack_of(name)
+            if other is not None and (other != pack or name in seen):
+                where = f"the pack {other!r} has already" if other != pack else "it has already"
+                text = f"the pack {pack!r} defines {name!r}, which {where}"
+                found.append(Problem("node-clash", f"{pack}/{name}", text, f"rename it: @node(name={name + '_2'!r})"))
+            seen.add(name)
+        return found
+
     def remove(self, pack: str) -> None:
-        """Forget a pack, also what was wrong with it."""
+        """Forget a pack, also what was wrong with it. What is in no pack stays."""
+        if not pack:
+            return
         self._types = {name: one for name, one in self._types.items() if one.pack != pack}
-        self._former = {old: name for old, name in self._former.items() if name in self._types}
+        self._deferred = {name: one for name, one in self._deferred.items() if one.pack != pack}
+        self._former = {old: name for old, name in self._former.items() if name in self._types or name in self._deferred}
         self._broken = {name: one for name, one in self._broken.items() if one[0] != pack}
         self._facts.pop(pack, None)
         self.versions.pop(pack, None)
@@ -98,7 +158,7 @@ class Registry:
         if name in self._broken:
             pack, problem = self._broken[name]
             return f"{name!r} is in the pack {pack!r}, which could not be loaded: {problem.text}", _mend(problem)
-        fix = did_you_mean(name, self._types)
+        fix = did_you_mean(name, self.names())
         failed = sorted({pack for pack, _ in self._broken.values()})
         if not fix:
             fix = "list what there is with: nodegraph nodes"
@@ -119,7 +179,8 @@ class Registry:
         if self._names is None or self._names[0] != self.generation:
             ports = (port for one in self._types.values() for port in (*one.inputs.values(), *one.outputs.values()))
             seen = {port.type for port in ports}
-            self._names = (self.generation, frozenset(BUILTIN).union(*(types.names(kind) for kind in seen)))
+            deferred = {id(one): one.port_types for one in self._deferred.values()}
+            self._names = (self.generation, frozenset(BUILTIN).union(*(types.names(kind) for kind in seen), *deferred.values()))
         return self._names[1]
 
     def facts(self, one: NodeType) -> Callable[..., Any] | None:

@@ -106,13 +106,12 @@ def packs_in(folder: Path) -> list[Path]:
     top = os.path.realpath(folder)
     try:
         with os.scandir(top) as entries:
-            names = sorted(entry.name for entry in entries)
+            found = {entry.name: os.path.realpath(entry.path) if entry.is_symlink() else entry.path for entry in entries}
     except OSError:
         return [] if (folder,) == _user_data("packs") else [Path(top)]
-    if PACK_FILE in names:
+    if PACK_FILE in found:
         return [Path(top)]
-    inner = [os.path.join(top, name) for name in names if not name.startswith(".")]
-    return [Path(os.path.realpath(path)) for path in inner if os.path.isfile(os.path.join(path, PACK_FILE))]
+    return [Path(path) for name, path in sorted(found.items()) if name[0] != "." and os.path.isfile(f"{path}/{PACK_FILE}")]
 
 
 def builtin_packs() -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import importlib
 import importlib.util
 import sys
@@ -175,10 +176,10 @@ class _Skeleton:
                 if number not in self._done:
                     self._done.add(number)
                     wanted.add(number)
-                    stack += self.declared[number].needs
+                    stack += self.declared[number].needs()
         if wanted:
             with self._loader.importable(self.module), _limited():
-                _execute([self.declared[number].statement for number in sorted(wanted)], self._future, self.module, self.declared)
+                _execute([self.declared[number] for number in sorted(wanted)], self._future, self.module)
 
     def _binders(self, name: str) -> Iterable[int]:
         """The numbers of the statements that bind a name, or may do so."""
@@ -187,24 +188,27 @@ class _Skeleton:
         return self._binding.get(name) or self._binding.get(STAR) or ()
 
 
-def _execute(body: list[ast.stmt], future: list[ast.stmt], module: python_types.ModuleType, declared: list[Declaration]) -> None:
+def _execute(body: list[Declaration], future: list[ast.stmt], module: python_types.ModuleType) -> None:
     """All statements at once; one by one when that fails, with a placeholder for what cannot be had."""
-    body = [one for one in body if one not in future]
+    body = [one for one in body if one.statement not in future]
     try:
-        exec(compile(ast.Module([*future, *body], []), module.__name__, "exec", dont_inherit=True), module.__dict__)
+        _run([*future, *(one.reduced() for one in body)], module)
         return
     except Missing:
         raise
     except (Exception, SystemExit):  # any statement of a module may need what is not there; the others still count
         pass
-    binds = {id(one.statement): one.binds for one in declared}
-    for statement in body:
+    for one in body:
         try:
-            exec(compile(ast.Module([*future, statement], []), module.__name__, "exec", dont_inherit=True), module.__dict__)
+            _run([*future, one.reduced()], module)
         except Missing:
             raise
         except (Exception, SystemExit):  # see above
-            module.__dict__.update({name: Placeholder(name) for name in binds[id(statement)]})
+            module.__dict__.update({name: Placeholder(name) for name in one.binds})
+
+
+def _run(body: list[ast.stmt], module: python_types.ModuleType) -> None:
+    exec(compile(ast.Module(body, []), module.__name__, "exec", dont_inherit=True), module.__dict__)
 
 
 @contextmanager
@@ -281,8 +285,9 @@ def _from_pack(loader: SkeletonLoader, base: str, fromlist: Iterable[str]) -> An
     return package
 
 
+@functools.cache
 def findable(top: str) -> bool:
-    """Whether a distribution is there, without importing it."""
+    """Whether a package is there, without importing it. Remembered until packs are loaded again."""
     if top in sys.modules:
         return sys.modules[top] is not None
     try:

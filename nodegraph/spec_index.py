@@ -1,7 +1,9 @@
-"""The spec index: what a pack declares, kept as plain JSON from one start to the next, so that its sources are not read again.
+"""The spec index: what packs declare, kept as plain JSON from one start to the next, so that their sources are not read again.
 
-One file for each pack, named by the pack's folder, written aside and renamed: processes never see half of one. A file that is
-damaged, or does not fit the sources as they are now, is none.
+Two kinds of files, written aside and renamed, so that processes never see half of one. A catalog for each set of packs says of each
+whether it is as it was (sizes and times of its files and folders) and the names of its nodes: all that a start needs. A record for
+each pack holds the node types themselves, read when one of them is asked for. A file that is damaged, or does not fit the sources
+as they are now, is none.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ Stamps = dict[str, list[int]]
 """Size and modification time by path inside of the pack."""
 _READERS = ("spec", "skeleton", "declarations", "placeholders", "pack_reader", "spec_index", "types", "kinds", "values", "handles")
 """The modules of nodegraph that decide what is read from a pack."""
-
+_NOT_MODULES = {"tests", "models", "__pycache__", "node_modules"}
+FILE = "pack.toml"
 
 SETTLED = 2_000_000_000
 """Nanoseconds after which a further change of a file is sure to have another time."""
@@ -32,47 +35,142 @@ _REMEMBERED: dict[Path, tuple[Stamps, Record]] = {}
 
 
 class SpecIndex:
-    """What packs declared when they were read last. Without a folder it lasts as long as the process."""
+    """What packs declared when they were read last. Without a folder it lasts as long as the process. `packs`: those of the catalog."""
 
-    def __init__(self, folder: Path | None):
-        self._folder = folder / "packs" if folder else None
+    def __init__(self, folder: Path | None, packs: Iterable[Path] = ()):
+        self._folder = folder
         self._code = _code_stamp() if folder else ""
+        self._packs = [str(pack) for pack in packs]
+        self._catalog: dict[str, Record] = self._read_catalog() if folder and self._packs else {}
+        self._kept: dict[str, Record] = {}
+        self._changed = False
 
-    def get(self, pack: Path, stamps: Stamps) -> Record | None:
-        """The record of a pack whose files are still as they were, or None."""
+    def find(self, pack: Path, anew: bool = False) -> tuple[Stamps, Record | None]:
+        """The files of a pack as they are now, and what is known of them: its record, or what the catalog says. `anew`: nothing."""
+        known = self._catalog.get(str(pack))
+        if known is not None and not anew and _is_as_it_was(str(pack), known):
+            self._kept[str(pack)] = known
+            return known["files"], known
+        files, folders = look(str(pack))
+        if anew:
+            return files, None
+        if known is not None and known["files"] == files:
+            self.keep(pack, files, known, folders)
+            return files, known
+        record = self._record(pack, files)
+        if record is not None:
+            self.keep(pack, files, record, folders)
+        return files, record
+
+    def nodes(self, pack: Path, files: Stamps) -> list[Record] | None:
+        """The node types of a pack whose files are still these, or None."""
+        record = self._record(pack, files)
+        return record["nodes"] if record else None
+
+    def put(self, pack: Path, files: Stamps, record: Record) -> None:
+        """Keep the record of a pack. What cannot be written is not kept."""
+        if _is_settled(changed for _, changed in files.values()):
+            _REMEMBERED[pack] = files, record
+        if self._folder is not None:
+            self.keep(pack, files, record, look(str(pack))[1])
+            self._write(self._file(pack), {**record, "code": self._code, "files": files})
+
+    def keep(self, pack: Path, files: Stamps, record: Record, folders: Mapping[str, int]) -> None:
+        """Note a pack for the catalog. Folders that have only just changed are looked into again the next time."""
+        summary = {name: value for name, value in record.items() if name not in ("nodes", "code")}
+        summary.update({"files": files, "folders": folders if _is_settled(folders.values()) else {}})
+        self._kept[str(pack)] = summary
+        self._changed = self._changed or self._catalog.get(str(pack)) != summary
+
+    def save(self) -> None:
+        """Write the catalog if it says something new."""
+        if self._folder is not None and self._packs and (self._changed or self._kept.keys() != self._catalog.keys()):
+            self._write(self._catalog_file(), {"code": self._code, "packs": self._kept})
+            self._catalog, self._changed = dict(self._kept), False
+
+    def _record(self, pack: Path, files: Stamps) -> Record | None:
         remembered = _REMEMBERED.get(pack)
-        if remembered is not None and remembered[0] == stamps:
+        if remembered is not None and remembered[0] == files:
             return remembered[1]
-        if self._folder is None:
-            return None
+        record = self._read(self._file(pack)) if self._folder else None
+        return record if record is not None and record.get("files") == files else None
+
+    def _read_catalog(self) -> dict[str, Record]:
+        found = self._read(self._catalog_file())
+        return dict(found["packs"]) if found is not None and "packs" in found else {}
+
+    def _read(self, file: Path) -> Record | None:
+        """A file of the index, or None when it is damaged, or other code wrote it."""
         try:
-            digest, _, text = self._file(pack).read_text(encoding="utf-8").partition("\n")
+            digest, _, text = file.read_text(encoding="utf-8").partition("\n")
             if digest != _digest(text):
                 return None
-            record: Record = json.loads(text)
-            if record["code"] != self._code or record["files"] != stamps:
-                return None
-            return record
+            found: Record = json.loads(text)
+            return found if found["code"] == self._code else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def put(self, pack: Path, stamps: Stamps, record: Record) -> None:
-        """Keep the record of a pack. What cannot be written is not kept."""
-        if time.time_ns() - max((changed for _, changed in stamps.values()), default=0) > SETTLED:
-            _REMEMBERED[pack] = stamps, record
-        if self._folder is None:
-            return
-        target = self._file(pack)
+    def _write(self, target: Path, value: Record) -> None:
         aside = target.with_name(f"{target.name}.{os.getpid()}.part")
         with contextlib.suppress(OSError, ValueError, TypeError):
-            text = json.dumps({**record, "code": self._code, "files": stamps}, ensure_ascii=True, separators=(",", ":"))
+            text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
             target.parent.mkdir(parents=True, exist_ok=True)
             aside.write_text(f"{_digest(text)}\n{text}", encoding="utf-8")
             os.replace(aside, target)
 
     def _file(self, pack: Path) -> Path:
         assert self._folder is not None  # callers have looked
-        return self._folder / f"{keys.digest(b'pack', os.fsencode(pack)).hex()}.json"
+        return self._folder / "packs" / f"{keys.digest(b'pack', os.fsencode(pack)).hex()}.json"
+
+    def _catalog_file(self) -> Path:
+        assert self._folder is not None  # callers have looked
+        return self._folder / "catalogs" / f"{keys.digest(b'catalog', *map(os.fsencode, self._packs)).hex()}.json"
+
+
+def look(pack: str) -> tuple[Stamps, dict[str, int]]:
+    """Size and time of a pack's own files, and the times of its folders, by their path inside of it."""
+    files: Stamps = {}
+    folders: dict[str, int] = {}
+    stack = [""]
+    while stack:
+        inside = stack.pop()
+        try:
+            with os.scandir(os.path.join(pack, inside)) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+            folders[inside] = os.stat(os.path.join(pack, inside)).st_mtime_ns
+        except OSError:
+            continue
+        for entry in entries:
+            path = f"{inside}/{entry.name}" if inside else entry.name
+            if entry.is_dir():
+                if entry.name not in _NOT_MODULES and not entry.name.startswith("."):
+                    stack.append(path)
+            elif (path.endswith(".py") and not entry.name.startswith(".")) or path == FILE:
+                with contextlib.suppress(OSError):
+                    stat = os.stat(os.path.join(pack, path))
+                    files[path] = [stat.st_size, stat.st_mtime_ns]
+    return dict(sorted(files.items())), folders
+
+
+def _is_as_it_was(pack: str, known: Record) -> bool:
+    """Whether the sizes and times of a pack's files and folders are those that are known."""
+    if not known["folders"]:
+        return False
+    try:
+        for inside, changed in known["folders"].items():
+            if os.stat(f"{pack}/{inside}").st_mtime_ns != changed:
+                return False
+        for inside, (size, changed) in known["files"].items():
+            stat = os.stat(f"{pack}/{inside}")
+            if stat.st_mtime_ns != changed or stat.st_size != size:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _is_settled(changed: Iterable[int]) -> bool:
+    return time.time_ns() - max(changed, default=0) > SETTLED
 
 
 def _digest(text: str) -> str:
@@ -166,4 +264,4 @@ def _unpack_kind(record: list[Any]) -> Type:
     return types.list_of(inner[0]) if kind == "list" else types.union(inner)
 
 
-__all__ = ["NotPlain", "SpecIndex", "Stamps", "pack_type", "unpack_type"]
+__all__ = ["FILE", "NotPlain", "SpecIndex", "Stamps", "look", "pack_type", "unpack_type"]

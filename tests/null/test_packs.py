@@ -199,16 +199,57 @@ def test_index_follows_the_sources(tmp_path, good):
     assert registry.names() == ["better", "more"]
 
 
+@pytest.mark.parametrize("kind", ["packs", "catalogs"])
 @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"x\n{}", b"[]", None])
-def test_damaged_index_is_made_anew(damage, tmp_path, good):
+def test_damaged_index_is_made_anew(kind, damage, tmp_path, good):
     load_all(Registry(), [good], tmp_path / "index")
-    (file,) = (tmp_path / "index" / "packs").iterdir()
+    (file,) = (tmp_path / "index" / kind).iterdir()
     sound = file.read_bytes()
     file.write_bytes(sound[:-20] if damage is None else damage)
     registry = Registry()
     assert not load_all(registry, [good], tmp_path / "index")[0].problems
     assert registry.names() == ["good"]
+    assert registry.get("good").inputs["value"].default == 1
     assert file.read_bytes() == sound
+
+
+def test_record_that_is_gone_when_it_is_asked_for(tmp_path, good):
+    """As when another process clears the cache: read again, or said to have changed."""
+    for change in (False, True):
+        load_all(Registry(), [good], tmp_path / "index")
+        registry = Registry()
+        load_all(registry, [good], tmp_path / "index")
+        (file,) = (tmp_path / "index" / "packs").iterdir()
+        file.unlink()
+        if change:
+            write(good, {"nodes.py": GOOD["nodes.py"] + "# changed"})
+        one = registry.get("good")
+        assert (one is None) == change
+    assert "has changed since it was loaded" in registry.unknown("good")[0]
+
+
+def test_node_types_are_made_when_they_are_asked_for(tmp_path, good, monkeypatch):
+    """A start reads the catalog alone; asking for a node reads the record of its pack and of no other."""
+    other = write(
+        tmp_path / "other", {"pack.toml": "", "nodes.py": GOOD["nodes.py"].replace("good", "plum").replace("@node", "@node(was=('old',))")}
+    )
+    load_all(Registry(), [good, other], tmp_path / "index")
+    asked = []
+    reading = spec_index.SpecIndex.nodes
+    monkeypatch.setattr(spec_index.SpecIndex, "nodes", lambda self, pack, files: asked.append(pack.name) or reading(self, pack, files))
+    registry = Registry()
+    infos = load_all(registry, [good, other], tmp_path / "index")
+    assert [info.nodes for info in infos] == [["good"], ["plum"]]
+    assert registry.names() == ["good", "plum"]
+    assert len(registry) == 2
+    assert "int" in registry.type_names()
+    assert "did you mean 'plum'" in registry.unknown("plumm")[1]
+    assert asked == []
+    assert registry.get("old").name == "plum"
+    assert registry.get("other/plum").name == "plum"
+    assert asked == ["other"]
+    assert [one.name for one in registry.copy()] == ["good", "plum"]
+    assert sorted(asked) == ["good", "other"]
 
 
 def test_index_that_cannot_be_written(tmp_path, good):
