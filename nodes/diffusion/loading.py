@@ -83,8 +83,12 @@ def load_tokenizer(files: Files, device: str, dtype: str) -> CLIPTokenizer:
 
 
 def load_scheduler_config(files: Files, device: str, dtype: str) -> Mapping[str, Any]:
-    """The scheduler's configuration as it stands in the model: schedulers have a state and are made anew for each use."""
-    return read_config(files, scheduler_part(files) or "scheduler")
+    """The scheduler's configuration as it stands in the model: schedulers have a state and are made anew for each use.
+
+    Empty for a network that has none, such as an autoregressive prior.
+    """
+    part = scheduler_part(files)
+    return {} if not part and "ar_prior/config.json" in files else read_config(files, part or "scheduler")
 
 
 def load_part(files: Files, part: str, device: str, dtype: str) -> Any:

@@ -1,6 +1,6 @@
-"""The diffusion prior of unCLIP (arXiv:2204.06125, section 2.2): from a caption to an image embedding.
+"""The priors of unCLIP (arXiv:2204.06125, section 2.2): from a caption to an image embedding.
 
-The loop is bit for bit that of UnCLIPPipeline, KandinskyV22PriorPipeline and StableUnCLIPPipeline.
+The loop of the diffusion prior is bit for bit that of UnCLIPPipeline, KandinskyV22PriorPipeline and StableUnCLIPPipeline.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from .latents import draw_noise
 
 if TYPE_CHECKING:
     from diffusers import PriorTransformer
+
+    from .ar_prior import ArPrior
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,18 @@ def sample(
         embeddings, _ = schedulers.step(scheduler, prediction, timestep, embeddings, options)
         report(index + 1)
     return prior.post_process_latents(embeddings)
+
+
+def sample_codes(
+    prior: ArPrior, captions: Captions, similarity: float, temperature: float, guidance: float, generators: list[torch.Generator]
+) -> torch.Tensor:
+    """One image embedding [n,D] for each caption by an autoregressive prior.
+
+    `similarity` in 0..1 is the wanted dot product with the text, as a quantile of those in training.
+    """
+    wanted = round(similarity * (prior.config.similarities - 1))
+    codes = prior.sample(captions.embedding, captions.states, captions.attended, generators, wanted, guidance, temperature)
+    return prior.decode(codes)
 
 
 def nearest(draws: Sequence[torch.Tensor], texts: torch.Tensor) -> torch.Tensor:

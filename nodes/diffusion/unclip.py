@@ -5,6 +5,7 @@ The nodes drive every model that works this way: Karlo, Kandinsky 2.2, Stable un
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 from nodegraph import (
@@ -104,8 +105,9 @@ def encode_clip_text(
         raise Invalid("there is no text to encode", fix="give at least one, which may be empty", port="text")
     with run.use(encoder, load_tokenizer) as tokenizer, run.use(encoder, load_joint_encoder) as module:
         code = encode_text(texts, tokenizer, module)
-    conditioning = Conditioning({"states": code.states, "pooled": code.embedding, "attended": code.attended})
-    return ClipText(Embedding(code.embedding, encoder.facts.get("space", "")), conditioning)
+    space = encoder.facts.get("space", "")
+    conditioning = Conditioning({"states": code.states, "pooled": code.embedding, "attended": code.attended}, space)
+    return ClipText(Embedding(code.embedding, space), conditioning)
 
 
 @node
@@ -147,35 +149,43 @@ def sample_prior(
     draws: Annotated[int, Field(ge=1, le=64), "So many are drawn, and the one nearest to its caption is kept."] = 2,
     steps: Annotated[int, Field(ge=1, le=1000), "Steps of the diffusion prior."] = 25,
     guidance: Annotated[float, Field(ge=0, le=100), "Guidance scale; at 1 and below there is none."] = 4.0,
+    similarity: Annotated[float, Field(ge=0, le=1), "The autoregressive prior only: how near to the text, as a quantile."] = 0.75,
+    temperature: Annotated[float, Field(ge=0, le=10), "The autoregressive prior only: 0 takes the likeliest code always."] = 1.0,
     *,
     run: Run,
 ) -> DrawnEmbedding:
-    """Draw image embeddings that a caption could have.
+    """Draw image embeddings that a caption could have, by the diffusion prior or the autoregressive one.
 
     Nearest is the highest dot product with the embedding of the text. The draws of one picture follow one another, so that
     more of them never find a worse one.
     """
     from .loading import load_scheduler_config
-    from .prior import Captions, nearest, sample
+    from .prior import Captions, nearest, sample, sample_codes
     from .unclip_loading import load_prior
 
     _check_present(prior=prior)
     _check_width(prior, "prior", positive=positive, negative=negative)
     if batch > 1 and len(positive) > 1:
-        raise Invalid(
-            f"there are {len(positive)} captions, so batch cannot be {batch}", fix="give one caption, or leave batch at 1", port="batch"
-        )
+        text = f"there are {len(positive)} captions, so batch cannot be {batch}"
+        raise Invalid(text, fix="give one caption, or leave batch at 1", port="batch")
     count = max(batch, len(positive))
     generators = _rng(seed, count).generators()
     with run.use(prior, load_prior) as module, run.use(prior, load_scheduler_config) as config:
         captions = Captions.of(positive, negative, guidance, count, (str(module.device), module.dtype))
         drawn: list[torch.Tensor] = []
         for turn in range(draws):
-            done = turn * steps
-            report = lambda step, done=done: run.progress(done + step, draws * steps, "prior")  # noqa: E731
-            drawn.append(sample(module, config, captions, steps, guidance, generators, report))
+            run.progress(turn * steps, draws * steps, "prior")
+            if prior.component == "ar_prior":
+                drawn.append(sample_codes(module, captions, similarity, temperature, guidance, generators))
+            else:
+                report = partial(_report, run, turn * steps, draws * steps)
+                drawn.append(sample(module, config, captions, steps, guidance, generators, report))
         embedding = drawn[0] if draws == 1 else nearest(drawn, captions.embedding[-count:])
-    return DrawnEmbedding(Embedding(embedding, prior.facts.get("space", "")), Rng.of(generators))
+    return DrawnEmbedding(Embedding(embedding, positive.space), Rng.of(generators))
+
+
+def _report(run: Run, before: int, total: int, done: int) -> None:
+    run.progress(before + done, total, "prior")
 
 
 class DecoderConditioning(NamedTuple):

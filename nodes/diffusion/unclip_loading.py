@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
     from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
+    from .ar_prior import ArPrior
+
 JOINT_ENCODERS = ("CLIPTextModelWithProjection",)
 IMAGE_ENCODERS = ("CLIPVisionModelWithProjection",)
 
@@ -43,8 +45,13 @@ def load_image_processor(files: Files, device: str, dtype: str) -> Any:
     return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
 
 
-def load_prior(files: Files, device: str, dtype: str) -> PriorTransformer:
-    return load_part(files, "prior", device, dtype)
+def load_prior(files: Files, device: str, dtype: str) -> PriorTransformer | ArPrior:
+    """The diffusion prior, or the autoregressive one if its files are given."""
+    if "ar_prior/config.json" not in files:
+        return load_part(files, "prior", device, dtype)
+    from .ar_prior import ArPrior
+
+    return load_weights(files, "ar_prior", ArPrior, "diffusion_pytorch_model", device, dtype)
 
 
 class Conditioner(NamedTuple):

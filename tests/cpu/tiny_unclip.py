@@ -116,11 +116,11 @@ def pixel_decoder() -> Any:
     return livelier(module.eval(), 3.0, "attn")
 
 
-def super_resolution() -> Any:
+def super_resolution(side: int = 64) -> Any:
     from diffusers import UNet2DModel
 
     return UNet2DModel(
-        sample_size=64,
+        sample_size=side,
         in_channels=6,
         out_channels=3,
         layers_per_block=1,
@@ -258,6 +258,47 @@ def stable_decoding() -> dict[str, Any]:
     }
 
 
+def autoregressive_prior() -> Any:
+    from nodes.diffusion.ar_prior import ArPrior
+
+    module = ArPrior(WIDTH, TOKENS, codes=6, levels=16, width=16, num_layers=2, num_attention_heads=2)
+    images, texts = torch.randn(200, WIDTH), torch.randn(200, WIDTH)
+    module.fit(images, texts)
+    return module.eval()
+
+
+def latent_decoder() -> Any:
+    """Like Karlo's, but over the latents of a VAE; smooth enough to be inverted."""
+    from diffusers import UNet2DConditionModel
+
+    module = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=8,
+        down_block_types=("SimpleCrossAttnDownBlock2D",) * 2,
+        up_block_types=("SimpleCrossAttnUpBlock2D",) * 2,
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        block_out_channels=(16, 32),
+        norm_num_groups=8,
+        layers_per_block=1,
+        cross_attention_dim=40,
+        attention_head_dim=4,
+        resnet_time_scale_shift="scale_shift",
+        class_embed_type="identity",
+    )
+    return module.eval()
+
+
+def whole() -> dict[str, Any]:
+    """Karlo's layout with everything: a VAE, an image encoder, both priors, an upsampler for 32x32."""
+    from diffusers import UnCLIPScheduler
+
+    small = {"decoder": latent_decoder(), "vae": vae(), "image_encoder": joint_image_encoder(), "feature_extractor": image_processor()}
+    unlike = {"super_res_first": super_resolution(128), "super_res_last": super_resolution(128)}
+    scheduler = UnCLIPScheduler(variance_type="learned_range", prediction_type="epsilon", clip_sample_range=20.0)
+    return {**karlo(), **small, **unlike, "decoder_scheduler": scheduler, "ar_prior": autoregressive_prior()}
+
+
 KINDS: dict[str, tuple[str, Any]] = {
     "karlo": ("UnCLIPPipeline", karlo),
     "karlo_variations": ("UnCLIPImageVariationPipeline", karlo_variations),
@@ -265,6 +306,7 @@ KINDS: dict[str, tuple[str, Any]] = {
     "kandinsky_decoder": ("KandinskyV22Pipeline", kandinsky_decoder),
     "stable_unclip": ("StableUnCLIPPipeline", stable_unclip),
     "stable_unclip_img2img": ("StableUnCLIPImg2ImgPipeline", stable_unclip_img2img),
+    "whole": ("UnCLIPPipeline", whole),
 }
 """Kind of folder → its pipeline in diffusers, what makes its parts."""
 

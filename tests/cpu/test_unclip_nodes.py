@@ -1,0 +1,292 @@
+"""What the unCLIP nodes promise beside bit-identity: priors, captions of any kind, and what check says before weights are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nodegraph import Conditioning, Embedding, Image, Invalid, Latent
+from nodegraph.facts import Facts, Mismatch
+from nodes.diffusion import facts, nodes, unclip
+from nodes.diffusion.ar_prior import ArPrior, _draw
+from tests.cpu.tiny_models import FolderRun, model_folder, root
+from tests.cpu.tiny_unclip import KINDS, TOKENS, WIDTH, unclip_folder
+
+CAPTIONS = [
+    "",
+    " \n\t ",
+    "красный круг на белом фоне",
+    "赤い円と青い四角",
+    "دائرة حمراء",
+    "🐙 on a 🟥 background 👩‍👩‍👧‍👦",
+    "e\u0301 ﷽ \u202e reversed \u0000 zero",
+    "a red circle " * 800,
+    "\ud7ff\ue000\U0010ffff",
+    "((unbalanced [brackets",
+]
+
+
+@pytest.fixture(scope="module")
+def run() -> FolderRun:
+    return FolderRun()
+
+
+def parts(run: FolderRun, kind: str = "whole") -> unclip.Unclip:
+    return unclip.load_unclip(run.model(unclip_folder(kind)), run=run)
+
+
+# --- captions -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("caption", CAPTIONS, ids=[repr(caption[:12]) for caption in CAPTIONS])
+def test_any_caption_is_encoded(caption: str, run: FolderRun) -> None:
+    assert len(CAPTIONS[7]) > 10_000
+    joint = unclip.encode_clip_text(parts(run).encoder, caption, run=run)
+    assert joint.embedding.shape == (1, WIDTH)
+    assert bool(joint.embedding.tensor().isfinite().all())
+    assert joint.conditioning.tensor("states").shape == (1, TOKENS, WIDTH)
+    model = nodes.load_model(run.model(model_folder("sd1")), run=run)
+    states = nodes.encode_text(model.encoder, caption, emphasis=False, run=run).tensor("states")
+    assert bool(states.isfinite().all())
+    assert states.shape[1] % TOKENS == 0
+
+
+def test_captions_of_a_batch_are_encoded_each(run: FolderRun) -> None:
+    encoder = parts(run).encoder
+    together = unclip.encode_clip_text(encoder, CAPTIONS, run=run).embedding.tensor()
+    for row, caption in zip(together, CAPTIONS, strict=True):
+        alone = unclip.encode_clip_text(encoder, caption, run=run).embedding.tensor()[0]
+        assert torch.allclose(row, alone, atol=1e-4)
+    with pytest.raises(Invalid, match="there is no text to encode"):
+        unclip.encode_clip_text(encoder, [], run=run)
+
+
+# --- priors ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["prior", "ar_prior"])
+def test_more_draws_are_never_worse(kind: str, run: FolderRun) -> None:
+    model = parts(run)
+    positive = unclip.encode_clip_text(model.encoder, "a red circle", run=run)
+    negative = unclip.encode_clip_text(model.encoder, "", run=run).conditioning
+    text = positive.embedding.tensor()
+
+    def nearness(draws: int) -> torch.Tensor:
+        options = {"batch": 4, "draws": draws, "steps": 3, "guidance": 2.0}
+        drawn = unclip.sample_prior(getattr(model, kind), positive.conditioning, negative, 5, **options, run=run)
+        assert drawn.embedding.shape == (4, WIDTH)
+        assert drawn.embedding.space == f"clip-{WIDTH}"
+        return (drawn.embedding.tensor() * text).sum(dim=1)
+
+    one, two, eight = (nearness(draws) for draws in (1, 2, 8))
+    assert bool((two >= one).all())
+    assert bool((eight >= two).all())
+    assert bool((eight > one).any())
+
+
+def ar_prior() -> tuple[ArPrior, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    images = torch.randn(500, 32) @ torch.randn(32, 32)
+    texts = images + torch.randn(500, 32)
+    prior = ArPrior(32, 16, codes=10, levels=64, width=16, num_layers=2, num_attention_heads=2).eval()
+    prior.fit(images, texts)
+    return prior, images, texts
+
+
+def test_codes_hold_what_pca_holds() -> None:
+    prior, images, _ = ar_prior()
+    codes = prior.encode(images)
+    assert int(codes.min()) == 0
+    assert int(codes.max()) == 63
+    assert torch.equal(prior.encode(prior.decode(codes)), codes)
+    centred = images - images.mean(dim=0)
+    dropped = torch.linalg.svdvals(centred)[10:].square().sum() / centred.square().sum()
+    lost = (prior.decode(codes) - images).square().sum() / centred.square().sum()
+    assert dropped < lost < dropped + 0.01, "quantising costs less than a hundredth"
+
+
+def test_similarities_are_quantiles() -> None:
+    prior, images, texts = ar_prior()
+    counts = torch.bincount(prior.similarity(images, texts), minlength=8)
+    assert counts.min() > 50
+
+
+def test_codes_one_by_one_are_those_of_one_forward() -> None:
+    """The cache of earlier codes changes nothing, and padding is not read."""
+    prior, _, texts = ar_prior()
+    states, attended = torch.randn(3, 16, 32), torch.arange(16)[None] < torch.tensor([[4], [9], [16]])
+    seeds = [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
+    codes = prior.sample(texts[:3], states, attended, seeds, similarity=6, guidance=1.0)
+    with torch.no_grad():
+        logits = prior(texts[:3], states, attended, torch.full((3,), 6), codes)
+        other = prior(texts[:3], states.masked_fill(~attended[..., None], 9.0), attended, torch.full((3,), 6), codes)
+    again = [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
+    assert torch.equal(torch.stack([_draw(logits[:, place], again, 1.0) for place in range(10)], dim=1), codes)
+    assert torch.allclose(logits, other, atol=1e-4)
+
+
+def test_a_prior_asks_for_what_it_needs(run: FolderRun) -> None:
+    model = parts(run)
+    caption = unclip.encode_clip_text(model.encoder, ["one", "two"], run=run).conditioning
+    with pytest.raises(Invalid, match="guidance 4 needs a negative conditioning"):
+        unclip.sample_prior(model.prior, caption, run=run)
+    with pytest.raises(Invalid, match="there are 2 captions, so batch cannot be 3"):
+        unclip.sample_prior(model.prior, caption, caption, batch=3, run=run)
+    with pytest.raises(Invalid, match="the conditioning has no embedding of its text"):
+        unclip.sample_prior(model.prior, Conditioning({"states": torch.zeros(1, TOKENS, WIDTH)}), guidance=1.0, run=run)
+    with pytest.raises(Invalid, match="spaces its steps between two ends"):
+        unclip.sample_prior(model.prior, caption, guidance=1.0, steps=1, run=run)
+
+
+# --- decoders -------------------------------------------------------------------------------
+
+
+def test_a_decoder_asks_for_what_it_needs(run: FolderRun) -> None:
+    model = parts(run)
+    caption = unclip.encode_clip_text(model.encoder, "x", run=run).conditioning
+    with pytest.raises(Invalid, match="this decoder takes a caption beside the embedding"):
+        unclip.condition_decoder(model.decoder, run=run)
+    with pytest.raises(Invalid, match="the embedding is 7 wide, but this decoder takes 32"):
+        unclip.condition_decoder(model.decoder, Embedding(torch.zeros(1, 7)), caption, run=run)
+    kandinsky = parts(run, "kandinsky_decoder")
+    with pytest.raises(Invalid, match="this decoder follows an image embedding alone"):
+        unclip.condition_decoder(kandinsky.decoder, run=run)
+    sd = nodes.load_model(run.model(model_folder("sd1")), run=run)
+    with pytest.raises(Invalid, match="this denoiser takes no image embedding"):
+        unclip.condition_decoder(sd.denoiser, Embedding(torch.zeros(1, 32)), run=run)
+    with pytest.raises(Invalid, match="the conditioning has no image embedding"):
+        nodes.sample_latent(model.decoder, caption, nodes.empty_latent(model.decoder), guidance=1.0, run=run)
+
+
+def test_upsamplers_take_pictures_and_pixels_alone(run: FolderRun) -> None:
+    model = parts(run)
+    with pytest.raises(Invalid, match="the latent is of the space 'kl-f8', not of pixels"):
+        unclip.upsample_diffusion(model.upsampler, Latent(torch.zeros(1, 4, 8, 8), "kl-f8"), run=run)
+    picture = Image(torch.rand(1, 3, 8, 12))
+    same = [unclip.upsample_diffusion(model.upsampler, picture, 4, steps=2, run=run) for _ in range(2)]
+    assert same[0].image.shape == (1, 3, 32, 48)
+    assert torch.equal(same[0].image.tensor(), same[1].image.tensor())
+    assert same[0].rng == same[1].rng
+
+
+@pytest.mark.parametrize("port", ["encoder", "image_encoder", "prior", "ar_prior", "decoder", "upsampler"])
+def test_a_part_that_is_lacking_is_named(port: str, run: FolderRun) -> None:
+    lacking = parts(run, {"encoder": "kandinsky_decoder", "decoder": "kandinsky_prior", "prior": "kandinsky_decoder"}.get(port, "karlo"))
+    if port == "upsampler":
+        lacking = parts(run, "kandinsky_decoder")
+    caption = Conditioning({"states": torch.zeros(1, TOKENS, WIDTH), "pooled": torch.zeros(1, WIDTH)})
+    uses: dict[str, Any] = {
+        "encoder": lambda: unclip.encode_clip_text(lacking.encoder, "x", run=run),
+        "image_encoder": lambda: unclip.encode_clip_image(lacking.image_encoder, run=run),
+        "prior": lambda: unclip.sample_prior(lacking.prior, caption, run=run),
+        "ar_prior": lambda: unclip.sample_prior(lacking.ar_prior, caption, run=run),
+        "decoder": lambda: unclip.condition_decoder(lacking.decoder, run=run),
+        "upsampler": lambda: unclip.upsample_diffusion(lacking.upsampler, Image(torch.zeros(1, 3, 8, 8)), run=run),
+    }
+    with pytest.raises(Invalid, match=f"the model has no {port.replace('_', ' ')}"):
+        uses[port]()
+
+
+# --- facts ----------------------------------------------------------------------------------
+
+
+class Folders:
+    """A `Look` at the tiny models."""
+
+    def json(self, model: str, path: str) -> Any:
+        target = root() / model / path
+        return json.loads(target.read_text()) if target.is_file() else None
+
+    def header(self, model: str, path: str = "") -> None:
+        raise AssertionError("these facts need no weights")
+
+    def files(self, model: str) -> list[str]:
+        return [path.relative_to(root() / model).as_posix() for path in (root() / model).rglob("*") if path.is_file()]
+
+
+def of(kind: str) -> dict[str, Facts]:
+    unclip_folder(kind)
+    found = facts.load_unclip(Folders(), Facts(value=kind))
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_handles_know_the_same_as_check(kind: str, run: FolderRun) -> None:
+    assert {name: dict(handle.facts) for name, handle in parts(run, kind)._asdict().items()} == of(kind)
+
+
+def test_what_is_known_of_each_layout() -> None:
+    assert of("karlo")["vae"] == {"channels": 3, "factor": 1, "space": "pixels"}
+    assert of("karlo")["decoder"]["condition"] == "projected"
+    assert of("karlo")["upsampler"] == {"network": "UNet2DModel", "scale": 4}
+    assert of("karlo")["ar_prior"] == {"absent": "ar_prior"}
+    assert of("kandinsky_decoder")["vae"]["space"] == "movq-f2-c4"
+    assert of("kandinsky_decoder")["decoder"]["condition"] == "image"
+    assert of("stable_unclip")["decoder"]["condition"] == "noised"
+    assert of("stable_unclip")["encoder"] == {"embedding_width": 32, "space": "clip-32", "text_width": 32}
+    assert of("stable_unclip_img2img")["encoder"] == {"absent": "encoder"}, "its text encoder has no joint space"
+    assert of("whole")["ar_prior"]["network"] == "ArPrior"
+
+
+def test_embeddings_of_another_width() -> None:
+    narrow, fix = Facts(embedding_width=7), "encode with the encoders that the model was trained with"
+    assert facts.sample_prior(of("karlo")["prior"], narrow, Facts()) == Mismatch(
+        "positive", "the embedding is 7 wide, but this prior takes 32", fix
+    )
+    assert facts.condition_decoder(of("karlo")["decoder"], narrow, Facts(), Facts(), Facts()) == Mismatch(
+        "embedding", "the embedding is 7 wide, but this decoder takes 32", fix
+    )
+    mismatch = facts.interpolate_embeddings(Facts(embedding_width=32), narrow)
+    assert isinstance(mismatch, Mismatch)
+    assert mismatch.text == "this embedding is 7 wide, the other 32"
+
+
+def test_conditionings_that_a_denoiser_does_not_take() -> None:
+    decoder, plain = of("karlo")["decoder"], Facts(text_width=32)
+    latent = facts.empty_latent(decoder, Facts(), Facts(), Facts())
+    assert latent == {"channels": 3, "space": "pixels", "width": 16, "height": 16}
+    found = facts.sample_latent(decoder, plain, Facts(), latent, Facts(), Facts())
+    assert found == Mismatch(
+        "positive", "this denoiser takes an image embedding besides text", "make the conditioning with condition_decoder, for this denoiser"
+    )
+    told = facts.condition_decoder(decoder, Facts(embedding_width=32), Facts(), Facts(embedding_width=32), Facts())
+    assert isinstance(told, dict)
+    assert facts.sample_latent(decoder, told["positive"], told["negative"], latent, Facts(), Facts()) == {"latent": latent}
+    model_folder("sd1")
+    sd = facts.load_model(Folders(), Facts(value="sd1"))
+    assert isinstance(sd, dict)
+    other = facts.sample_latent(sd["denoiser"], told["positive"], Facts(), Facts(), Facts(), Facts())
+    assert isinstance(other, Mismatch)
+    assert "which this one does not" in other.text
+    prior = facts.sample_latent(of("karlo")["prior"], Facts(), Facts(), Facts(), Facts(), Facts())
+    assert isinstance(prior, Mismatch)
+    assert prior.text == "the denoiser is a PriorTransformer; sample_latent drives UNet2DConditionModel"
+
+
+def test_folders_of_another_kind() -> None:
+    model_folder("sd1")
+    found = facts.load_unclip(Folders(), Facts(value="sd1"))
+    assert isinstance(found, Mismatch)
+    assert found.fix == "open it with load_model"
+    unclip_folder("karlo")
+    other = facts.load_model(Folders(), Facts(value="karlo"))
+    assert isinstance(other, Mismatch)
+    assert other.fix == "open it with load_unclip"
+
+
+def test_weights_that_are_pickles_are_refused(tmp_path: Path, run: FolderRun) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(unclip_folder("karlo"), tmp_path / "karlo"))
+    weights = folder / "text_proj" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    fresh = FolderRun()
+    model = unclip.load_unclip(fresh.model(folder), run=fresh)
+    caption = unclip.encode_clip_text(model.encoder, "x", run=fresh).conditioning
+    with pytest.raises(Invalid, match="is a pickle, which may run any code and is never read"):
+        unclip.condition_decoder(model.decoder, caption=caption, run=fresh)
