@@ -268,6 +268,12 @@ def _quotient(large: Any, small: Any) -> int | None:
     return large // small if isinstance(large, int) and isinstance(small, int) and small and large % small == 0 else None
 
 
+def classifier_facts(read: Read) -> dict[str, Any]:
+    """`classes` that a classifier tells apart, and the `space` of its latents."""
+    config = read("config.json") or {}
+    return {name: config[name] for name in ("classes", "space") if config.get(name)}
+
+
 # --- rules that nodes share ------------------------------------------------------------
 
 
@@ -304,6 +310,14 @@ def condition_problem(model: Mapping[str, Any], conditioning: Mapping[str, Any])
         text = "this denoiser takes an image embedding" + (" besides text" if wanted != "image" else "")
         return text, "make the conditioning with condition_decoder, for this denoiser"
     return "the conditioning is for a denoiser that takes image embeddings, which this one does not", "make it with encode_text"
+
+
+def label_problem(classifier: Mapping[str, Any], label: str) -> tuple[str, str] | None:
+    """Why a classifier cannot be asked for a class, as (text, fix); None if it can, or if its classes are not known."""
+    classes = classifier.get("classes")
+    if classes is None or label in classes:
+        return None
+    return f"the classifier knows no {label!r}", f"use one of {', '.join(map(repr, classes))}"
 
 
 def size_problem(width: int, height: int, factor: int) -> tuple[str, str] | None:
@@ -407,6 +421,17 @@ def upsample_diffusion(upsampler: Facts, image: Facts) -> dict[str, Facts] | Mis
     return _absent(upsampler=upsampler) or {"image": Facts(batch=image.get("batch"), **size)}
 
 
+def load_classifier(look: Look, name: Facts) -> Facts:
+    model = name.get("value")
+    return Facts(**classifier_facts(lambda path: look.json(model, path))) if isinstance(model, str) else Facts()
+
+
+def guide_by_class(classifier: Facts, label: Facts) -> Facts | Mismatch:
+    if isinstance(wanted := label.get("value"), str) and (problem := label_problem(classifier, wanted)):
+        return Mismatch("label", *problem)
+    return Facts(space=classifier.get("space"))
+
+
 def interpolate_embeddings(first: Facts, second: Facts) -> Facts | Mismatch:
     return _unlike(first, second=second) or Facts(**first)
 
@@ -446,7 +471,7 @@ def encode_edit(vae: Facts, image: Facts) -> Facts | Mismatch:
 
 
 def invert_ddim(model: Facts, positive: Facts, negative: Facts, latent: Facts) -> dict[str, Facts] | Mismatch:
-    return sample_latent(model, positive, negative, latent, Facts(), Facts())
+    return sample_latent(model, positive, negative, latent, Facts(), Facts(), Facts())
 
 
 def decode_latent(vae: Facts, latent: Facts) -> Facts | Mismatch:
@@ -457,7 +482,7 @@ def decode_latent(vae: Facts, latent: Facts) -> Facts | Mismatch:
 
 
 def sample_latent(
-    model: Facts, positive: Facts, negative: Facts, latent: Facts, sampler: Facts, sigmas: Facts
+    model: Facts, positive: Facts, negative: Facts, latent: Facts, sampler: Facts, sigmas: Facts, guide: Facts
 ) -> dict[str, Facts] | Mismatch:
     if unfit := absent_problem(model) or denoiser_problem(model):
         return Mismatch("model", *unfit)
@@ -469,6 +494,8 @@ def sample_latent(
             return Mismatch(port, text, fix="encode the text with the encoder of the same model")
     if differ(model.get("space"), latent.get("space")):
         return _space_mismatch("latent", f"the latent is of the space {latent['space']!r}", model)
+    if differ(model.get("space"), guide.get("space")):
+        return _space_mismatch("guide", f"the classifier knows latents of the space {guide['space']!r}", model)
     if problem := sampler_problem(sampler.get("value", ""), sigmas.get("value", ""), model.get("prediction", "")):
         return Mismatch(*problem)
     if channel_mismatch := _channel_mismatch(model, latent):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
+    from .noisy_classifier import NoisyClassifier
     from .pixelspace import PixelSpace
 
 TEXT_ENCODERS = ("CLIPTextModel",)
@@ -89,6 +90,22 @@ def load_scheduler_config(files: Files, device: str, dtype: str) -> Mapping[str,
     """
     part = scheduler_part(files)
     return {} if not part and "ar_prior/config.json" in files else read_config(files, part or "scheduler")
+
+
+def load_classifier(files: Files, device: str, dtype: str) -> NoisyClassifier:
+    """A classifier whose files lie in the model itself, not in a folder of it."""
+    import torch
+    from safetensors.torch import load_file
+
+    from .noisy_classifier import NoisyClassifier
+
+    options = {name: value for name, value in _read_json(files, "config.json").items() if not name.startswith(("_", "nodegraph_"))}
+    try:
+        module = NoisyClassifier(**options)
+        module.load_state_dict(load_file(files.path("diffusion_pytorch_model.safetensors")))
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise Invalid(f"the classifier cannot be read: {error}", fix="use a config.json that belongs to the weights") from error
+    return module.eval().requires_grad_(False).to(device, getattr(torch, dtype))
 
 
 def load_part(files: Files, part: str, device: str, dtype: str) -> Any:

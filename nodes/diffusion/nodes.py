@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from nodegraph import (
@@ -24,9 +26,12 @@ from nodegraph import (
 )
 
 from . import facts
+from .classifiers import Guide
 
 if TYPE_CHECKING:
     import torch
+
+    from .noisy_classifier import ClassSteer
 
 Sampler = Literal[
     "default", "ddim", "ddpm", "deis", "dpm++_2m", "dpm++_2m_sde", "dpm++_2s", "dpm++_sde", "dpm2", "dpm2_ancestral", "euler",
@@ -203,6 +208,7 @@ def sample_latent(
     eta: Annotated[float, Field(ge=0, le=1), "Fresh noise in each step of ddim and tcd."] = 0.0,
     guidance_rescale: Annotated[float, Field(ge=0, le=1), "Against overexposure; 0.7 for models with zero terminal SNR."] = 0.0,
     image_guidance: Annotated[float, Field(ge=0, le=100), "For models that edit by instruction: how closely the picture is kept."] = 1.5,
+    guide: Annotated[Guide | None, "From guide_by_class: what else steers the sampling."] = None,
     *,
     run: Run,
 ) -> Drawn:
@@ -229,9 +235,22 @@ def sample_latent(
     def report(done: int, total: int, estimate: torch.Tensor) -> None:
         run.progress(done, total, f"{sampler} {done}/{total}", preview(estimate, latent.space))
 
-    with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config:
-        sampling = Sampling(unet, config, positive, negative, latent, settings, generators)
+    with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config, _steering(guide, run) as steer:
+        sampling = Sampling(unet, config, positive, negative, latent, settings, generators, steer)
         return Drawn(sampling.run(report, run.resumed(), run.checkpoint), Rng.of(generators))
+
+
+@contextmanager
+def _steering(guide: Guide | None, run: Run) -> Iterator[ClassSteer | None]:
+    """What steers the sampling while it runs, if anything does."""
+    if guide is None:
+        yield None
+        return
+    from .loading import load_classifier
+    from .noisy_classifier import ClassSteer
+
+    with run.use(Handle(guide.files, guide.component, guide.dtype), load_classifier) as classifier:
+        yield ClassSteer(classifier, guide.facts["place"], guide.facts["scale"])
 
 
 def _steps(steps: int, strength: float, start: int, end: int | None) -> tuple[int, int]:

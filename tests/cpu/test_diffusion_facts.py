@@ -52,7 +52,7 @@ def sampled(model: str, text: str = "", latent: Facts | str = "", **literals: st
     conditioning = facts.encode_text(of(text or model)["encoder"])
     given = latent if isinstance(latent, Facts) else latent_of(latent or model)
     options = {port: Facts(value=literals[port]) if port in literals else Facts() for port in ("sampler", "sigmas")}
-    return facts.sample_latent(of(model)["denoiser"], conditioning, conditioning, given, **options)
+    return facts.sample_latent(of(model)["denoiser"], conditioning, conditioning, given, **options, guide=Facts())
 
 
 def test_a_model_is_known_from_its_configurations() -> None:
@@ -174,7 +174,7 @@ def test_what_is_unknown_is_no_mistake() -> None:
     assert facts.load_model(Folders(root()), nothing) == {}
     assert facts.encode_text(nothing) == {}
     assert facts.empty_latent(nothing, nothing, nothing, nothing) == {}
-    assert facts.sample_latent(nothing, nothing, nothing, nothing, nothing, nothing) == {"latent": {}}
+    assert facts.sample_latent(*[nothing] * 7) == {"latent": {}}
     assert facts.decode_latent(nothing, nothing) == {}
     assert facts.encode_inpaint(nothing, nothing, nothing) == {"latent": {"inpaint": True}}
 

@@ -250,20 +250,20 @@ def test_conditionings_that_a_denoiser_does_not_take() -> None:
     decoder, plain = of("karlo")["decoder"], Facts(text_width=32)
     latent = facts.empty_latent(decoder, Facts(), Facts(), Facts())
     assert latent == {"channels": 3, "space": "pixels", "width": 16, "height": 16}
-    found = facts.sample_latent(decoder, plain, Facts(), latent, Facts(), Facts())
+    found = facts.sample_latent(decoder, plain, Facts(), latent, Facts(), Facts(), Facts())
     assert found == Mismatch(
         "positive", "this denoiser takes an image embedding besides text", "make the conditioning with condition_decoder, for this denoiser"
     )
     told = facts.condition_decoder(decoder, Facts(embedding_width=32), Facts(), Facts(embedding_width=32), Facts())
     assert isinstance(told, dict)
-    assert facts.sample_latent(decoder, told["positive"], told["negative"], latent, Facts(), Facts()) == {"latent": latent}
+    assert facts.sample_latent(decoder, told["positive"], told["negative"], latent, Facts(), Facts(), Facts()) == {"latent": latent}
     model_folder("sd1")
     sd = facts.load_model(Folders(), Facts(value="sd1"))
     assert isinstance(sd, dict)
-    other = facts.sample_latent(sd["denoiser"], told["positive"], Facts(), Facts(), Facts(), Facts())
+    other = facts.sample_latent(sd["denoiser"], told["positive"], Facts(), Facts(), Facts(), Facts(), Facts())
     assert isinstance(other, Mismatch)
     assert "which this one does not" in other.text
-    prior = facts.sample_latent(of("karlo")["prior"], Facts(), Facts(), Facts(), Facts(), Facts())
+    prior = facts.sample_latent(of("karlo")["prior"], *[Facts()] * 6)
     assert isinstance(prior, Mismatch)
     assert prior.text == "the denoiser is a PriorTransformer; sample_latent drives UNet2DConditionModel"
 
