@@ -1,0 +1,75 @@
+"""The finished model: averaged weights of every stage as one folder in the layout of diffusers' UnCLIPPipeline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import diffusers
+import torch
+import transformers
+
+from training.tiny_sd import folder_size
+from training.unclip import parts
+from training.unclip.autoencoder import vae_trainer
+from training.unclip.clip import trained_clip
+from training.unclip.decoder import decoder_trainer
+from training.unclip.prior import prior_trainer
+from training.unclip.recipe import Run
+from training.unclip.upsampler import upsampler_trainer
+
+CARD = Path(__file__).with_name("card.md")
+PREPROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "do_convert_rgb": True,
+    "do_resize": True,
+    "size": {"shortest_edge": 32},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 32, "width": 32},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+"""How pictures become the image encoder's input: 32 pixels square, -1..1."""
+
+
+def assemble(run: Run, out: Path) -> None:
+    """Write the averaged weights in half precision, the configurations and the card."""
+    modules = run.finished(vae_trainer(run)) | trained_clip(run) | run.finished(decoder_trainer(run))
+    modules |= run.finished(prior_trainer(run)) | run.finished(upsampler_trainer(run))
+    modules["vae"].register_to_config(scaling_factor=torch.load(run.work / "latents.pt", weights_only=True)["scale"])
+    schedulers = {
+        "prior_scheduler": parts.make_prior_scheduler(),
+        "decoder_scheduler": parts.make_decoder_scheduler(),
+        "super_res_scheduler": parts.make_upsampler_scheduler(),
+    }
+    for name, module in modules.items():
+        module.cpu().half().to(memory_format=torch.contiguous_format).save_pretrained(out / name)
+    for name, scheduler in schedulers.items():
+        scheduler.save_pretrained(out / name)
+    run.tokenizer.save_pretrained(out / "tokenizer")
+    run.tokenizer.backend_tokenizer.model.save(str(out / "tokenizer"))
+    write_json(out / "feature_extractor/preprocessor_config.json", PREPROCESSOR)
+    index = {name: [_library(part), type(part).__name__] for name, part in (modules | schedulers).items()}
+    index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "feature_extractor": ["transformers", "CLIPImageProcessor"]}
+    write_json(out / "model_index.json", {"_class_name": "UnCLIPPipeline", "_diffusers_version": diffusers.__version__} | index)
+    if CARD.exists():
+        (out / "README.md").write_text(CARD.read_text())
+    print(f"assembled {out}: {folder_size(out) / 1e6:.1f} MB", flush=True)
+
+
+def _library(part: object) -> str:
+    """The library that has the class, as model_index.json names it."""
+    name = type(part).__name__
+    if hasattr(diffusers, name):
+        return "diffusers"
+    return "transformers" if hasattr(transformers, name) else "unclip"
+
+
+def write_json(file: Path, content: dict) -> None:
+    """Write indented JSON, its folder made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2) + "\n")
