@@ -16,8 +16,10 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -86,9 +88,12 @@ def start(folder: Path, sampler: str, steps: int) -> Child:
         return Child(pid, reading)
     try:
         os.dup2(writing, 1)
+        sys.stdout = os.fdopen(1, "w")  # the parent's may have been a file
         from nodegraph.cli import main
 
         os._exit(main(["run", "txt2img", *flags, *places, "--events", "jsonl", "--quiet"]))
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(70)
 
@@ -173,7 +178,8 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
         phase = list(PHASES)[(done // len(options.samplers)) % len(PHASES)] if done % 2 else "sampling"
         if sampler not in wholes:
             folder = Path(tempfile.mkdtemp())
-            assert start(folder, sampler, options.steps).end() == 0, "an undisturbed run must end well"
+            if code := start(folder, sampler, options.steps).end():
+                raise SystemExit(f"an undisturbed run with {sampler} exits with {code}")
             wholes[sampler] = outputs(folder)
             shutil.rmtree(folder)
         made = trial(draw, phase, sampler, options.steps, wholes[sampler])

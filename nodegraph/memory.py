@@ -64,7 +64,7 @@ def _rungs(call: Call) -> Iterator[tuple[str, int]]:
 
 def _release() -> None:
     """Give unused memory back to the device."""
-    gc.collect()
+    gc.collect(1)  # what the failed attempt left in circles is young; walking through everything would take long
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
