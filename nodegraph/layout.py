@@ -5,8 +5,10 @@ grandalf draws from top to bottom; x and y are exchanged on the way in and on th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 LAYER_GAP = 56.0
 """Pixels between one column of boxes and the next: room for curves."""
@@ -61,7 +63,7 @@ class _View:
         self.xy = (0.0, 0.0)
 
 
-def _place(part: object, sizes: Mapping[str, Size], whole: Layout) -> None:
+def _place(part: Any, sizes: Mapping[str, Size], whole: Layout) -> None:
     """Lay out one connected part, and put it below what there is."""
     from grandalf.layouts import SugiyamaLayout
 
@@ -70,11 +72,12 @@ def _place(part: object, sizes: Mapping[str, Size], whole: Layout) -> None:
     sugiyama.init_all(optimize=True)
     sugiyama.draw(ROUNDS)
     columns = _columns(sugiyama, sizes)
-    found = {vertex.data: vertex.view.xy[0] for vertex in part.sV}  # type: ignore[attr-defined]
-    lanes = {one: sugiyama.grx[one].view.xy[0] for ctrl in sugiyama.ctrls.values() for one in ctrl.values() if not hasattr(one, "data")}
+    middles = _apart(sugiyama, sizes)
+    found = {one.data: y for one, y in middles.items() if hasattr(one, "data")}
+    lanes = {one: y for one, y in middles.items() if not hasattr(one, "data")}
     top = min([*(y - sizes[name][1] / 2 for name, y in found.items()), *(y - LANE / 2 for y in lanes.values())])
     start = whole.height + (BOX_GAP if whole.height else 0)
-    for vertex in part.sV:  # type: ignore[attr-defined]
+    for vertex in part.sV:
         width, height = sizes[vertex.data]
         left, right = whole.columns[vertex.data] = columns[sugiyama.grx[vertex].rank]
         whole.at[vertex.data] = (left + (right - left - width) / 2, start + found[vertex.data] - height / 2 - top)
@@ -88,10 +91,27 @@ def _place(part: object, sizes: Mapping[str, Size], whole: Layout) -> None:
     whole.width = max(whole.width, *(right for _, right in columns))
 
 
-def _columns(sugiyama: object, sizes: Mapping[str, Size]) -> list[Point]:
+def _apart(sugiyama: Any, sizes: Mapping[str, Size]) -> dict[Any, float]:
+    """The middle of every box and lane; where grandalf lets some of a column overlap, the lower ones are moved down."""
+    placed = {}
+    for layer in sugiyama.layers:
+        floor = -math.inf
+        for one in sorted(layer, key=lambda one: float(_view(sugiyama, one).xy[0])):
+            height = sizes[one.data][1] if hasattr(one, "data") else LANE
+            middle = max(float(_view(sugiyama, one).xy[0]), floor + height / 2)
+            placed[one] = middle
+            floor = middle + height / 2 + (BOX_GAP if hasattr(one, "data") else 0.0)
+    return placed
+
+
+def _view(sugiyama: Any, one: Any) -> Any:
+    return one.view if hasattr(one, "data") else sugiyama.grx[one].view
+
+
+def _columns(sugiyama: Any, sizes: Mapping[str, Size]) -> list[Point]:
     """Left and right end of each layer, as wide as its widest box."""
     columns, x = [], 0.0
-    for layer in sugiyama.layers:  # type: ignore[attr-defined]
+    for layer in sugiyama.layers:
         width = max((sizes[one.data][0] for one in layer if getattr(one, "data", None) in sizes), default=0.0)
         columns.append((x, x + width))
         x += width + LAYER_GAP

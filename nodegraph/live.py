@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nodegraph.errors import Problem, Problems
-from nodegraph.literals import Pending
+from nodegraph.literals import Pending, Refused
 from nodegraph.output import is_file_output, safe_name, save_value
 from nodegraph.template import Template
 from nodegraph.watch import PackWatcher
@@ -123,9 +123,9 @@ class Live:
             if self._reloaded(changed):
                 try:
                     this = self._submit(changed, begun)
-                except Problems as error:
+                except (Problems, Refused, OSError) as error:
                     self._stamps.update(self._before)
-                    self._wrong(error.problems, kept=False)
+                    self._wrong(_problems_of(error), kept=False)
             if this is None or self._watch(this):
                 return this
             changed, begun = frozenset([self.path.resolve()]), time.perf_counter()  # saved while it was read
@@ -164,7 +164,11 @@ class Live:
             self._tell(partial(_show, this, event), this)
         result = job.result()
         if this.number == self._number:
-            files = self._publish(this, result)
+            try:
+                files = self._publish(this, result)
+            except OSError as error:  # a disk that is full, a folder that may not be written
+                self._wrong(_problems_of(error), kept=False)
+                return
             seconds = time.perf_counter() - begun
             self._tell(lambda view: view.end(this, result, files, seconds), this)
 
@@ -243,6 +247,14 @@ class Live:
 
 def _show(this: Round, event: Event, view: View) -> None:
     view.event(this, event)
+
+
+def _problems_of(error: Exception) -> list[Problem]:
+    if isinstance(error, Problems):
+        return list(error.problems)
+    if isinstance(error, Refused):
+        return [Problem(error.code, "", error.text, error.fix)]
+    return [Problem("system", str(getattr(error, "filename", None) or ""), getattr(error, "strerror", None) or str(error))]
 
 
 def _templates(template: Template) -> list[Template]:

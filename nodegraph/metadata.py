@@ -1,4 +1,4 @@
-"""Reading what a saved picture tells of its making: PNG text, or the Exif comment of a JPEG or WebP.
+"""Reading what a saved file tells of its making: PNG text, the Exif comment of a JPEG or WebP, the comment of a WAV.
 
 The text is JSON in ASCII; where it would not fit into a JPEG it is deflated, in base64 behind `zlib:`.
 """
@@ -21,19 +21,28 @@ MAX_TEXT = 64 << 20
 _EXIF_IFD, _USER_COMMENT, _CHARSET = 0x8769, 0x9286, 8
 
 
+def is_saved(path: Path) -> bool:
+    """Whether a file begins like one that can carry a record: PNG, JPEG, WebP, WAV."""
+    return is_picture(path) or _head(path)[8:] == b"WAVE"
+
+
 def is_picture(path: Path) -> bool:
     """Whether a file begins like a PNG, JPEG or WebP."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:
-        return False
+    head = _head(path)
     return head.startswith((b"\x89PNG", b"\xff\xd8\xff")) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
 
 
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(12)
+    except OSError:
+        return b""
+
+
 def read(path: Path) -> dict[str, Any]:
-    """The record of a saved picture. Raises WorkflowInvalid when it has none."""
-    text = _text(path)
+    """The record of a saved file. Raises WorkflowInvalid when it has none."""
+    text = _wav_comment(path) if _head(path)[8:] == b"WAVE" else _text(path)
     try:
         if text.startswith(DEFLATED):
             text = _inflated(text.removeprefix(DEFLATED))
@@ -41,7 +50,7 @@ def read(path: Path) -> dict[str, Any]:
     except (ValueError, zlib.error, RecursionError):
         record = None
     if not isinstance(record, dict) or not isinstance(record.get("workflow"), dict) or not isinstance(record.get("inputs", {}), dict):
-        fix = "give a picture that nodegraph saved; editing, converting or uploading a picture often removes its metadata"
+        fix = "give a file that nodegraph saved; editing, converting or uploading one often removes what it tells"
         raise WorkflowInvalid([Problem("no-metadata", "", f"{path.name!r} does not tell of its making", fix, str(path))])
     return record
 
@@ -50,6 +59,19 @@ def _inflated(text: str) -> str:
     inflater = zlib.decompressobj()
     raw = inflater.decompress(base64.b64decode(text), MAX_TEXT)
     return raw.decode("ascii") if not inflater.unconsumed_tail else ""
+
+
+def _wav_comment(path: Path) -> str:
+    """The text of LIST INFO ICMT, or nothing."""
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            if name == b"LIST" and file.read(4) == b"INFO":
+                inner = file.read(min(size - 4, MAX_TEXT))
+                return inner[8 : 8 + int.from_bytes(inner[4:8], "little")].rstrip(b"\0").decode("ascii", "replace")
+            file.seek(size + size % 2 - (4 if name == b"LIST" else 0), 1)
+    return ""
 
 
 def _text(path: Path) -> str:
@@ -69,4 +91,4 @@ def _text(path: Path) -> str:
     return found.decode("ascii", "replace") if isinstance(found, bytes) else str(found)
 
 
-__all__ = ["DEFLATED", "TEXT_KEY", "is_picture", "read"]
+__all__ = ["DEFLATED", "TEXT_KEY", "is_picture", "is_saved", "read"]

@@ -1,7 +1,7 @@
 """Writing the outputs of a workflow to files: images and masks as PNG, sound as WAV, video as animated PNG.
 
 A file is named by workflow, output and key, written aside and renamed. The same content goes to the same file; other content
-never overwrites a file, it gets a number. Pictures and video carry what made them as PNG text under `nodegraph`.
+never overwrites a file, it gets a number. All of them carry what made them: as PNG text under `nodegraph`, or as the comment of a WAV.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _files(value: Any, text: str, number: str) -> Iterator[tuple[str, str, Write
             yield number + one, ".png", partial(_write_png, [picture], text)
     elif isinstance(value, Audio):
         for index, one in enumerate(_numbers(len(value))):
-            yield number + one, ".wav", partial(_write_wav, value, index)
+            yield number + one, ".wav", partial(_write_wav, value, index, text)
     elif len(value):
         yield number, ".png", partial(_write_video, value, text)
 
@@ -126,8 +126,8 @@ def _write_video(video: Video, text: str, path: Path) -> None:
     _write_png(frames, text, path, save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=0, blend=0)
 
 
-def _write_wav(audio: Audio, index: int, path: Path) -> None:
-    """PCM of 16 bit, clipped to -1..1; 1.0 is 32767."""
+def _write_wav(audio: Audio, index: int, text: str, path: Path) -> None:
+    """PCM of 16 bit, clipped to -1..1; 1.0 is 32767. The text is the comment (RIFF LIST INFO ICMT) behind the samples."""
     import wave
 
     import numpy
@@ -139,6 +139,15 @@ def _write_wav(audio: Audio, index: int, path: Path) -> None:
         writer.setsampwidth(2)
         writer.setframerate(audio.rate)
         writer.writeframes(frames.tobytes())
+    raw = text.encode("ascii") + b"\0"
+    raw += b"\0" * (len(raw) % 2)
+    comment = b"LIST" + (12 + len(raw)).to_bytes(4, "little") + b"INFOICMT" + len(raw).to_bytes(4, "little") + raw
+    with path.open("r+b") as whole:
+        whole.seek(0, 2)
+        whole.write(comment)
+        size = whole.tell() - 8
+        whole.seek(4)
+        whole.write(size.to_bytes(4, "little"))
 
 
 # -- files that never overwrite others ---------------------------------------------------------------------------------

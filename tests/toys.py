@@ -16,7 +16,7 @@ PACK = '''\
 import time
 from typing import Annotated
 
-from nodegraph import Field, File, Image, Invalid, Run, Secret, Seed, Skip, node
+from nodegraph import Audio, Field, File, Image, Invalid, Run, Secret, Seed, Skip, node
 
 
 @node
@@ -26,6 +26,14 @@ def paint(level: Annotated[float, Field(ge=0, le=1)] = 0.5, seed: Seed = 0, size
 
     pixels = numpy.random.default_rng(seed).random((1, 3, size, size), dtype=numpy.float32) * 0.2 + level * 0.8
     return Image(pixels.astype(numpy.float32))
+
+
+@node
+def tone(hertz: float = 440.0) -> Audio:
+    """A tenth of a second of a tone."""
+    import numpy
+
+    return Audio(numpy.sin(2 * numpy.pi * hertz * numpy.arange(800) / 8000, dtype=numpy.float64).astype(numpy.float32)[None, None], 8000)
 
 
 @node

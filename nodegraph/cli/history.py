@@ -139,7 +139,7 @@ def _record(name: str, engine: Engine) -> dict[str, Any]:
     from nodegraph.workflow import Workflow
 
     path = Path(name)
-    if metadata.is_picture(path):
+    if metadata.is_saved(path):
         return metadata.read(path)
     workflow = Workflow.load(common.find_workflow(name))
     problems = engine.check(workflow)

@@ -36,7 +36,8 @@ BEAT = 15.0
 MAX_WAITING = 1000
 """Messages that a slow tab may be behind; further progress is dropped for it."""
 POLICY = (
-    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; connect-src 'self'; base-uri 'none'"
+    "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; "
+    "connect-src 'self'; base-uri 'none'"
 )
 HTML = Path(__file__).with_name("page.html")
 
@@ -127,6 +128,8 @@ class Page:
                 svg = draw(this.workflow, this.template, seen, this.shown)
             except Problems as error:
                 svg = f"<p>{escape(error.problems[0].text)}</p>"
+            except Exception as error:  # what cannot be drawn must not end the page
+                svg = f"<p>the graph cannot be drawn: {escape(f'{type(error).__name__}: {error}')}</p>"
             self._send("graph", {"svg": svg})
             if not over:
                 for told in list(self._states.values()):

@@ -46,7 +46,7 @@ def texts(svg: ElementTree.Element) -> list[str]:
 
 # -- layout ------------------------------------------------------------------------------------------------------------
 
-GRAPHS = st.integers(1, 14).flatmap(
+GRAPHS = st.integers(1, 40).flatmap(
     lambda count: st.tuples(
         st.lists(st.tuples(st.floats(40, 300), st.floats(40, 200)), min_size=count, max_size=count),
         st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=3 * count),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,20 @@ def test_every_format_is_replayed_to_the_same_bytes(format: str, capsys: Capture
     assert made.read_bytes() == before
     assert said.out.splitlines()[-1] == str(made)
     assert f"identical to {path}" in said.err
+
+
+def test_sound_is_replayed_too(capsys: Capture) -> None:
+    flow = {"nodes": {"t": {"use": "tone", "with": {"hertz": 440.0}}}, "outputs": {"sound": "t.audio"}}
+    run(flow, name="beep.json")
+    [path] = pictures()
+    assert metadata.read(path)["workflow"]["nodes"] == flow["nodes"]
+    with wave.open(str(path)) as reader:  # the comment disturbs no reader
+        assert (reader.getnframes(), reader.getframerate()) == (800, 8000)
+    assert main(["replay", str(path), "-q"]) == 0
+    run(flow, "--set", "t.hertz=220", name="beep.json")
+    capsys.readouterr()
+    assert main(["diff", *map(str, pictures())]) == 1
+    assert "t.hertz" in capsys.readouterr().out
 
 
 def test_a_long_record_fits_into_a_jpeg() -> None:
