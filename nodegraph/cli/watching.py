@@ -53,20 +53,21 @@ def watch(arguments: Namespace) -> int:
             import webbrowser
 
             threading.Thread(target=webbrowser.open, args=(page.url,), daemon=True).start()
-        _end_on_terminate()
+        _end_on_signals()
         with suppress(KeyboardInterrupt):  # the way to end it
             live.forever()
     return DONE
 
 
-def _end_on_terminate() -> None:
-    """Let SIGTERM end the watch as Ctrl-C does."""
+def _end_on_signals() -> None:
+    """Let SIGTERM end the watch as Ctrl-C does, and Ctrl-C also where a shell has told its background jobs to ignore it."""
 
     def end(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, end)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
 
 
 class _Reader:
