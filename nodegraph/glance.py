@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import kinds
-from nodegraph.drawing import Look
+from nodegraph.boxes import Look
 from nodegraph.sources import steps_in
 from nodegraph.values import Image, Mask, Video
 

@@ -15,6 +15,8 @@ from nodegraph.errors import Problem, WorkflowInvalid
 
 TEXT_KEY = "nodegraph"
 """The keyword of the PNG text chunk."""
+GRID_KEY = f"{TEXT_KEY}-grid"
+"""That of the picture of a sweep, which says which cell is which."""
 DEFLATED = "zlib:"
 MAX_TEXT = 64 << 20
 """A longer text is refused before it is parsed."""
@@ -49,10 +51,30 @@ def read(path: Path) -> dict[str, Any]:
         record = json.loads(text) if len(text) <= MAX_TEXT else None
     except (ValueError, zlib.error, RecursionError):
         record = None
-    if not isinstance(record, dict) or not isinstance(record.get("workflow"), dict) or not isinstance(record.get("inputs", {}), dict):
+    if text == GRID_KEY:
+        fix = "give one of the single pictures; the table of the sweep (--table) says which is which"
+        raise WorkflowInvalid([Problem("no-metadata", "", f"{path.name!r} is the picture of a whole sweep", fix, str(path))])
+    if not isinstance(record, dict) or not _well_formed(record):
         fix = "give a file that nodegraph saved; editing, converting or uploading one often removes what it tells"
         raise WorkflowInvalid([Problem("no-metadata", "", f"{path.name!r} does not tell of its making", fix, str(path))])
     return record
+
+
+_FACTS = ("seeds", "keys", "packs", "versions", "models", "files", "machine")
+
+
+def _well_formed(record: dict[str, Any]) -> bool:
+    """Whether a record has the shape of one: whoever made the file may have written anything."""
+    if not isinstance(record.get("workflow"), dict) or not all(isinstance(record.get(key, {}), dict) for key in ("inputs", *_FACTS)):
+        return False
+    files = [(one.get("path"), one.get("digest")) for one in record.get("files", {}).values() if isinstance(one, dict)]
+    packs = record.get("packs", {}).values()
+    return (
+        len(files) == len(record.get("files", {}))
+        and all(isinstance(part, str) for pair in files for part in pair)
+        and all(isinstance(pack, dict) and "version" in pack and isinstance(pack.get("nodes", {}), dict) for pack in packs)
+        and all(isinstance(digest, str) for digest in record.get("models", {}).values())
+    )
 
 
 def _inflated(text: str) -> str:
@@ -79,7 +101,8 @@ def _text(path: Path) -> str:
 
     try:
         with PIL.Image.open(path) as picture:
-            found = getattr(picture, "text", {}).get(TEXT_KEY)
+            told = getattr(picture, "text", {})
+            found = GRID_KEY if GRID_KEY in told else told.get(TEXT_KEY)
             if found is None:
                 found = picture.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")[_CHARSET:]
     except (PIL.UnidentifiedImageError, SyntaxError, ValueError, TypeError):
@@ -91,4 +114,4 @@ def _text(path: Path) -> str:
     return found.decode("ascii", "replace") if isinstance(found, bytes) else str(found)
 
 
-__all__ = ["DEFLATED", "TEXT_KEY", "is_picture", "is_saved", "read"]
+__all__ = ["DEFLATED", "GRID_KEY", "TEXT_KEY", "is_picture", "is_saved", "read"]

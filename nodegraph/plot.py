@@ -6,6 +6,7 @@ are made smaller where the whole would grow beyond what viewers open.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,14 +41,13 @@ class _Plot:
     def __init__(self, axes: Sequence[Heading], cells: Mapping[Place, Any], notes: Mapping[Place, str], title: str):
         import PIL.Image
         import PIL.ImageDraw
-        import PIL.ImageFont
 
         self.pillow = PIL
         self.columns, self.rows, self.blocks = axes
         self.cells, self.notes, self.title = cells, notes, title
         self.width, self.height = self._cell_size()
         self.size = max(13, min(40, round(min(self.width, self.height) / 11)))
-        self.font = PIL.ImageFont.load_default(self.size)
+        self.font = _font_for([title, *(text for axis in axes for text in (axis.name, *axis.labels))], self.size)
         self.line = round(self.size * 1.5)
         self.left = self._left()
         self.head = self.line * (2 if self.columns.name else 0) + GAP
@@ -118,6 +118,21 @@ class _Plot:
         while line and self.font.getlength(line) > width:
             line = line[: max(0, min(len(line) - 2, int(len(line) * width / self.font.getlength(line)) - 1))] + "…" if len(line) > 2 else ""
         draw.text(at, line, fill=color, font=self.font, anchor=anchor)
+
+
+_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "arial.ttf")
+"""Fonts of systems, those of most scripts first."""
+
+
+def _font_for(texts: Sequence[str], size: int) -> Any:
+    """The font that Pillow brings, so that a picture is the same everywhere; for texts beyond ASCII, which it lacks, a system's."""
+    import PIL.ImageFont
+
+    if not all(char.isascii() or char == "…" for text in texts for char in text):
+        for name in _FONTS:
+            with contextlib.suppress(OSError):
+                return PIL.ImageFont.truetype(name, size)
+    return PIL.ImageFont.load_default(size)
 
 
 def side_by_side(pictures: Sequence[Any]) -> Any:

@@ -118,8 +118,9 @@ def show(arguments: Namespace) -> int:
 
 def _draw(arguments: Namespace, workflow: Workflow) -> int:
     """An SVG, a PNG, or both; with what is cached, if the inputs that are needed are given."""
+    from nodegraph.boxes import Look
     from nodegraph.cli.given import runs
-    from nodegraph.drawing import Look, draw
+    from nodegraph.drawing import draw
     from nodegraph.engine import with_literals
     from nodegraph.glance import glance, looks
 

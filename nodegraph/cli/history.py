@@ -140,7 +140,9 @@ def _record(name: str, engine: Engine) -> dict[str, Any]:
 
     path = Path(name)
     if metadata.is_saved(path):
-        return metadata.read(path)
+        record = metadata.read(path)
+        Workflow.of(record["workflow"])  # refused in words, whatever the file tells
+        return record
     workflow = Workflow.load(common.find_workflow(name))
     problems = engine.check(workflow)
     if problems:

@@ -19,8 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nodegraph.boxes import STATES
 from nodegraph.cli import common
-from nodegraph.drawing import STATES, draw
+from nodegraph.drawing import draw
 from nodegraph.errors import Problem, Problems, render
 from nodegraph.events import Event
 from nodegraph.glance import glance, looks

@@ -15,7 +15,7 @@ from nodegraph import types
 from nodegraph.cli import common
 from nodegraph.cli.given import Axis, Given
 from nodegraph.errors import Problem, WorkflowInvalid
-from nodegraph.output import TEXT_KEY
+from nodegraph.metadata import GRID_KEY
 from nodegraph.plot import Heading, plot, side_by_side
 from nodegraph.values import Image, Mask
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from nodegraph.job import Result
     from nodegraph.workflow import Workflow
 
-GRID_KEY = f"{TEXT_KEY}-grid"
-"""The keyword of the PNG text chunk that says which cell is which."""
 MAX_AXES = 3
 TABLES = (".csv", ".jsonl")
 
@@ -178,4 +176,4 @@ def _refuse_no_folder(path: Path, flag: str) -> None:
         raise WorkflowInvalid([Problem("bad-value", flag, f"{str(path)!r} is a folder", "name a file in it")])
 
 
-__all__ = ["GRID_KEY", "Kept", "refuse_invalid"]
+__all__ = ["Kept", "refuse_invalid"]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from toys import PAINT, toys, write  # noqa: F401
 
 from nodegraph import Engine, Workflow
+from nodegraph.boxes import STATES
 from nodegraph.cli import main
-from nodegraph.drawing import STATES, draw
+from nodegraph.drawing import draw
 from nodegraph.errors import Problems
 from nodegraph.glance import glance, looks
 from nodegraph.layout import LAYER_GAP, layered

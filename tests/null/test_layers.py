@@ -13,7 +13,7 @@ LAYERS = [
     {"types", "arrays", "handles", "secret", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
     {"reading", "workflow", "graph", "formatting", "schema", "show", "builder", "python_source", "stubs"},
     {"layout", "picture"},
-    {"literals", "template", "drawing", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
+    {"literals", "template", "svg", "boxes", "drawing", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
     {"entries", "packing", "store", "checkpoints", "leases", "cache", "models", "world", "lanes", "settings", "distributions"},
     {
         "job",

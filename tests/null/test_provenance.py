@@ -7,6 +7,7 @@ import wave
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 from toys import PAINT, toys, write  # noqa: F401
 
@@ -157,13 +158,40 @@ def test_check_runs_nothing(capsys: Capture) -> None:
 
 
 def test_what_tells_nothing_is_refused(capsys: Capture) -> None:
-    Image.from_pil(__import__("PIL.Image").Image.new("RGB", (4, 4))).pil()[0].save("plain.png")
+    Image.from_pil(PIL.Image.new("RGB", (4, 4))).pil()[0].save("plain.png")
     Path("text.png").write_text("no picture")
     for name in ("plain.png", "text.png"):
         assert main(["replay", name]) == 2
         assert f"error[no-metadata] '{name}' does not tell of its making" in capsys.readouterr().err
     assert main(["replay", "missing.png"]) == 2
     assert "error[file-missing]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        {"workflow": []},
+        {"workflow": {}, "inputs": 5},
+        {"workflow": {}, "files": {"a": {"path": 5, "digest": ""}}},
+        {"workflow": {}, "files": {"a": 5}},
+        {"workflow": {}, "models": {"a": 5}},
+        {"workflow": {}, "packs": {"a": 5}},
+        {"workflow": {"nodes": {"a": 5}}},
+        {"workflow": {"nodes": {}, "inputs": {"x": {"type": "image"}}}, "inputs": {"x": {"type": [], "from": 5}}},
+    ],
+)
+def test_whatever_a_file_tells_is_refused_in_words(record: Any, capsys: Capture) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("nodegraph", json.dumps(record))
+    PIL.Image.new("RGB", (4, 4)).save("odd.png", pnginfo=info)
+    for command in (["replay", "odd.png"], ["diff", "odd.png", "odd.png"]):
+        code = main(command)
+        said = capsys.readouterr().err
+        assert "error[internal]" not in said
+        assert code == 2 or (command[0] == "diff" and code == 0)
 
 
 def test_the_record_does_not_depend_on_the_cache() -> None:

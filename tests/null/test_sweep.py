@@ -14,8 +14,8 @@ from toys import PAINT, toys, write  # noqa: F401
 
 from nodegraph import types
 from nodegraph.cli import main
-from nodegraph.cli.sweep import GRID_KEY
 from nodegraph.cli.typed import span
+from nodegraph.metadata import GRID_KEY
 from nodegraph.plot import MAX_SIDE, Heading, plot, side_by_side
 
 Capture = pytest.CaptureFixture[str]
@@ -71,6 +71,13 @@ def test_the_lines_of_a_batch_are_an_axis() -> None:
     Path("rows.jsonl").write_text('{"level": 0}\n{"level": 1, "seed": 3}\n')
     assert main(["run", "w.json", "-q", "--batch", "rows.jsonl", "--grid", "grid.png"]) == 0
     assert json.loads(PIL.Image.open("grid.png").text[GRID_KEY])["axes"] == [{"name": "batch", "values": ["level=0", "level=1 seed=3"]}]
+
+
+def test_a_grid_is_not_replayed(capsys: Capture) -> None:
+    write(PAINT)
+    assert main(["run", "w.json", "-q", "--sweep", "seed=0..1", "--grid", "grid.png"]) == 0
+    assert main(["replay", "grid.png"]) == 2
+    assert "error[no-metadata] 'grid.png' is the picture of a whole sweep" in capsys.readouterr().err
 
 
 def test_tables_say_what_was_what() -> None:
