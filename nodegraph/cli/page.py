@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 BEAT = 15.0
 """Seconds of silence after which a comment is sent, so that a closed tab is noticed."""
+MAX_KEPT = 256 << 20
+"""Bytes of outputs, the earlier ones too, that tabs can still ask for."""
 MAX_WAITING = 1000
 """Messages that a slow tab may be behind; further progress is dropped for it."""
 POLICY = (
@@ -109,7 +111,7 @@ class Page:
         name = f"{secrets.token_hex(6)}{path.suffix}"
         with self._lock:
             self._files[name] = (mimetypes.guess_type(path.name)[0] or "application/octet-stream", raw)
-            while len(self._files) > 64:
+            while len(self._files) > 1 and sum(len(one) for _, one in self._files.values()) > MAX_KEPT:
                 del self._files[next(iter(self._files))]
         return f"files/{name}"
 

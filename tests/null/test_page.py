@@ -5,8 +5,12 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +154,21 @@ def test_only_who_knows_the_token_and_names_this_host(page: Page) -> None:
         assert asked(page, other).status == 403
     for other in ("files/../../w.json", "files/", "nothing"):
         assert asked(page, path + other).status == 404
+
+
+def test_the_command_serves_it(toys: Path) -> None:  # noqa: F811
+    write(PAINT)
+    running = subprocess.Popen([sys.executable, "-m", "nodegraph", "watch", "w.json", "--port", "0"], stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    url = running.stdout.readline().removeprefix("page: ").strip()
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        assert b"EventSource" in answer.read()
+    with urllib.request.urlopen(f"{url}events", timeout=20) as stream:
+        lines = iter(stream.readline, b"")
+        assert next(line for line in lines if line.startswith(b"event: graph"))
+        assert b'data-node=\\"paint\\"' in next(lines)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(30) == 0
 
 
 def test_the_port_is_of_this_machine_alone(page: Page) -> None:
