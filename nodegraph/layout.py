@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nodegraph.errors import Problem, Problems
+
 LAYER_GAP = 56.0
 """Pixels between one column of boxes and the next: room for curves."""
 BOX_GAP = 22.0
@@ -38,9 +40,14 @@ class Layout:
 def layered(sizes: Mapping[str, Size], edges: Sequence[tuple[str, str]]) -> Layout:
     """Place boxes of (width, height) so that edges run to the right. An edge of a circle runs back.
 
-    A bend is the stretch, from its left to its right end, on which an edge passes through a column of boxes.
+    A bend is the stretch, from its left to its right end, on which an edge passes through a column of boxes. Raises Problems when
+    grandalf is not installed.
     """
-    from grandalf.graphs import Edge, Graph, Vertex
+    try:
+        from grandalf.graphs import Edge, Graph, Vertex
+    except ImportError:
+        fix = 'pip install "nodegraph[draw]", or print the graph: nodegraph show --mermaid'
+        raise Problems([Problem("not-installed", "", "drawing a graph needs grandalf, which is not installed", fix)]) from None
 
     vertices = {name: Vertex(name) for name in sizes}
     for name, vertex in vertices.items():

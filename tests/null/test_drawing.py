@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,16 @@ def test_svg_and_png_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["show", "w.json", "--svg", "-", "--plain"]) == 0
     plain = ElementTree.fromstring(capsys.readouterr().out)
     assert {one.attrib["data-state"] for one in nodes(plain).values()} == {""}
+
+
+@pytest.mark.parametrize("package", ["grandalf.graphs", "resvg_py"])
+def test_what_is_not_installed_is_named(package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    write(PAINT)
+    assert main(["show", "w.json", "--png", "g.png"]) == 2
+    said = capsys.readouterr().err
+    assert f"needs {'grandalf' if 'grandalf' in package else 'resvg-py'}, which is not installed" in said
+    assert 'pip install "nodegraph[draw]"' in said
 
 
 def test_mistakes_are_red(capsys: pytest.CaptureFixture[str]) -> None:
