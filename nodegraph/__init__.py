@@ -11,7 +11,7 @@ from nodegraph.facts import Facts, Mismatch
 from nodegraph.handles import Denoiser, Handle, ImageEncoder, ModelRef, TextEncoder, Upscaler, Vae
 from nodegraph.outcomes import Graph, Lazy, Need, Ref, Skip
 from nodegraph.secret import Secret
-from nodegraph.spec import Choices, Kind, NodeType, Port, node
+from nodegraph.spec import Choices, Kind, NodeType, Port, Was, node
 from nodegraph.values import Audio, Conditioning, Embedding, File, Image, Latent, Mask, Rng, Seed, Video
 
 if TYPE_CHECKING:
@@ -46,6 +46,6 @@ __all__ = [
     "Audio", "Cancelled", "Choices", "Conditioning", "Denoiser", "Embedding", "Engine", "Event", "Facts", "Field", "File",
     "Files", "Graph", "Handle", "Image", "ImageEncoder", "Invalid", "Job", "Kind", "Latent", "Lazy", "Mask", "Mismatch",
     "ModelRef", "Need", "NodeType", "NodegraphError", "OutOfMemory", "PackInvalid", "Port", "Problem", "Problems", "Ref", "Result",
-    "Rng", "Run", "RunFailed", "Secret", "Seed", "Skip", "TextEncoder", "Upscaler", "Vae", "Video", "Workflow", "WorkflowInvalid",
+    "Rng", "Run", "RunFailed", "Secret", "Seed", "Skip", "TextEncoder", "Upscaler", "Vae", "Video", "Was", "Workflow", "WorkflowInvalid",
     "node", "run",
 ]  # fmt: skip

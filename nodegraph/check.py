@@ -17,6 +17,7 @@ from nodegraph.facts_pass import Flow
 from nodegraph.literals import Refused
 from nodegraph.reading import MAX_DEPTH
 from nodegraph.registry import Registry
+from nodegraph.renaming import with_present_ports
 from nodegraph.spec import NodeType, Port
 from nodegraph.template import Template
 from nodegraph.workflow import Node, Workflow
@@ -104,7 +105,7 @@ class Checker:
         self._open.append(str(workflow._stamp[0]) if workflow._stamp else "")
         self._depth += 1
         try:
-            return Compilation(self, workflow, ports).template
+            return Compilation(self, with_present_ports(workflow, self.registry), ports).template
         finally:
             self._depth -= 1
             self._open.pop()

@@ -47,6 +47,16 @@ class Choices:
     name: str
 
 
+@dataclass(frozen=True, slots=True, init=False)
+class Was:
+    """Marks a port by its former names (`Annotated[float, Was("strength")]`): workflows that use one of them keep working."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str):
+        object.__setattr__(self, "names", names)
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """One typed input or output.
@@ -335,7 +345,7 @@ class _SignatureReader:
         if kind is None:
             return {}, True
         name = output_name(kind)
-        return {name: Port(name, kind, doc=facts.get("doc", ""))}, True
+        return {name: Port(name, kind, doc=facts.get("doc", ""), was=facts.get("was", ()))}, True
 
     def _record_outputs(self, record: Any) -> dict[str, Port]:
         ports = {}
@@ -343,7 +353,7 @@ class _SignatureReader:
         for name in record._fields:
             facts, base = _constraints(hints.get(name, Any))
             if kind := types.SEED if facts.get("seed") else self._type(name, base):
-                ports[name] = Port(name, kind, doc=facts.get("doc", ""))
+                ports[name] = Port(name, kind, doc=facts.get("doc", ""), was=facts.get("was", ()))
         return ports
 
 
@@ -378,7 +388,7 @@ def _constraints(hint: Any) -> tuple[dict[str, Any], Any]:
     """What `Annotated` says of a port, and the annotation without it."""
     if typing.get_origin(hint) is not Annotated:
         inside = [_constraints(arg)[0] for arg in typing.get_args(hint)] if typing.get_origin(hint) in _AROUND else []
-        return {name: fact for facts in inside for name, fact in facts.items() if name not in ("doc", "seed")}, hint
+        return {name: fact for facts in inside for name, fact in facts.items() if name not in ("doc", "seed", "was")}, hint
     base, *marks = typing.get_args(hint)
     facts: dict[str, Any] = {}
     for mark in marks:
@@ -390,6 +400,8 @@ def _constraints(hint: Any) -> tuple[dict[str, Any], Any]:
             facts["model"] = mark.name
         elif isinstance(mark, Choices):
             facts["live"] = mark.name
+        elif isinstance(mark, Was):
+            facts["was"] = mark.names
         else:
             facts.update(_field_constraints(mark))
     inner, base = _constraints(base)
@@ -420,4 +432,4 @@ def _literal_choices(annotation: Any) -> tuple[Any, ...]:
     return found
 
 
-__all__ = ["REQUIRED", "Choices", "Kind", "NodeType", "Options", "Port", "RunParameter", "node", "node_type", "output_name"]
+__all__ = ["REQUIRED", "Choices", "Kind", "NodeType", "Options", "Port", "RunParameter", "Was", "node", "node_type", "output_name"]

@@ -33,6 +33,8 @@ COMMANDS = {
     "packs list": "nodegraph.cli.installed:packs_list",
     "packs new": "nodegraph.cli.packs:new",
     "packs check": "nodegraph.cli.packs:check",
+    "packs lock": "nodegraph.cli.packs:lock",
+    "packs verify": "nodegraph.cli.packs:verify",
     "models list": "nodegraph.cli.stock:models_list",
     "models add": "nodegraph.cli.stock:models_add",
     "models show": "nodegraph.cli.stock:models_show",

@@ -137,6 +137,7 @@ def _run(commands: Any) -> None:
     made.add_argument("--table", metavar="FILE.csv", help="what was what, a line for each run (.csv or .jsonl)")
     made.add_argument("--batch", metavar="FILE.jsonl", help="one run for each line of inputs")
     made.add_argument("--output", metavar="DIR", help="where files go (./output)")
+    made.add_argument("--locked", metavar="FILE", help="refuse to run unless the packs here are those of this lock")
     made.add_argument("--no-cache", action="store_true", help="compute everything anew")
     made.add_argument("--events", choices=["jsonl"], help="print what happens, one JSON object a line")
     made.add_argument("--json", action="store_true", help="print one JSON object for each run at its end")
@@ -238,6 +239,13 @@ def _packs(commands: Any) -> None:
     made.add_argument("--record", action="store_true", help="write what was found to the pack's pack.lock, to compare with next time")
     made.add_argument("--json", action="store_true", help="print problems as JSON")
     _work(made)
+    made = _command(group, "lock", "write the packs of a workflow with their versions and digests")
+    made.add_argument("workflow", metavar="WORKFLOW")
+    made.add_argument("-o", "--output", metavar="FILE", dest="target", help="write it to a file")
+    _places(made)
+    made = _command(group, "verify", "say what of the packs is different here from a lock")
+    made.add_argument("file", metavar="FILE")
+    _places(made)
 
 
 def _stock(commands: Any) -> None:

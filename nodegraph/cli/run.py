@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common, sweep
 from nodegraph.cli.given import Given, asked
+from nodegraph.cli.packs import refuse_other_packs
 from nodegraph.cli.progress import Progress, progress
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
 from nodegraph.events import Event
@@ -50,6 +51,8 @@ def run(arguments: Namespace) -> int:
 def _run(arguments: Namespace) -> int:
     workflow = Workflow.load(common.find_workflow(arguments.workflow))
     with common.engine(arguments) as engine, _profiling(arguments, engine):
+        if locked := getattr(arguments, "locked", None):
+            refuse_other_packs(engine, locked)
         _refuse_invalid(engine, workflow)
         axes, given = asked(arguments, workflow, engine.registry)
         _say_drawn(arguments, given)

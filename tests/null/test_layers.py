@@ -13,7 +13,8 @@ LAYERS = [
     {"types", "arrays", "handles", "secret", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
     {"reading", "workflow", "graph", "formatting", "schema", "show", "builder", "python_source", "stubs"},
     {"layout", "picture"},
-    {"literals", "template", "svg", "boxes", "drawing", "bounds", "typing_pass", "facts_pass", "compiling", "check", "sources", "plan"},
+    {"svg", "boxes", "drawing"},
+    {"literals", "template", "bounds", "typing_pass", "facts_pass", "compiling", "renaming", "check", "sources", "plan"},
     {"entries", "packing", "store", "checkpoints", "leases", "cache", "models", "world", "lanes", "settings", "distributions"},
     {
         "job",
@@ -39,6 +40,8 @@ LAYERS = [
         "pack_template",
         "samples",
         "contract",
+        "pack_record",
+        "locks",
         "watch",
         "output",
         "metadata",
