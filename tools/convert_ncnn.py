@@ -202,7 +202,7 @@ def to_safetensors(tensors: Tensors, metadata: dict[str, str]) -> bytes:
     buffers, offset = [], 0
     for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):  # wider types first: all stay aligned
         raw = np.ascontiguousarray(tensors[name]).tobytes()
-        dtype = {2: "F16", 4: "F32"}[tensors[name].itemsize]
+        dtype = {1: "I8", 2: "F16", 4: "F32"}[tensors[name].itemsize]
         header[name] = {"dtype": dtype, "shape": list(tensors[name].shape), "data_offsets": [offset, offset + len(raw)]}
         buffers.append(raw)
         offset += len(raw)

@@ -1,0 +1,76 @@
+"""What is known of sentence encoders from their configurations, and the facts of this pack's nodes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nodegraph.facts import Facts, Look, Mismatch
+
+WORDINGS = "wordings.json"
+"""The file of a model that says which wordings it knows."""
+
+
+def encoder_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`embedding_width` and `space`."""
+    return {name: config[name] for name in ("embedding_width", "space") if name in config}
+
+
+def wordings_problem(files: Iterable[str]) -> tuple[str, str] | None:
+    """Why a model does not say which wordings it knows, as (text, fix); None if it does."""
+    if WORDINGS in files:
+        return None
+    return f"the model has no {WORDINGS!r}, which says what it knows", "use a model that has one, or give a list of wordings"
+
+
+def read_wordings(content: Any) -> tuple[list[str], str]:
+    """The wordings of a `wordings.json`, each once, in order, and the pattern of captions, which may be empty.
+
+    The file is an object with `wordings`, a list of texts, and perhaps `pattern`, a regular expression whose group `wording`
+    is the part of a caption that is one. Raises ValueError for anything else.
+    """
+    described = content if isinstance(content, dict) else {}
+    wordings, pattern = described.get("wordings"), described.get("pattern", "")
+    if not isinstance(wordings, list) or not wordings or not all(isinstance(one, str) for one in wordings) or not isinstance(pattern, str):
+        raise ValueError("it must be an object with 'wordings', a list of texts, and perhaps 'pattern', a text")
+    return list(dict.fromkeys(wordings)), pattern
+
+
+def pattern_problem(pattern: str) -> tuple[str, str] | None:
+    """Why a pattern cannot find a wording in a caption, as (text, fix); None if it can, or is empty."""
+    if not pattern:
+        return None
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        return f"the pattern is no regular expression: {error}", "mend it, or leave it out"
+    return None if "wording" in groups else ("the pattern has no group 'wording'", "mark the part with (?P<wording>…)")
+
+
+def load_sentence_encoder(look: Look, name: Facts) -> Facts:
+    model = name.get("value")
+    config = look.json(model, "config.json") if isinstance(model, str) else None
+    return Facts(**encoder_facts(config or {}))
+
+
+def embed_sentences(encoder: Facts) -> Facts:
+    return Facts(embedding_width=encoder.get("embedding_width"), space=encoder.get("space"))
+
+
+def known_wordings(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
+    model = name.get("value")
+    if not isinstance(model, str):
+        return {}
+    if problem := wordings_problem(look.files(model)):
+        return Mismatch("name", *problem)
+    try:
+        wordings, pattern = read_wordings(look.json(model, WORDINGS))
+    except ValueError as error:
+        return Mismatch("name", f"the {WORDINGS!r} of the model cannot be used: {error}", "mend the file")
+    return {"wordings": Facts(count=len(wordings)), "pattern": Facts(value=pattern)}
+
+
+def resolve_wording(encoder: Facts, pattern: Facts) -> dict[str, Facts] | Mismatch:
+    problem = pattern_problem(pattern["value"]) if isinstance(pattern.get("value"), str) else None
+    return Mismatch("pattern", *problem) if problem else {}

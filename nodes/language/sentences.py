@@ -1,0 +1,126 @@
+"""Sentences by their meaning: embeddings, and the nearest of known wordings."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, NamedTuple
+
+from nodegraph import Embedding, Field, Handle, Invalid, Kind, ModelRef, Run, TextEncoder, node
+
+from . import facts
+
+
+@node
+def load_sentence_encoder(
+    name: Annotated[ModelRef, Kind("sentence_encoder"), "A sentence encoder, such as the built-in minilm-l6."], *, run: Run
+) -> TextEncoder:
+    """Find an encoder of sentences. Its weights are read when a node uses them."""
+    from .reading import load_config
+
+    with run.use(Handle(name.part("config.json")), load_config) as config:
+        return TextEncoder.of(name, facts=facts.encoder_facts(config))
+
+
+@node
+def embed_sentences(
+    encoder: Annotated[TextEncoder, "From load_sentence_encoder."],
+    text: Annotated[str | list[str], "One sentence or many; any language, though the built-in encoder knows English best."],
+    *,
+    run: Run,
+) -> Embedding:
+    """Turn sentences into unit vectors; the cosine of two says how near their meanings are. Long texts are cut off."""
+    from .minilm import load_encoder
+
+    texts = [text] if isinstance(text, str) else list(text)
+    if not texts:
+        raise Invalid("there is no sentence to embed", fix="give at least one, which may be empty", port="text")
+    with run.use(encoder, load_encoder) as module:
+        return Embedding(module.encode(texts, lambda done: run.progress(done, len(texts))), encoder.facts.get("space", ""))
+
+
+class Known(NamedTuple):
+    """What a model was trained to understand."""
+
+    wordings: list[str]
+    pattern: Annotated[str, "A regular expression whose group `wording` is the part of a caption that is one; may be empty."]
+
+
+@node
+def known_wordings(
+    name: Annotated[ModelRef, Kind("diffusion"), "A model with a `wordings.json`."],
+    *,
+    run: Run,
+) -> Known:
+    """The wordings that a model knows, for resolve_wording."""
+    from .reading import load_wordings
+
+    if problem := facts.wordings_problem([path for path, _ in name.files]):
+        raise _invalid("name", problem)
+    with run.use(Handle(name.part(facts.WORDINGS)), load_wordings) as (wordings, pattern):
+        return Known(list(wordings), pattern)
+
+
+class Resolved(NamedTuple):
+    """A text that a model understands better."""
+
+    text: Annotated[str, "The text with the known wording in it; as it was where there is none near enough."]
+    wording: Annotated[str, "The known wording; empty where there is none."]
+    similarity: Annotated[float, "The cosine of the two wordings; 1 for one that is known."]
+
+
+@node
+def resolve_wording(
+    encoder: Annotated[TextEncoder, "From load_sentence_encoder."],
+    text: Annotated[str, "A wording, or a caption that holds one."],
+    wordings: Annotated[list[str], "What is known, from known_wordings or written down."],
+    pattern: Annotated[str, "A regular expression whose group `wording` is the part to resolve; without one, the whole text is."] = "",
+    least: Annotated[float, Field(ge=-1, le=1), "Below this similarity the text stays as it is."] = 0.2,
+    known: Annotated[Embedding | None, "embed_sentences of the wordings: saves embedding them anew for each text."] = None,
+    *,
+    run: Run,
+) -> Resolved:
+    """Say it in words that are known: replaces a wording by the known one of the nearest meaning.
+
+    A wording that is known, whatever its capitals and spaces, stays. A text that the pattern does not fit stays, too.
+    """
+    if problem := facts.pattern_problem(pattern):
+        raise _invalid("pattern", problem)
+    if not wordings:
+        raise Invalid("there is no known wording", fix="give at least one", port="wordings")
+    if known is not None and len(known) != len(wordings):
+        found = f"{len(known)} embeddings cannot go with {len(wordings)} wordings"
+        raise Invalid(found, fix="link embed_sentences of the same list", port="known")
+    match = re.search(pattern, text) if pattern else re.fullmatch(r"(?s)\s*(?P<wording>.*?)\s*", text)
+    wording = match["wording"] if match else None
+    if not match or not wording or not wording.strip():
+        return Resolved(text, "", 0.0)
+    if same := next((one for one in wordings if _plain(one) == _plain(wording)), None):
+        return Resolved(text, same, 1.0)
+    best, similarity = _nearest(encoder, wording, list(wordings), known, run)
+    if similarity < least:
+        return Resolved(text, "", similarity)
+    return Resolved(text[: match.start("wording")] + best + text[match.end("wording") :], best, similarity)
+
+
+def _nearest(encoder: TextEncoder, wording: str, wordings: list[str], known: Embedding | None, run: Run) -> tuple[str, float]:
+    """The wording of the highest cosine, and the cosine; the first of equals."""
+    from .minilm import load_encoder
+
+    with run.use(encoder, load_encoder) as module:
+        (vector,) = module.encode([wording])
+        rows = module.encode(wordings) if known is None else known.tensor().float()
+    if rows.shape[1] != len(vector):
+        text = f"the embeddings of the wordings are {rows.shape[1]} wide, but this encoder makes {len(vector)}"
+        raise Invalid(text, fix="make them with the same encoder", port="known")
+    cosines = rows @ vector
+    place = int(cosines.argmax())
+    return wordings[place], float(cosines[place])
+
+
+def _plain(wording: str) -> str:
+    return " ".join(wording.casefold().split())
+
+
+def _invalid(port: str, problem: tuple[str, str]) -> Invalid:
+    text, fix = problem
+    return Invalid(text, fix=fix, port=port)
