@@ -146,7 +146,7 @@ def test_results_of_another_machine_are_not_compared(tmp_path, monkeypatch, caps
 
 def test_packs_check_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "mine", nodes=body("plum", "1 // 0") + "@node\ndef pear(handle: Upscaler) -> int:\n    'A.'\n    return 1\n".replace("Upscaler", "Thing") + "class Thing: ...\n")  # fmt: skip  # noqa: E501
+    write(tmp_path / "mine", nodes=body("plum", "1 // 0") + "@node\ndef pear(handle: Upscaler) -> int:\n    'A.'\n    return 1\n".replace("Upscaler", "Thing") + "class Thing: ...\n")  # fmt: skip
     assert main(["packs", "check", "mine", "--cases", "1"]) == 1
     said = capsys.readouterr()
     assert "error[node-failed] 'plum' failed: ZeroDivisionError" in said.out

@@ -13,8 +13,10 @@ LAYERS = [
     {"types", "arrays", "handles", "secret", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
     {"reading", "workflow", "graph", "formatting", "schema", "show", "builder", "python_source", "stubs"},
     {"layout", "picture"},
-    {"svg", "boxes", "drawing"},
-    {"literals", "template", "bounds", "typing_pass", "facts_pass", "compiling", "renaming", "check", "sources", "plan"},
+    {
+        *("literals", "template", "bounds", "sources", "typing_pass", "facts_pass", "compiling", "renaming", "check", "plan"),
+        *("svg", "boxes", "drawing"),
+    },
     {"entries", "packing", "store", "checkpoints", "leases", "cache", "models", "world", "lanes", "settings", "distributions"},
     {
         "job",
