@@ -7,6 +7,7 @@ during a run cancels the run.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 import shutil
 import tempfile
@@ -230,6 +231,9 @@ class Live:
                 for old in set(self._made.get(output, ())) - set(written[output]):
                     old.unlink(missing_ok=True)
         self._made.update(written)
+        for path in (*result.files, *(one for made in written.values() for one in made)):
+            if (place := path.resolve()) in self._stamps:  # a workflow that reads what it wrote would never come to rest
+                self._stamps[place] = _stamp(place)
         return written
 
     def _replace(self, value: Any, stem: str, metadata: Mapping[str, Any]) -> list[Path]:
@@ -238,8 +242,10 @@ class Live:
         try:
             made = []
             for path in save_value(value, aside, stem, metadata):
-                os.replace(path, self.output / path.name)
-                made.append(self.output / path.name)
+                target = self.output / path.name
+                made.append(target)
+                if not (target.is_file() and filecmp.cmp(path, target, shallow=False)):  # viewers are told of news alone
+                    os.replace(path, target)
             return made
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -44,6 +44,13 @@ def test_it_is_the_wheel_that_runs(python, tmp_path):
     assert str(python.parent.parent) in done.stdout, done.stderr
 
 
+def test_the_page_and_the_mark_of_types_are_in_it(python, tmp_path):
+    code = "import nodegraph.cli.page as page; assert page.HTML.is_file(); assert (page.HTML.parents[1] / 'py.typed').is_file()"
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, cwd=tmp_path, env=variables)
+    assert done.returncode == 0, done.stderr
+
+
 def test_packs_workflows_and_weights_are_in_it(python, tmp_path):
     assert "tiny-sd" in run(python, tmp_path, "models", "list").stdout
     assert "sample_latent" in run(python, tmp_path, "nodes").stdout

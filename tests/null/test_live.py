@@ -51,9 +51,9 @@ class Recorder:
             where.append(what)
             self._news.notify_all()
 
-    def wait_for(self, ready: Callable[[], Any]) -> None:
+    def wait_for(self, ready: Callable[[], Any], patience: float = PATIENCE) -> None:
         with self._news:
-            assert self._news.wait_for(ready, PATIENCE), "it did not come"
+            assert self._news.wait_for(ready, patience), "it did not come"
 
     def round(self, number: int) -> tuple[dict[str, str], Any, Mapping[str, list[Path]]]:
         """The states of the steps of the n-th round that ended, its result and its files."""
@@ -180,6 +180,23 @@ def test_a_saved_pack_runs_again_and_a_broken_one_stays_as_it_was(watched: Calla
     module.write_text(text)
     view.wait_for(lambda: len(view.ended) >= 3)
     assert (view.ended[-1][1].outputs["image"].numpy() == first).all()
+
+
+def test_a_workflow_that_reads_what_it_wrote_comes_to_rest(watched: Callable[..., Recorder]) -> None:
+    flow = {
+        "name": "loop",
+        "nodes": {"own": {"use": "load_image", "with": {"file": "out/loop-image.png"}}, "p": {"use": "paint"}},
+        "outputs": {"image": "p.image", "before": "own.image"},
+    }
+    Path("out").mkdir()
+    PIL.Image.new("RGB", (8, 8)).save("out/loop-image.png")
+    write(flow)
+    view = watched("w.json")
+    view.round(1)
+    with pytest.raises(AssertionError, match="it did not come"):
+        view.wait_for(lambda: len(view.ended) >= 2, 1.0)
+    PIL.Image.new("RGB", (8, 8), "red").save("out/loop-image.png")  # somebody else's change counts
+    view.round(2)
 
 
 def test_fewer_pictures_leave_none_behind(watched: Callable[..., Recorder]) -> None:
