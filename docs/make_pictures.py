@@ -1,9 +1,14 @@
-"""Makes the pictures of the README: `python docs/make_pictures.py`. Each comes out of a workflow, like anybody's."""
+"""Makes the pictures of the README and of docs/workflows.md: `python docs/make_pictures.py`.
+
+Each comes out of a workflow, like anybody's.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+
+import PIL.Image
 
 from nodegraph import Engine, Workflow
 from nodegraph.drawing import draw
@@ -65,22 +70,56 @@ def graph(engine: Engine) -> None:
     print(PICTURES / "graph.png")
 
 
-def save(engine: Engine, workflow: dict, name: str, **inputs: object) -> None:
+def shipped(engine: Engine, photo: Path, folder: Path) -> None:
+    """One picture of each shipped workflow that runs with the models that come with nodegraph, for docs/workflows.md."""
+    large = {"width": 192, "height": 192, "method": "nearest"}
+    start, hole = folder / "start.png", folder / "hole.png"
+    painted = engine.run(ROOT / "workflows" / "txt2img.json", prompt=PROMPTS[0], seed=3).outputs["image"]
+    painted.pil()[0].save(start)
+    white = PIL.Image.new("L", (32, 32), 0)
+    white.paste(255, (0, 0, 18, 32))
+    white.save(hole)
+    after = {"image": str(start), "prompt": "a large green cross on the left on a white background", "seed": 1}
+    runs = {
+        "txt2img": {"prompt": PROMPTS[0], "seed": 3},
+        "img2img": {**after, "strength": 0.75},
+        "inpaint": {**after, "mask": str(hole)},
+        "outpaint": {"image": str(start), "prompt": PROMPTS[0], "seed": 2},
+        "hires": {"prompt": PROMPTS[0], "seed": 3},
+        "photo_edit": {"photo": str(photo), "size": 200},
+        "contact_sheet": {"photo": str(photo), "size": 96},
+        "droste": {"photo": str(photo), "turns": 5},
+        "upscale": {"image": str(start)},
+    }
+    for name, inputs in runs.items():
+        used = {"use": str(ROOT / "workflows" / f"{name}.json"), "from": {port: f"inputs.{port}" for port in inputs}}
+        declared = Workflow.load(used["use"]).inputs
+        workflow = {"nodegraph": 1, "inputs": {port: {"type": declared[port].type} for port in inputs}, "nodes": {"it": used}}
+        if name in ("txt2img", "img2img", "inpaint", "outpaint"):  # small ones are shown with their pixels
+            workflow["nodes"]["large"] = {"use": "resize", "from": {"image": "it.image"}, "with": {**large, "fit": "contain"}}
+        workflow["outputs"] = {"image": "large.image" if "large" in workflow["nodes"] else "it.image"}
+        save(engine, workflow, f"workflow_{name}.png", 400, **inputs)
+
+
+def save(engine: Engine, workflow: dict, name: str, longest: int = 1000, **inputs: object) -> None:
+    """Write what a workflow paints, its longer side at most that many pixels."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    engine.run(workflow, inputs).outputs["image"].pil()[0].save(PICTURES / name, optimize=True)
+    picture = engine.run(workflow, inputs).outputs["image"].pil()[0]
+    picture.thumbnail((longest, longest))
+    picture.save(PICTURES / name, optimize=True)
     print(PICTURES / name)
 
 
 def main() -> None:
-    from PIL import Image
     from skimage.data import chelsea
 
     with tempfile.TemporaryDirectory() as folder, Engine(cache=False, roots=[ROOT]) as engine:
         photo = Path(folder) / "cat.png"
-        Image.fromarray(chelsea()[60:220, 110:310]).resize((200, 160)).save(photo)
+        PIL.Image.fromarray(chelsea()[60:220, 110:310]).resize((200, 160)).save(photo)
         graph(engine)
         prompts(engine)
         upscaling(engine, photo)
+        shipped(engine, photo, Path(folder))
 
 
 if __name__ == "__main__":
