@@ -1,7 +1,8 @@
 """Results by key under byte budgets: the device and host tiers, over the disk tier of `store`.
 
-What leaves a tier is what saves the least time for its bytes (measured seconds ÷ bytes, aged as in GreedyDual-Size, Cao and
-Irani 1997), and it sinks one tier rather than vanishing: from the device to the host, from the host to what the disk has.
+What leaves a tier is what saves the least time for its bytes (see `eviction`), and it sinks one tier rather than vanishing: from the
+device to the host, from the host to what the disk has. Only results that steps at work or waiting hold on to are beyond the budget;
+a debug run checks that after every change.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from nodegraph import arrays, kinds
-from nodegraph.entries import Entry, PlainEntry, compacted, host_bytes, rebuilt
+from nodegraph import arrays
+from nodegraph.entries import Entry, PlainEntry, compacted, host_bytes, rebuilt, storages_in
+from nodegraph.eviction import Eviction
 from nodegraph.store import Store
 
 Outside = tuple[Any, ...]
@@ -23,17 +25,18 @@ KEEP = 0.9
 class Cache:
     """Thread-safe. `budget` bounds the host tier, `device_budget` what cached results hold on the device, in bytes.
 
-    `valid(value)` says whether a value that stands for something outside still does.
+    `valid(value)` says whether a value that stands for something outside still does. `debug`: RuntimeError when a budget is passed.
     """
 
-    def __init__(self, store: Store | None, budget: int, device_budget: int, valid: Callable[[Any], bool]):
+    def __init__(self, store: Store | None, budget: int, device_budget: int, valid: Callable[[Any], bool], debug: bool = False):
         self.store, self.budget, self.device_budget, self._valid = store, budget, device_budget, valid
         self._entries: dict[bytes, Entry] = {}
         self._links: dict[bytes, bytes | tuple[bytes, Outside]] = {}  # a bare work key where nothing outside is behind it
         self._storages: dict[tuple[int, int], int] = {}
         self._lock = threading.RLock()
-        self._age = 0.0
-        self._threshold: float = budget
+        self._eviction = Eviction()
+        self._debug = debug
+        self._threshold: float = budget  # look for what may leave when more than this is used
         self.used = 0
         self.device_used = 0
         self.evictions = 0
@@ -53,7 +56,7 @@ class Cache:
         """The result under a work key, from any tier, while the outside values in it are valid. Values on disk are not read yet."""
         entry = self._entries.get(key)
         if entry is not None:
-            entry.score = self._age + entry.seconds / entry.nbytes
+            self._eviction.used(entry)
         elif self.store:
             entry = self.store.get(key)
         if entry is not None and entry.outside and not all(map(self._valid, entry.outside)):
@@ -83,7 +86,7 @@ class Cache:
     def put_plain(self, entry: PlainEntry, plan_key: bytes | None) -> None:
         """Keep a fresh result that nothing outside is behind."""
         key, nbytes = entry.key, entry.nbytes
-        entry.score = self._age + entry.seconds / nbytes
+        entry.age = self._eviction.age
         with self._lock:
             if key in self._entries:
                 self._forget(key)
@@ -91,8 +94,8 @@ class Cache:
             self.used += nbytes
             if plan_key is not None:
                 self._links[plan_key] = key  # type: ignore[assignment]
-            if self.used > self._threshold:
-                self._evict_host()
+            if self.used > self._threshold or self._debug:
+                self._within()
         if entry.seconds > 0.02 and self.store:  # worth the disk whatever its size
             self.store.put(entry, plan_key, ())
 
@@ -100,25 +103,15 @@ class Cache:
         """Keep a fresh result, in memory and, if that is worth it, on disk."""
         key = entry.key
         assert key is not None  # only results with a key can be kept
-        if entry.kind == "values":
-            found = list(kinds.arrays_in(entry.values)) if any(map(_may_hold_arrays, entry.values)) else ()
-            if found:
-                entry.values = tuple(map(compacted, entry.values))
-        else:
-            found = ()
-        entry.nbytes = host_bytes(entry.values)
+        if entry.kind == "values" and any(map(_may_hold_arrays, entry.values)):
+            entry.values = tuple(map(compacted, entry.values))
         with self._lock:
             if key in self._entries:
                 self._forget(key)
-            self._entries[key] = entry
-            self._count(entry, +1)
+            self._add(entry)
             if plan_key is not None:
                 self._links[plan_key] = (key, outside) if outside else key
-            entry.score = self._age + entry.seconds / entry.nbytes
-            if self.used > self._threshold:
-                self._evict_host()
-            if self.device_used > self.device_budget:
-                self._sink_device(self.device_budget)
+            self._within()
         if self.store and self.store.worth(entry.seconds, entry.nbytes):
             self.store.put(entry, plan_key, outside)
 
@@ -143,21 +136,24 @@ class Cache:
                     self._forget(entry.key)
             return None
         entry.values = values
-        entry.nbytes = host_bytes(values)
         with self._lock:
             if entry.key is not None and entry.key not in self._entries:
-                self._entries[entry.key] = entry
-                self._count(entry, +1)
-                entry.score = self._age + entry.seconds / entry.nbytes
-                if self.used > self._threshold:
-                    self._evict_host()
+                self._add(entry)
+                self._within()
         return values
+
+    def unpinned(self, entry: Entry) -> None:
+        """No step holds on to a result any more: it counts for the budget again."""
+        if self.used > self.budget:
+            with self._lock:
+                self._threshold -= entry.nbytes
+                self._within()
 
     def settle(self) -> None:
         """Bring the host tier back within its budget, now that a run no longer holds on to its results."""
         with self._lock:
-            if self.used > self.budget:
-                self._evict_host()
+            self._threshold = self.budget
+            self._within()
 
     def clear(self) -> None:
         """Forget everything in memory; the disk tier is not touched."""
@@ -169,50 +165,71 @@ class Cache:
 
     # -- accounting, under the lock ----------------------------------------------------------------------------------
 
-    def _count(self, entry: Entry, sign: int) -> None:
-        """Count the bytes of an entry, each storage once however many entries share it."""
-        self.used += sign * (entry.nbytes if sign > 0 or entry.nbytes else 0)
-        if entry.kind != "values" or entry.values is None:
-            return
-        seen = set()
-        for array in kinds.arrays_in(entry.values) if any(map(_may_hold_arrays, entry.values)) else ():
-            name = arrays.storage(array)
-            if name in seen:
-                continue
-            seen.add(name)
-            users = self._storages.get(name, 0) + sign
-            if users:
-                self._storages[name] = users
-            else:
-                del self._storages[name]
-            if (sign > 0 and users == 1) or (sign < 0 and users == 0):
-                if arrays.device_of(array) == "cpu":
-                    self.used += sign * name[1]
-                else:
-                    self.device_used += sign * name[1]
+    def _add(self, entry: Entry) -> None:
+        storages = _storages(entry)
+        entry.nbytes = host_bytes(entry.values) + sum(nbytes for _, nbytes in storages)
+        self._entries[entry.key] = entry  # type: ignore[index]
+        self._eviction.admitted(entry)
+        self._count(entry, +1)
 
     def _forget(self, key: bytes | None) -> None:
         entry = self._entries.pop(key)  # type: ignore[arg-type]
         self._count(entry, -1)
 
+    def _count(self, entry: Entry, sign: int) -> None:
+        """Count the bytes of an entry, each storage once however many entries share it."""
+        storages = _storages(entry)
+        self.used += sign * (entry.nbytes - sum(nbytes for _, nbytes in storages))
+        for storage, on_host in storages.items():
+            users = self._storages.get(storage, 0) + sign
+            if users:
+                self._storages[storage] = users
+            else:
+                del self._storages[storage]
+            if users == (1 if sign > 0 else 0):
+                if on_host:
+                    self.used += sign * storage[1]
+                else:
+                    self.device_used += sign * storage[1]
+
+    def _within(self) -> None:
+        """Bring both tiers within their budgets."""
+        if self.device_used > self.device_budget:
+            self._sink_device(self.device_budget)
+        if self.used > self._threshold:
+            self._evict_host()
+        if self._debug:
+            self._check()
+
     def _evict_host(self) -> None:
-        """Let the least worthy results go until the tier is within bounds. What steps wait for stays, unless the disk has it."""
-        for entry in sorted(self._entries.values(), key=lambda one: one.score):
-            if self.used <= self.budget * KEEP:
-                break
-            if entry.pins and not entry.stored:
-                continue
-            self._age = max(self._age, entry.score)
+        """Let the least worthy results go until the tier is well within its budget."""
+        leaving = self._eviction.leaving([entry for entry in self._entries.values() if self._may_leave(entry)])
+        while self.used > self.budget * KEEP and (entry := next(leaving, None)) is not None:
             self._forget(entry.key)
             self.evictions += 1
-            if entry.stored:
-                entry.values = None
-            elif self.store and entry.seconds > entry.nbytes / 500e6:
+            if not entry.stored and self.store and entry.seconds > entry.nbytes / 500e6:
                 self.store.put(entry, None, (), sink=True)
             else:
                 entry.values = None
-        # where steps wait for more than the budget holds, look again only when a tenth has been added
-        self._threshold = max(self.budget, self.used * 1.1)
+        # while steps hold on to more than the budget, look again when as much has been added or let go as was made free
+        self._threshold = self.budget if self.used <= self.budget else self.used + self.budget * (1 - KEEP)
+
+    def _may_leave(self, entry: Entry) -> bool:
+        """Whether a result may leave the host: what steps hold on to only when the disk has it."""
+        return not entry.pins or entry.stored
+
+    def _check(self) -> None:
+        """Raise RuntimeError when a budget is passed, or bytes were miscounted."""
+        entries = self._entries.values()
+        storages = {storage: on_host for entry in entries for storage, on_host in _storages(entry).items()}
+        plain = sum(entry.nbytes - sum(nbytes for _, nbytes in _storages(entry)) for entry in entries)
+        used = plain + sum(nbytes for (_, nbytes), on_host in storages.items() if on_host)
+        device_used = sum(nbytes for (_, nbytes), on_host in storages.items() if not on_host)
+        if (used, device_used) != (self.used, self.device_used):
+            raise RuntimeError(f"the cache holds {used} and {device_used} bytes, but counts {self.used} and {self.device_used}")
+        free = used - sum(entry.nbytes for entry in entries if not self._may_leave(entry))
+        if free > self.budget or device_used > self.device_budget:
+            raise RuntimeError(f"budgets are passed: {free} of {self.budget} bytes, {device_used} of {self.device_budget} on the device")
 
     def leave_device(self) -> int:
         """Move every cached result from the device to the host. Returns the bytes that left."""
@@ -223,19 +240,21 @@ class Cache:
 
     def _sink_device(self, bound: float) -> None:
         """Move the least worthy results from the device to the host."""
-        on_device = [one for one in self._entries.values() if one.kind == "values" and one.values is not None and _on_device(one.values)]
-        for entry in sorted(on_device, key=lambda one: one.score):
-            if self.device_used <= bound:
-                break
+        leaving = self._eviction.leaving([entry for entry in self._entries.values() if not all(_storages(entry).values())])
+        while self.device_used > bound and (entry := next(leaving, None)) is not None:
             self._count(entry, -1)
             entry.values = tuple(rebuilt(value, arrays.to_host) for value in entry.values)
+            entry.nbytes = host_bytes(entry.values) + sum(nbytes for _, nbytes in _storages(entry))
             self._count(entry, +1)
+
+
+def _storages(entry: Entry) -> dict[tuple[int, int], bool]:
+    """The storages of an entry's arrays, and whether each lies on the host."""
+    if entry.__class__ is PlainEntry or entry.kind != "values" or entry.values is None or not any(map(_may_hold_arrays, entry.values)):
+        return {}
+    return storages_in(entry.values)
 
 
 def _may_hold_arrays(value: Any) -> bool:
     kind = value.__class__
     return not (kind is int or kind is str or kind is float or kind is bool or value is None)
-
-
-def _on_device(values: tuple[Any, ...]) -> bool:
-    return any(arrays.device_of(array) != "cpu" for array in kinds.arrays_in(values))

@@ -15,11 +15,11 @@ class Entry:
 
     `kind` is `values`, `graph` (the node returned a graph: `values` has its record) or `skip` (`values` has the reason).
     `values` is None while the result lies on disk only. `idents[i]` is the identity under which output i enters keys.
-    `seconds` is what computing took. `outside` holds the outside values among its own outputs; those behind it belong to the
-    links that lead to it.
+    `seconds` is what computing took, `nbytes` what it takes in memory, arrays included; `age` and `uses` are for `eviction`.
+    `outside` holds the outside values among its own outputs; those behind it belong to the links that lead to it.
     """
 
-    __slots__ = ("idents", "kept", "key", "kind", "nbytes", "outside", "pins", "ports", "score", "seconds", "stored", "values")
+    __slots__ = ("age", "idents", "kept", "key", "kind", "nbytes", "outside", "pins", "ports", "seconds", "stored", "uses", "values")
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Entry:
         self.seconds, self.outside = seconds, outside
         self.nbytes = 0
         self.pins = 0
-        self.score = 0.0
+        self.age, self.uses = 0.0, 1
         self.stored = False
         self.kept: bytes | None = None  # the plan key under which it was last kept on disk as an output
 
@@ -57,7 +57,7 @@ class PlainEntry(Entry):
         self.framed = len(ident).to_bytes(4, "little") + ident  # as it stands in keys
         self.nbytes = OVERHEAD + len(ident)
         self.pins = 0
-        self.score = 0.0
+        self.age, self.uses = 0.0, 1
         self.stored = False
         self.kept = None
 
@@ -83,6 +83,11 @@ def output_ident(key: bytes, port: str, value: Any, by_content: bool) -> bytes:
     if by_content or kinds.has_content_identity(value):
         return kinds.content(value)
     return b"@%b%b" % (key, port.encode())
+
+
+def storages_in(values: Any) -> dict[tuple[int, int], bool]:
+    """The storages of the arrays in some values, each once, by identity and bytes; and whether it lies on the host."""
+    return {arrays.storage(array): arrays.device_of(array) == "cpu" for array in kinds.arrays_in(values)}
 
 
 def host_bytes(values: Any) -> int:

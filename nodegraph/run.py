@@ -369,6 +369,8 @@ class Execution:
                     self._pinned = True  # it was lost once: now it stays until the run is over
                 else:
                     entry.pins -= 1
+                    if not entry.pins:
+                        self.shared.cache.unpinned(entry)
             if self._wanted or self._unblocked:
                 self._drain()
             if self._pinned:
@@ -466,6 +468,8 @@ class Execution:
                 given = self.done[one]
                 if isinstance(given, Entry) and given.pins and one not in self.held:
                     given.pins -= 1
+                    if not given.pins:
+                        self.shared.cache.unpinned(given)
 
     def _fail(self, step: int, problems: tuple[Problem, ...]) -> None:
         """Under the lock: a step failed, and with it what depends on it."""

@@ -37,15 +37,19 @@ CREATE TABLE IF NOT EXISTS links (plan BLOB UNIQUE NOT NULL, key BLOB NOT NULL, 
 CREATE TABLE IF NOT EXISTS files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, digest BLOB NOT NULL,
     PRIMARY KEY (device, inode, size, mtime_ns)) WITHOUT ROWID;
 """
+_SIZE = "SELECT coalesce(sum(size), 0) FROM results"
 _DROP = "DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS links;"
 log = logging.getLogger("nodegraph.store")
 
 
 class Store:
-    """The disk tier in one folder, bounded by `budget` bytes. Thread-safe; writing happens in a thread of its own."""
+    """The disk tier in one folder, bounded by `budget` bytes. Thread-safe; writing happens in a thread of its own.
 
-    def __init__(self, folder: Path, budget: int):
-        self.folder, self.budget = folder, budget
+    `debug`: every write checks that the budget is not passed; if it is, that is trouble with the disk.
+    """
+
+    def __init__(self, folder: Path, budget: int, debug: bool = False):
+        self.folder, self.budget, self.debug = folder, budget, debug
         self.trouble = ""
         self._lock = threading.RLock()
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -72,7 +76,7 @@ class Store:
             if version != FORMAT:
                 database.executescript(_DROP + _SCHEMA)  # an older format: a cache may be forgotten, not misread
                 database.execute(f"PRAGMA user_version={FORMAT}")
-            self._size = database.execute("SELECT coalesce(sum(size), 0) FROM results").fetchone()[0]
+            self._size = database.execute(_SIZE).fetchone()[0]
         except (sqlite3.Error, OSError):
             database.close()
             raise
@@ -144,6 +148,7 @@ class Store:
                 version = self._database.execute("PRAGMA data_version").fetchone()[0]  # of what others write
                 if version != self._seen_version:
                     self._seen_version = version
+                    self._size = self._database.execute(_SIZE).fetchone()[0]
                     self._results.refresh(self._database)
                     self._links.refresh(self._database)
 
@@ -261,6 +266,10 @@ class Store:
             except Unpackable as error:
                 log.debug("not stored: %s", error)
                 return
+            if packed.size > self.budget:
+                return
+            if self._size + packed.size > self.budget:
+                self.prune(max(0, int(self.budget * 0.9) - packed.size))
             body, digest = self._write_body(entry.key, packed)
             row = (entry.key, head, body, digest, packed.size, entry.seconds, time.time())
             with self._lock:
@@ -270,8 +279,8 @@ class Store:
             entry.stored = True
         if plan_key is not None:
             self._write_link(plan_key, entry.key, outside)
-        if self._size > self.budget:
-            self.prune(int(self.budget * 0.9))
+        if self.debug and (held := self.info()["bytes"]) > self.budget:
+            self.fail("keep to the budget of", RuntimeError(f"it holds {held} bytes of {self.budget}"))
 
     def _write_link(self, plan_key: bytes, key: bytes, outside: tuple[Any, ...]) -> None:
         packed = b"".join(Packed(list(outside)).chunks()) if outside else None

@@ -17,7 +17,10 @@ LAYERS = [
         *("literals", "template", "bounds", "sources", "typing_pass", "facts_pass", "compiling", "renaming", "check", "plan"),
         *("svg", "boxes", "drawing"),
     },
-    {"entries", "packing", "store", "checkpoints", "leases", "cache", "models", "world", "lanes", "settings", "distributions"},
+    {
+        *("entries", "packing", "store", "checkpoints", "leases", "eviction", "cache"),
+        *("models", "world", "lanes", "settings", "distributions"),
+    },
     {
         "job",
         "shared",
