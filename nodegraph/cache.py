@@ -8,7 +8,7 @@ a debug run checks that after every change.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from nodegraph import arrays
@@ -202,32 +202,32 @@ class Cache:
             self._check()
 
     def _evict_host(self) -> None:
-        """Let the least worthy results go until the tier is well within its budget."""
-        leaving = self._eviction.leaving([entry for entry in self._entries.values() if self._may_leave(entry)])
-        while self.used > self.budget * KEEP and (entry := next(leaving, None)) is not None:
-            self._forget(entry.key)
-            self.evictions += 1
-            if not entry.stored and self.store and entry.seconds > entry.nbytes / 500e6:
-                self.store.put(entry, None, (), sink=True)
-            else:
-                entry.values = None
-        # while steps hold on to more than the budget, look again when as much has been added or let go as was made free
-        self._threshold = self.budget if self.used <= self.budget else self.used + self.budget * (1 - KEEP)
+        """Let the least worthy results go until the tier is well within its budget. What steps hold on to is beyond it: a large
+        result that passes through does not drive out all others."""
+        entries = self._entries.values()
+        held = _host_bytes_of([entry for entry in entries if not _may_leave(entry)])
+        if self.used - held > self.budget:
+            leaving = self._eviction.leaving([entry for entry in entries if _may_leave(entry)])
+            while self.used - held > self.budget * KEEP and (entry := next(leaving, None)) is not None:
+                self._let_go(entry)
+        self._threshold = self.budget + held
 
-    def _may_leave(self, entry: Entry) -> bool:
-        """Whether a result may leave the host: what steps hold on to only when the disk has it."""
-        return not entry.pins or entry.stored
+    def _let_go(self, entry: Entry) -> None:
+        self._forget(entry.key)
+        self.evictions += 1
+        if not entry.stored and self.store and entry.seconds > entry.nbytes / 500e6:
+            self.store.put(entry, None, (), sink=True)
+        else:
+            entry.values = None
 
     def _check(self) -> None:
         """Raise RuntimeError when a budget is passed, or bytes were miscounted."""
         entries = self._entries.values()
-        storages = {storage: on_host for entry in entries for storage, on_host in _storages(entry).items()}
-        plain = sum(entry.nbytes - sum(nbytes for _, nbytes in _storages(entry)) for entry in entries)
-        used = plain + sum(nbytes for (_, nbytes), on_host in storages.items() if on_host)
-        device_used = sum(nbytes for (_, nbytes), on_host in storages.items() if not on_host)
+        used = _host_bytes_of(entries)
+        device_used = sum({storage: storage[1] for entry in entries for storage, host in _storages(entry).items() if not host}.values())
         if (used, device_used) != (self.used, self.device_used):
             raise RuntimeError(f"the cache holds {used} and {device_used} bytes, but counts {self.used} and {self.device_used}")
-        free = used - sum(entry.nbytes for entry in entries if not self._may_leave(entry))
+        free = used - _host_bytes_of([entry for entry in entries if not _may_leave(entry)])
         if free > self.budget or device_used > self.device_budget:
             raise RuntimeError(f"budgets are passed: {free} of {self.budget} bytes, {device_used} of {self.device_budget} on the device")
 
@@ -253,6 +253,21 @@ def _storages(entry: Entry) -> dict[tuple[int, int], bool]:
     if entry.__class__ is PlainEntry or entry.kind != "values" or entry.values is None or not any(map(_may_hold_arrays, entry.values)):
         return {}
     return storages_in(entry.values)
+
+
+def _host_bytes_of(entries: Iterable[Entry]) -> int:
+    """The host bytes of entries, each storage once."""
+    plain, shared = 0, {}
+    for entry in entries:
+        storages = _storages(entry)
+        plain += entry.nbytes - sum(nbytes for _, nbytes in storages)
+        shared.update({storage: storage[1] for storage, on_host in storages.items() if on_host})
+    return plain + sum(shared.values())
+
+
+def _may_leave(entry: Entry) -> bool:
+    """Whether a result may leave the host: what steps hold on to only when the disk has it."""
+    return not entry.pins or entry.stored
 
 
 def _may_hold_arrays(value: Any) -> bool:

@@ -139,6 +139,20 @@ def test_no_tier_in_memory_passes_its_budget_and_what_is_pinned_stays(actions):
     assert cache.used <= BUDGET
 
 
+def test_a_large_result_that_passes_through_drives_nothing_out():
+    cache = Cache(None, BUDGET, BUDGET, lambda value: True, debug=True)
+    for number in range(8):
+        cache.put(entry_of(number, ("t" * 10_000,), 1.0), None, ())
+    passing = entry_of(99, ("t" * 10 * BUDGET,), 1.0)
+    passing.pins = 1
+    cache.put(passing, None, ())
+    assert len(cache) == 9
+    passing.pins = 0
+    cache.unpinned(passing)
+    assert len(cache) == 8
+    assert passing.values is None
+
+
 @node
 def wide_text(number: int, size: int, near: str = "") -> str:
     """A text of some size that depends on another."""
