@@ -1,0 +1,122 @@
+"""Many at once: results do not depend on threads, cache or order, and nothing is computed twice."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from engine_nodes import flow
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodegraph import Engine, Invalid, node
+
+CALLED: Counter[tuple[int, ...]] = Counter()
+COUNTING = threading.Lock()
+
+
+@node
+def slow_mix(salt: int, parts: list[int], millis: int = 0, fails: bool = False) -> int:
+    """A number that depends on everything given, after a while; or a failure."""
+    with COUNTING:
+        CALLED[(salt, *parts)] += 1
+    time.sleep(millis / 1000)
+    if fails:
+        raise Invalid(f"{salt} was told to fail")
+    return hash((salt, *parts)) % (1 << 61)
+
+
+@node
+async def async_mix(salt: int, parts: list[int], millis: int = 0, fails: bool = False) -> int:
+    """The same in the event loop."""
+    import asyncio
+
+    with COUNTING:
+        CALLED[(salt, *parts)] += 1
+    await asyncio.sleep(millis / 1000)
+    if fails:
+        raise Invalid(f"{salt} was told to fail")
+    return hash((salt, *parts)) % (1 << 61)
+
+
+@node
+def text_of(number: int, parts: list[int]) -> str:
+    """A value that is no number."""
+    return f"{number}:{parts}" * 50
+
+
+NODES = (slow_mix, async_mix, text_of)
+PART = st.tuples(
+    st.booleans(), st.integers(0, 3), st.integers(0, 4), st.sampled_from([False] * 7 + [True]), st.lists(st.integers(1, 5), max_size=3)
+)
+
+
+def random_flow(parts: list[Any], order: random.Random | None = None) -> dict[str, Any]:
+    """A DAG of mixes, each linked to some before it. `order` shuffles the nodes of the file, never the links of a port."""
+    nodes: list[tuple[str, dict[str, Any]]] = []
+    for place, (asynchronous, salt, millis, fails, back) in enumerate(parts):
+        sources = [f"n{place - one}.int" for one in back if place - one >= 0]
+        literals = {"salt": salt, "millis": millis, "fails": fails}
+        links = {"from": {"parts": sources}} if sources else {}
+        nodes.append(
+            (
+                f"n{place}",
+                {"use": "async_mix" if asynchronous else "slow_mix", **links, "with": literals | ({} if sources else {"parts": [place]})},
+            )
+        )
+    nodes.append(("text", {"use": "text_of", "from": {"parts": [f"n{place}.int" for place in range(len(parts))]}, "with": {"number": 1}}))
+    outputs = {f"o{place}": f"n{place}.int" for place in range(len(parts))} | {"text": "text.text"}
+    if order is not None:
+        order.shuffle(nodes)
+    return flow(dict(nodes), outputs)
+
+
+def outcome(engine: Engine, workflow: dict[str, Any], **options: Any) -> tuple[dict[str, Any], dict[str, str], set[str]]:
+    """Outputs, their keys, and where it failed."""
+    result = engine.submit(workflow, **options).result()
+    keys = {name: result.keys[name] for name in result.outputs}
+    return result.outputs, keys, {problem.where for problem in result.problems}
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(PART, min_size=1, max_size=14), st.integers(0, 1000))
+def test_results_do_not_depend_on_threads_cache_or_order(parts, seed):
+    draw = random.Random(seed)
+    found = []
+    for threads in (1, 4):
+        with Engine(nodes=NODES, cache=False, threads=threads) as engine:
+            found.append(outcome(engine, random_flow(parts), cache=False))
+            found.append(outcome(engine, random_flow(parts, draw)))
+            found.append(outcome(engine, random_flow(parts, draw)))  # from the cache
+            jobs = [engine.submit(random_flow(parts, draw), cache=number % 2 == 0) for number in range(4)]
+            found += [(job.result().outputs, found[0][1], {problem.where for problem in job.result().problems}) for job in jobs]
+    assert all(one == found[0] for one in found)
+
+
+def test_a_thousand_runs_at_once_compute_each_key_once():
+    parts = [(place % 5 == 4, place, 1, False, [1, 2]) for place in range(12)]
+    CALLED.clear()
+    with Engine(nodes=NODES, cache=False) as engine:
+        workflow = random_flow(parts)
+        gate = threading.Barrier(8)
+        jobs: list[Any] = []
+
+        def submit() -> None:
+            gate.wait()
+            mine = [engine.submit(workflow) for _ in range(125)]
+            with COUNTING:
+                jobs.extend(mine)
+
+        people = [threading.Thread(target=submit) for _ in range(8)]
+        for one in people:
+            one.start()
+        for one in people:
+            one.join()
+        results = [job.result(timeout=300) for job in jobs]
+    assert len(results) == 1000
+    assert all(result.ok and result.outputs == results[0].outputs for result in results)
+    assert len(CALLED) == 12
+    assert set(CALLED.values()) == {1}
