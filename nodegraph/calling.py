@@ -11,6 +11,7 @@ from nodegraph import guard, kinds, memory, types
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
 from nodegraph.inputs import Gone, gather, note_outside, value_of, work_key
+from nodegraph.noderun import NodeRun
 from nodegraph.plan import Mapped
 from nodegraph.shared import Traits
 from nodegraph.sources import Const, Item, Source
@@ -43,19 +44,27 @@ class Call:
     def run(self) -> Any:
         """Call the node. Whatever it raises is a Failure."""
         begun = time.perf_counter()
+        outcome: Any
         try:
-            try:
-                return self.attempt()
-            except BaseException as error:  # in a worker's thread nothing but the node's own code raises
-                if not memory.is_out_of_memory(error):
-                    return self.raised(error)
-                reason = str(error)
-            return memory.climb(self, reason)
+            outcome = self.attempt()
+        except BaseException as error:  # in a worker's thread nothing but the node's own code raises
+            outcome = error.with_traceback(None) if memory.is_out_of_memory(error) else self.raised(error)
+        try:
+            return self.settled(outcome)
         finally:
             self._ended(begun)
 
+    def settled(self, outcome: Any) -> Any:
+        """The outcome of a call that gave this, or raised it."""
+        if not isinstance(outcome, BaseException):
+            return outcome
+        return memory.climb(self, str(outcome)) if memory.is_out_of_memory(outcome) else self.raised(outcome)
+
     def _ended(self, begun: float) -> None:
         self.seconds = time.perf_counter() - begun
+        context = self.inputs.get(self.used.takes_run)
+        if isinstance(context, NodeRun):
+            self.seconds += context.spent  # what is saved by keeping the result is all of it
         log.debug("%s (%s) took %.3f s", self.path, self.used.name, self.seconds)
         if (profile := self.run_.shared.profile) is not None:
             profile.span(self.path, "node", begun, self.seconds, use=self.used.name, lane=self.lane.name, run=self.run_.id)
@@ -96,7 +105,12 @@ class Call:
 
         try:
             before = guard.digests(self.inputs) if self.run_.shared.debug else {}
-            return guard.judged(self.path, self.used.name, before, self.inputs, await self.used.call(**self.inputs))
+            if self.used.stateful:
+                async with self.run_.shared.async_place(self.path):
+                    outcome = await self.used.call(**self.inputs)
+            else:
+                outcome = await self.used.call(**self.inputs)
+            return guard.judged(self.path, self.used.name, before, self.inputs, outcome)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self.run_.cancelled:
                 raise

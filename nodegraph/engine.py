@@ -213,7 +213,10 @@ class Engine:
         if self.store:
             self.store.refresh()
         run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance)
-        self._runs.add(run)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            self._runs.add(run)
         run.start(outputs, effects)
         return run.job
 
@@ -241,10 +244,11 @@ class Engine:
 
     def close(self) -> None:
         """Cancel the jobs that are not done, write what is waiting to disk, end the threads. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        runs = list(self._runs)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            runs = list(self._runs)
         for run in runs:
             run.cancel()
         for run in runs:
@@ -285,8 +289,11 @@ class Engine:
         given = secret.bound(template.inputs, given, self._salt)
         bound = bind_inputs(plan, template, given, _Trusted(self))
         known = {port: Facts(value=value) for port, value in given.items() if kinds.is_json(value)}
-        if known and (problems := shared.checker.flow.through(template, known)[1]):
-            raise WorkflowInvalid(problems)
+        if known:
+            with self._lock:
+                problems = shared.checker.flow.mismatches(template, known)
+            if problems:
+                raise WorkflowInvalid(problems)
         scope = Scope("", name)
         outputs = plan.expand(template, bound, scope)
         effects = list(plan.effects)

@@ -36,10 +36,17 @@ class Flow:
     def through(self, template: Template, given: Mapping[str, Facts]) -> Outcome:
         """What comes of a template when this is known of its inputs."""
         name = (id(template), repr(sorted((port, sorted(facts.items(), key=str)) for port, facts in given.items() if facts)))
-        if name not in self._outcomes:
+        kept = self._outcomes.get(name)
+        if kept is None:
             # the template is kept, so that its id stays its own
-            self._outcomes[name] = (template, _Pass(self, template, given).run())
-        return self._outcomes[name][1]
+            kept = self._outcomes[name] = (template, _Pass(self, template, given).run())
+        return kept[1]
+
+    def mismatches(self, template: Template, given: Mapping[str, Facts]) -> list[Problem]:
+        """What does not go together when this is known of a workflow's own inputs. Nothing of it is kept."""
+        problems = _Pass(self, template, given).run()[1]
+        self.clear()
+        return problems
 
     def wanted(self, function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
         """The ports that a facts function takes, and whether it takes all. Raises ValueError when it has no signature."""

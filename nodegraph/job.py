@@ -105,9 +105,9 @@ class EventLog:
 
     def _wait(self, at: int) -> None:
         with self._wake:
+            self._waiting = 1  # before looking, so that what is added after the look wakes
             if at < len(self._records):
                 return
-            self._waiting = 1
             self._wake.wait(0.5)
         self._over.wait(COALESCE)
 

@@ -67,7 +67,10 @@ class Leases:
                     with self._lock:
                         calls = self._waiting.pop(key)
                     for call in calls:
-                        call()
+                        try:
+                            call()
+                        except Exception:  # one waiter's trouble must not strand the others
+                            log.exception("a step that waited for a lease could not go on")
             with self._lock:
                 if not self._waiting:
                     self._watcher = None

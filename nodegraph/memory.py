@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.errors import OutOfMemory, Problem
-from nodegraph.failures import Failure
+from nodegraph.failures import CANCELLED, Failure
+from nodegraph.secret import redact
 
 if TYPE_CHECKING:
     from nodegraph.calling import Call
@@ -32,7 +33,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 def climb(call: Call, reason: str) -> Any:
     """The outcome of a call that has run out of memory once, with more and more room."""
     said = [reason]
+    again = not (call.used.stateful or call.used.effect)  # what the first attempt has done to the world would be done twice
     for what, variant in _rungs(call):
+        if call.run_.cancelled:
+            return CANCELLED
+        if not again:
+            continue
         log.info("%s is out of memory: %s", call.path, what)
         call.variant = variant
         _release()
@@ -75,5 +81,6 @@ def _account(call: Call, reason: str) -> Problem:
     held = {"weights": shared.resident.held(), "results on the device": shared.cache.device_used, "results in memory": shared.cache.used}
     told = ", ".join(f"{what} {nbytes / (1 << 20):.0f} MiB" for what, nbytes in held.items())
     fix = "use a smaller size or batch, a smaller model or dtype, or --device cpu"
-    text = f"{node!r} ran out of memory on {shared.device} with all that is idle moved away: {reason.strip() or 'no reason given'}"
+    said = redact(reason).strip() or "no reason given"
+    text = f"{node!r} ran out of memory on {shared.device} with all that is idle moved away: {said}"
     return Problem("out-of-memory", call.path, f"{text} (still held: {told})", fix, data={"held": held})

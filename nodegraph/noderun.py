@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph.checkpoints import EVERY
+from nodegraph import keys
+from nodegraph.checkpoints import EVERY, Kept
 from nodegraph.context import Files, Run
 from nodegraph.errors import Cancelled
 from nodegraph.handles import Handle
@@ -25,7 +26,9 @@ class NodeRun(Run):
     def __init__(self, run: Execution, step: int, key: bytes | None):
         self._run, self._step, self._key = run, step, key
         self._checkpoints = run.shared.checkpoints if run.use_cache and key is not None else None
-        self._kept = time.monotonic()
+        self._begun = time.monotonic()
+        self._due = self._begun + EVERY
+        self.spent = 0.0  # seconds of the calls that this one goes on from
         self.path = run.plan.path(step)
         self.id, self.token = run.id, f"{run.id}/{self.path}"
         self.device, self.dtype = run.shared.device, run.shared.dtype
@@ -52,16 +55,30 @@ class NodeRun(Run):
         return shared.resident.use(handle, load, shared.device, shared.dtype)
 
     def resumed(self) -> Any:
-        state = self._checkpoints.load(self._key) if self._checkpoints and self._key else None
-        if state is not None:
-            self._run.checkpointed.add(self._step)
-        return state
+        kept = self._checkpoints.load(self._checkpoint_key) if self._checkpoints else None
+        if not isinstance(kept, dict) or not {"seconds", "state"} <= set(kept):
+            return None
+        self.spent = kept["seconds"]
+        self._kept_checkpoints().resumed = True
+        return kept["state"]
 
     def checkpoint(self, state: Callable[[], Any]) -> None:
-        if self._checkpoints and self._key and time.monotonic() - self._kept >= EVERY:
-            self._checkpoints.save(self._key, state())
-            self._run.checkpointed.add(self._step)
-            self._kept = time.monotonic()
+        if self._checkpoints is None or time.monotonic() < self._due:
+            return
+        spent = self.spent + time.monotonic() - self._begun
+        self._kept_checkpoints()
+        self._due = self._checkpoints.save(self._checkpoint_key, {"seconds": spent, "state": state()}) + time.monotonic()
+
+    @property
+    def _checkpoint_key(self) -> bytes:
+        """Each variant of the work has checkpoints of its own."""
+        return keys.digest(b"checkpoint", self._key or b"", bytes([self.smaller]))
+
+    def _kept_checkpoints(self) -> Kept:
+        """The run's account of this step's checkpoints, with the one at hand."""
+        kept = self._run.checkpointed.setdefault(self._step, Kept())
+        kept.keys.add(self._checkpoint_key)
+        return kept
 
     def saved(self, path: Path) -> None:
         with self._run.lock:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import recording
+from nodegraph import memory, recording
 from nodegraph.calling import Call
 from nodegraph.entries import LONGEST_PLAIN, PlainEntry
+from nodegraph.leases import LONG
 from nodegraph.shared import Traits
 from nodegraph.states import RUNNING
 
 if TYPE_CHECKING:
     from nodegraph.run import Execution
 
+HUGE = 1 << 120
+"""An int from here on is no small value."""
 OTHERWISE: Any = object()
 """Nothing has been done: the step is not plain after all."""
 
@@ -44,22 +47,28 @@ def execute(run: Execution, step: int, traits: Traits) -> int | None:
     return _call(run, step, traits, key, inputs)
 
 
+def _is_huge(outcome: Any) -> bool:
+    """Whether this is an int of very many digits."""
+    return outcome.__class__ is int and not -HUGE < outcome < HUGE
+
+
 def _call(run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[str, Any]) -> int | None:
     """Call the node, under a claim on its key, and record what it gave."""
     run.state[step] = RUNNING
     run.log.add("started", step)
     function = traits.function
     begun = time.perf_counter()
+    outcome: Any
     try:
         outcome = function(**inputs)
     except BaseException as error:  # in a worker's thread nothing but the node's own code raises
-        outcome = Call(run, step, run.plan.types[step], traits, key, True, inputs).raised(error)
+        outcome = error.with_traceback(None) if memory.is_out_of_memory(error) else error
     seconds = time.perf_counter() - begun
-    if outcome.__class__ is not traits.gives or (outcome.__class__ is str and len(outcome) > LONGEST_PLAIN):
+    if outcome.__class__ is not traits.gives or (outcome.__class__ is str and len(outcome) > LONGEST_PLAIN) or _is_huge(outcome):
         call = Call(run, step, run.plan.types[step], traits, key, True, inputs)
         call.seconds = seconds
-        return run.record(step, call, recording.keep(run, step, call, outcome))
-    if seconds > traits.seconds:
+        return run.record(step, call, recording.keep(run, step, call, call.settled(outcome)))
+    if seconds >= LONG:
         traits.seconds = seconds
     entry = PlainEntry(key, traits.ports, outcome, seconds)
     run.shared.cache.put_plain(entry, run.plan.keys[step])

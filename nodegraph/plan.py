@@ -328,7 +328,9 @@ class Plan:
             return self.map_items(used, name, sources, literals, listed, scope, outputs)
         mapped = Mapped(used, sources, literals, each, name)
         declared = {port: Port(port, types.ANY) for port in outputs}
-        carrier = NodeType(f"each({getattr(used, 'name', name)})", {}, declared, _never_called, pack="nodegraph", identity="each")
+        carrier = NodeType(
+            f"each({getattr(used, 'name', name)})", {}, declared, _never_called, pack="nodegraph", identity="each", volatile=True
+        )
         number = self.step(carrier, name, scope, {f"each.{port}": source for port, source in each.items()}, {}, ())
         self.keys[number] = self._mapped_key(number, mapped) if isinstance(used, NodeType) else None
         self.types[number] = mapped
@@ -390,11 +392,6 @@ class Plan:
 
 def _never_called(**inputs: Any) -> None:
     raise NotImplementedError("a mapped node is expanded, not called")
-
-
-def _between_nodes(links: Mapping[str, Any]) -> bool:
-    """Whether every link is one link to another node."""
-    return all(not (link.__class__ is not tuple or link[0] < 0) for link in links.values())
 
 
 def _pending_by_node(template: Template) -> dict[int, tuple[Any, ...]]:

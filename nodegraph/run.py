@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nodegraph import calling, collecting, plain, recording
+from nodegraph.checkpoints import Kept
 from nodegraph.entries import Entry, PlainEntry
 from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, internal
@@ -22,6 +23,7 @@ from nodegraph.inputs import Gone, list_ident
 from nodegraph.job import EventLog, Job, Result
 from nodegraph.outcomes import Graph, Need
 from nodegraph.plan import Mapped, Plan, Scope
+from nodegraph.secret import redact
 from nodegraph.shared import Shared
 from nodegraph.sources import Const, Item, Source, steps_in
 from nodegraph.spec import NodeType
@@ -63,7 +65,7 @@ class Execution:
         self.idents: dict[str, bytes] = {}
         self._cancel_calls: list[Callable[[], None]] = []
         self._wanted: list[int] = []  # steps to demand, the next one last
-        self.checkpointed: set[int] = set()  # steps that have kept a checkpoint
+        self.checkpointed: dict[int, Kept] = {}  # steps that have kept a checkpoint, or gone on from one
         self.held: set[int] = set()  # steps whose results were lost once: they are not let go again
         self._pinned = False  # whether any result was asked to stay in memory
         self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
@@ -79,6 +81,8 @@ class Execution:
     def start(self, outputs: Mapping[str, Source], effects: list[int]) -> None:
         """Ask for outputs and effects. Returns at once; the job tells the rest."""
         with self.lock:
+            if self.finished:  # cancelled before it could start
+                return
             total = len(self.plan)
             scope = Scope("", self.workflow)
             for name, source in outputs.items():
@@ -377,11 +381,19 @@ class Execution:
                 self._unpin(step)
             if not self.active:
                 self._end_if_over()
-        if step in self.checkpointed and entry is not CANCELLED and self.shared.checkpoints is not None:
-            self.shared.checkpoints.drop(call.key)
+        if step in self.checkpointed:
+            self._drop_checkpoints(step, entry)
         if call.claimed:
             self.shared.release(call.key)
         return following
+
+    def _drop_checkpoints(self, step: int, outcome: Any) -> None:
+        """Let the checkpoints of a step go when its result lies on disk, or when going on from one has failed."""
+        checkpoints, kept = self.shared.checkpoints, self.checkpointed[step]
+        if checkpoints is None or not (isinstance(outcome, Entry) or (isinstance(outcome, Failure) and kept.resumed)):
+            return
+        for key in kept.keys:
+            checkpoints.drop(key, outcome if isinstance(outcome, Entry) else None)
 
     def record_plain(self, step: int, entry: PlainEntry, lane: Any) -> int | None:
         """Record the one small value that a step gave. Returns the next step for the same lane."""
@@ -391,6 +403,7 @@ class Execution:
             one = self.dependents[step]
             if one.__class__ is int and (self.pending[one] > 1 or self._goes_on(one, lane)):
                 self.done[step], self.state[step], self.dependents[step] = entry, DONE, None
+                self.roots.discard(step)
                 self.pending[one] -= 1
                 following: int | None = None
                 if not self.pending[one]:
@@ -482,7 +495,7 @@ class Execution:
         self._settle_badly(step, FAILED, cause)
 
     def _skip(self, step: int, reason: Any) -> None:
-        self.log.add("skipped", step, {"reason": str(reason)})
+        self.log.add("skipped", step, {"reason": redact(str(reason))})
         self._settle_badly(step, SKIPPED, reason)
 
     def _settle_badly(self, step: int, verdict: int, cause: Any) -> None:
@@ -566,7 +579,8 @@ class Execution:
     def _recompute(self, steps: list[int], waiting: int) -> None:
         self.held.update(steps)
         for step in steps:
-            self.state[step], self.done[step] = IDLE, None
+            if self.state[step] == DONE:  # another may have asked for it already; what is there stays until it is there again
+                self.state[step] = IDLE
         self.state[waiting] = WAITING
         self._wait_or_unblock(waiting)
 

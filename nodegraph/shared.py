@@ -20,6 +20,8 @@ from nodegraph.spec import NodeType
 from nodegraph.states import WAITING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from nodegraph.profile import Profile
     from nodegraph.run import Execution
 
@@ -31,7 +33,7 @@ class Traits:
     """What is worth knowing of a node type before each of its calls.
 
     `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
-    `gives`, a number, bool or text, comes out. `seconds`: the longest that a call took, infinite before the first. `floats`: ports
+    `gives`, a number, bool or text, comes out. `seconds`: what calls took of late, infinite before the first. `floats`: ports
     that turn int into float. `keyed`: it has keys. `form`: how it enters them.
     """
 
@@ -73,7 +75,7 @@ class Traits:
 
     def took(self, seconds: float) -> None:
         """Note what a call took."""
-        self.seconds = seconds if self.seconds == math.inf else max(self.seconds, seconds)
+        self.seconds = seconds if self.seconds == math.inf else max(seconds, self.seconds / 2)
 
 
 class Shared:
@@ -95,6 +97,7 @@ class Shared:
         self._traits: dict[Any, Traits] = {}
         self._leased: dict[bytes, Callable[[], None]] = {}
         self._places: dict[str, threading.Lock] = {}
+        self._async_places: dict[str, asyncio.Lock] = {}
 
     @property
     def watched(self) -> bool:
@@ -123,7 +126,7 @@ class Shared:
         assert self.cache.store is not None
         give_back = self.leases.take(key)
         if give_back is None:
-            log.info("another process is computing %s", run.plan.path(step))
+            log.info("%s waits: its work, or work that shares its lease, is being done", run.plan.path(step))
             run.state[step] = WAITING
             self.release(key)
             self.leases.wait(key, lambda: run.retry(step))
@@ -168,3 +171,9 @@ class Shared:
     def place(self, path: str) -> threading.Lock:
         """The lock of a stateful node's place."""
         return self._places.setdefault(path, threading.Lock())
+
+    def async_place(self, path: str) -> asyncio.Lock:
+        """The lock of an async stateful node's place, for the event loop of async nodes."""
+        import asyncio
+
+        return self._async_places.setdefault(path, asyncio.Lock())

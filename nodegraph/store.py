@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nodegraph import keys
 from nodegraph.entries import Entry
 from nodegraph.packing import Packed, Unpackable, unpack
 
-FORMAT = 2
+FORMAT = 3
 INLINE = 4096
 """Packed results up to this many bytes lie in the index itself."""
 BATCH = 256
@@ -31,12 +32,13 @@ GATHER = 0.01
 LOOKUPS = 64
 """After this many single look-ups the known keys are read at once."""
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS results (key BLOB UNIQUE NOT NULL, head BLOB NOT NULL, body BLOB, digest BLOB NOT NULL,
-    size INTEGER NOT NULL, seconds REAL NOT NULL, used REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS links (plan BLOB UNIQUE NOT NULL, key BLOB NOT NULL, outside BLOB);
+CREATE TABLE IF NOT EXISTS results (id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB UNIQUE NOT NULL, head BLOB NOT NULL, body BLOB,
+    digest BLOB NOT NULL, size INTEGER NOT NULL, seconds REAL NOT NULL, used REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS links (id INTEGER PRIMARY KEY AUTOINCREMENT, plan BLOB UNIQUE NOT NULL, key BLOB NOT NULL, outside BLOB);
 CREATE TABLE IF NOT EXISTS files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, digest BLOB NOT NULL,
     PRIMARY KEY (device, inode, size, mtime_ns)) WITHOUT ROWID;
 """
+_COLUMNS = "key, head, body, digest, size, seconds, used"
 _SIZE = "SELECT coalesce(sum(size), 0) FROM results"
 _DROP = "DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS links;"
 log = logging.getLogger("nodegraph.store")
@@ -191,16 +193,18 @@ class Store:
         self.later(lambda: self._write_link(plan_key, key, outside))
 
     def when_written(self, call: Callable[[bool], None]) -> None:
-        """Have something told when everything asked for so far was written; False if the disk tier is in trouble."""
+        """Have something told, once, when everything asked for so far was written; False if the disk tier is in trouble."""
         if self._database is None:
             call(False)
         else:
-            self.later(lambda: self._committed.append(call))
+            self._enqueue(lambda: self._committed.append(call))
 
     def later(self, work: Callable[[], None]) -> None:
         """Do a piece of writing soon, in the writer's thread. Trouble with the disk ends the disk tier."""
-        if self._database is None:
-            return
+        if self._database is not None:
+            self._enqueue(work)
+
+    def _enqueue(self, work: Callable[[], None]) -> None:
         if self._writer is None:
             with self._lock:
                 if self._writer is None:
@@ -210,48 +214,43 @@ class Store:
 
     def _write_loop(self) -> None:
         """Write what waits, many results in one transaction: a commit costs more than most of them."""
-        work = self._queue.get()
-        while work is not None:
+        ended = False
+        while not ended:
+            works = [self._queue.get()]
             self._hurry.wait(GATHER)
-            with self._guard("write to"):
-                work = self._write_some(work)
+            while len(works) < BATCH and not self._queue.empty():
+                works.append(self._queue.get())
+            ended = None in works
+            self._write_batch([work for work in works if work is not None])
 
-    def _write_some(self, work: Callable[[], None] | None) -> Callable[[], None] | None:
-        """Do one piece of work, and those that wait behind it. Returns the next one, when there is one."""
-        with self._lock:
+    def _write_batch(self, works: list[Callable[[], None]]) -> None:
+        """Do pieces of work in one transaction, and tell those who wait for it. Never raises."""
+        written = False
+        with self._guard("write to"), self._lock:
             if self._database is not None:
                 self._database.execute("BEGIN IMMEDIATE")
-        try:
-            for _ in range(BATCH):
-                if work is None:
-                    return None
-                work()
-                if self._queue.empty():
-                    break
-                work = self._queue.get()
-            else:
-                return work
-        finally:
-            self._commit()
-        return self._queue.get()
+        for work in works:
+            self._do(work)
+        with self._guard("write to"), self._lock:
+            if self._database is not None and self._database.in_transaction:
+                self._database.execute("COMMIT")
+                written = True
+        calls, self._committed = self._committed, []
+        for call in calls:
+            self._do(partial(call, written))
 
-    def _commit(self) -> None:
-        written = False
+    def _do(self, work: Callable[[], None]) -> None:
         try:
-            with self._lock:
-                if self._database is not None and self._database.in_transaction:
-                    self._database.execute("COMMIT")
-                    written = True
-        finally:
-            calls, self._committed = self._committed, []
-            for call in calls:
-                call(written)
+            with self._guard("write to"):
+                work()
+        except Exception:  # a value of a pack may fail to be packed in any way
+            log.exception("something was not written to the cache")
 
     def flush(self) -> None:
         """Wait until everything asked for so far is written."""
         if self._writer is not None and self._writer.is_alive():
             written = threading.Event()
-            self._queue.put(written.set)
+            self.when_written(lambda _: written.set())
             self._hurry.set()
             written.wait()
             self._hurry.clear()
@@ -273,7 +272,7 @@ class Store:
             body, digest = self._write_body(entry.key, packed)
             row = (entry.key, head, body, digest, packed.size, entry.seconds, time.time())
             with self._lock:
-                self._database.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                self._database.execute(f"INSERT OR REPLACE INTO results ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 self._results.add(entry.key)
                 self._size += packed.size
             entry.stored = True
@@ -286,7 +285,7 @@ class Store:
         packed = b"".join(Packed(list(outside)).chunks()) if outside else None
         with self._lock:
             if self._database is not None:
-                self._database.execute("INSERT OR REPLACE INTO links VALUES (?, ?, ?)", (plan_key, key, packed))
+                self._database.execute("INSERT OR REPLACE INTO links (plan, key, outside) VALUES (?, ?, ?)", (plan_key, key, packed))
                 self._links.add(plan_key)
 
     def _write_body(self, key: bytes, packed: Packed) -> tuple[bytes | None, bytes]:
@@ -439,7 +438,7 @@ class _KnownKeys:
     """The first bytes of all keys of a table, so that a miss costs no query. Read when single look-ups become many."""
 
     def __init__(self, table: str, column: str):
-        self._query = f"SELECT rowid, {column} FROM {table} WHERE rowid > ?"
+        self._query = f"SELECT id, {column} FROM {table} WHERE id > ?"
         self._known: set[bytes] | None = None
         self._last_row = 0
         self._lookups = 0
