@@ -4,6 +4,7 @@ it declares, and says what it is for.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ _FAILURES = ("node-failed", "wrong-output", "internal")
 """What a node must not do with any input. Everything else that it refuses, it may refuse."""
 _PATIENCE = 4
 """How many times as many are made, for a node that refuses some of them."""
+_OF_MODELS = ("latent", "conditioning", "embedding")
+"""Types whose values must fit a model."""
 _DEPTH = 3
 """How many nodes may stand behind a sample value that a node has to make."""
 
@@ -118,8 +121,15 @@ class Contract:
         return {name: value for name, value in found.items() if value is not None or ports[name].required}
 
     def _given_sample(self, one: NodeType, port: Port, number: int) -> Any:
-        values = self._given.get(f"{one.name}.{port.name}") or self._given.get(str(types.without_none(port.type)))
-        return values[number % len(values)] if values else None
+        """A value that somebody gave for it; at every other turn one that a node makes, where samples hardly ever fit a model."""
+        kind = types.without_none(port.type)
+        values = self._given.get(f"{one.name}.{port.name}") or self._given.get(str(kind))
+        if values:
+            return values[number % len(values)]
+        if number % 2 and kind.name in _OF_MODELS:
+            with contextlib.suppress(NoSample):
+                return self._from_node(kind)
+        return None
 
     def _other(self, one: NodeType) -> Any:
         def make(kind: Type, port: Port, number: int) -> Any:

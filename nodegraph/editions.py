@@ -229,27 +229,35 @@ class _Loader(importlib.machinery.SourceFileLoader):
             _register_classes(module, source)
 
 
+_here = threading.local()
+"""`module`: (name, process) of what this thread imports at the moment."""
+
+
 @contextlib.contextmanager
 def _no_end(module: str) -> Iterator[None]:
     """No module ends the program by being imported, not even by `os._exit`: for the thread that imports it, that is an exception."""
-    here = os.getpid(), threading.get_ident()
-
-    def refusing(end: Callable[..., Any]) -> Callable[..., Any]:
-        def refuse(*args: Any) -> Any:
-            if (os.getpid(), threading.get_ident()) == here:
-                raise SystemExit(f"{module} calls os.{end.__name__} when it is imported")
-            return end(*args)
-
-        return refuse
-
-    ends = {name: getattr(os, name) for name in ("_exit", "abort")}
-    for name, end in ends.items():
-        setattr(os, name, refusing(end))
+    for name in ("_exit", "abort"):
+        end = getattr(os, name)
+        if not hasattr(end, "refuses"):
+            setattr(os, name, _refusing(end))
+    before, _here.module = getattr(_here, "module", None), (module, os.getpid())
     try:
         yield
     finally:
-        for name, end in ends.items():
-            setattr(os, name, end)
+        _here.module = before
+
+
+def _refusing(end: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands for a function that ends the process from then on: it does so, but in a module that is being imported."""
+
+    def refuse(*args: Any) -> Any:
+        module, process = getattr(_here, "module", None) or ("", 0)
+        if process == os.getpid():  # a process that the import has forked may end
+            raise SystemExit(f"{module} calls os.{end.__name__} when it is imported")
+        return end(*args)
+
+    refuse.refuses = end  # type: ignore[attr-defined]
+    return refuse
 
 
 class _Alias(importlib.abc.Loader):
