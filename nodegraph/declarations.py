@@ -13,6 +13,10 @@ from dataclasses import dataclass
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _KEPT = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.AugAssign, getattr(ast, "TypeAlias", ast.Assign))
 _DECLARING = (*_KEPT, *_FUNCTIONS, ast.ClassDef, ast.If, ast.Try)
+_IMPORT = re.compile(
+    r"^(?:import[ \t]+(?P<plain>[^\n#;]+)|from[ \t]+(?P<dots>\.*)(?P<module>[\w.]*)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#;]+))",
+    re.MULTILINE,
+)
 _WORD = re.compile(r"[^\W\d]\w*")
 STAR = "*"
 """Stands for every name: that of `from … import *`."""
@@ -55,46 +59,55 @@ def declarations(tree: ast.Module) -> list[Declaration]:
     return [Declaration(statement) for statement in tree.body if isinstance(statement, _DECLARING)]
 
 
+def seen_imports(text: str) -> Iterator[Imported]:
+    """What seem to be imports at module level, found without parsing: none is missed that begins a line, but what stands in a
+    docstring seems to be one too. So what looks wrong here is to be looked for in `imports`."""
+    for found in _IMPORT.finditer(text):
+        if plain := found["plain"]:
+            yield from (Imported(one.split()[0], 0, (), 0) for one in plain.split(",") if one.strip())
+        else:
+            names = tuple(one.split()[0] for one in found["names"].strip("() \n").split(",") if one.strip() and one.strip()[0] != "#")
+            yield Imported(found["module"], len(found["dots"]), names, 0)
+
+
 def imports(tree: ast.Module) -> Iterator[Imported]:
-    """The imports without which the module cannot be imported: not those in functions, in `try`, or for type checkers."""
-    stack: list[ast.stmt] = list(reversed(tree.body))
-    while stack:
-        statement = stack.pop()
+    """The imports without which the module cannot be imported: not those in functions, in blocks, or for type checkers."""
+    for statement in tree.body:
         if isinstance(statement, ast.Import):
             yield from (Imported(alias.name, 0, (), statement.lineno) for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom):
             yield Imported(statement.module or "", statement.level, tuple(alias.name for alias in statement.names), statement.lineno)
-        elif isinstance(statement, ast.With | ast.ClassDef):
-            stack += reversed(statement.body)
 
 
 def _reduce(statement: ast.stmt) -> ast.stmt | None:
     """A statement without what need not happen; None for one that declares nothing."""
     if isinstance(statement, _FUNCTIONS):
-        marks = [mark for mark in statement.decorator_list if _is_node(mark)]
-        statement.decorator_list = list(marks)
-        if marks:
+        statement.decorator_list = [mark for mark in statement.decorator_list if _is_node(mark)]
+        if statement.decorator_list:
             docstring = ast.get_docstring(statement, clean=False)
-            statement.body = [ast.Expr(ast.Constant(docstring if docstring is not None else ...))]
+            said = ast.copy_location(ast.Constant(docstring if docstring is not None else ...), statement)
+            statement.body = [ast.copy_location(ast.Expr(said), statement)]
     elif isinstance(statement, ast.ClassDef):
         statement.body = _reduced(statement.body)
     elif isinstance(statement, ast.If) and _is_type_checking(statement.test):
         statement.test = ast.Constant(True)
         statement.body = [_optional(_reduced(statement.body))]
+        ast.fix_missing_locations(statement)
     elif isinstance(statement, ast.If):
         statement.body, statement.orelse = _reduced(statement.body), _reduced(statement.orelse)
     elif isinstance(statement, ast.Try):
         statement.body, statement.orelse, statement.finalbody = map(_reduced, (statement.body, statement.orelse, statement.finalbody))
         for handler in statement.handlers:
             handler.body = _reduced(handler.body)
-    else:
-        return statement if isinstance(statement, _KEPT) or _is_docstring(statement) else None
-    return ast.fix_missing_locations(statement)
+    elif not isinstance(statement, _KEPT) and not _is_docstring(statement):
+        return None
+    return statement
 
 
 def _reduced(body: list[ast.stmt]) -> list[ast.stmt]:
-    """A block of statements reduced; never empty."""
-    return [reduced for statement in body if (reduced := _reduce(statement)) is not None] or [ast.Pass()]
+    """A block of statements reduced; empty only if it was."""
+    left = [reduced for statement in body if (reduced := _reduce(statement)) is not None]
+    return left or [ast.copy_location(ast.Pass(), statement) for statement in body[:1]]
 
 
 def _optional(body: list[ast.stmt]) -> ast.stmt:
@@ -160,4 +173,4 @@ def _parts(statement: ast.AST) -> Iterable[ast.AST]:
     return (part for one in inside for part in ast.walk(one))
 
 
-__all__ = ["STAR", "Declaration", "Imported", "declarations", "imports"]
+__all__ = ["STAR", "Declaration", "Imported", "declarations", "imports", "seen_imports"]

@@ -19,7 +19,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from nodegraph.declarations import STAR, Declaration, Imported, declarations, imports
+from nodegraph.declarations import STAR, Declaration, Imported, declarations, imports, seen_imports
 from nodegraph.placeholders import BUILTINS, REAL, Placeholder, stand_in
 from nodegraph.spec import SKELETONS
 
@@ -84,6 +84,17 @@ class SkeletonLoader:
         if name in self._looked_at:
             return
         self._looked_at.add(name)
+        if name not in self._sources:
+            self.tree(name)  # which says so
+        try:
+            for one in seen_imports(self._sources[name]):
+                self._check_import(name, one)
+        except Missing:
+            self._looked_at.clear()  # what it had not come to is to be looked at again
+            self._looked_at.add(name)
+            self._check_parsed(name)
+
+    def _check_parsed(self, name: str) -> None:
         for one in imports(self.tree(name)):
             try:
                 self._check_import(name, one)
