@@ -167,7 +167,8 @@ class Contract:
     def _from_nodes(self, kind: Type) -> Iterator[Any]:
         for one in self._engine.registry:
             ports = [output for output, port in one.outputs.items() if port.type is kind]
-            if ports and not one.effect and not one.volatile:
+            fits = one.on_device or kind.name not in _OF_MODELS
+            if ports and fits and not one.effect and not one.volatile:
                 try:
                     found = self._run(one, self.inputs(one, 0), 0)
                 except NoSample:
