@@ -62,6 +62,10 @@ def _pixels(decoded: torch.Tensor) -> torch.Tensor:
     return (decoded / 2 + 0.5).clamp(0, 1).float()
 
 
+KANDINSKY_GROWTH = ((1.0, 1.0, 0.0), (1.0, 1.0, 1.0), (0.0, 1.0, 1.0))
+"""How far the mask of an inpainting by Kandinsky reaches around each of its cells: its pipeline leaves two corners out."""
+
+
 class Inpaint(NamedTuple):
     """What an inpainting starts from, each [n,…,h,w] in latent cells; `image` is None where it is not needed."""
 
@@ -78,15 +82,20 @@ def encode_inpaint(
     """The draws of StableDiffusionInpaintPipeline in its order: the picture if asked for, the noise, the masked picture.
 
     Pixels [n,3,h,w] in -1..1, mask [n or 1,1,any,any] in 0..1. The masked picture draws even for a denoiser that has no use
-    for it.
+    for it. Kandinsky encodes the picture once, draws the noise alone, masks latents in place of pixels, and lets the mask
+    grow by one cell.
     """
     mask = (functional.interpolate(mask, size=pixels.shape[-2:]) >= 0.5).to(pixels).expand(len(pixels), -1, -1, -1)
-    image = encode(vae, pixels, generators) if with_image else None
+    movq = is_movq(vae)
+    image = encode(vae, pixels, generators) if with_image or movq else None
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     size = (pixels.shape[2] // factor, pixels.shape[3] // factor)
     noise = draw_noise((len(pixels), vae.config.latent_channels, *size), generators, vae.device, vae.dtype)
-    masked = encode(vae, pixels * (mask < 0.5), generators)
     cells = functional.interpolate(mask, size=size).to(vae.device, vae.dtype)
+    if movq:
+        cells = (functional.conv2d(cells, cells.new_tensor(KANDINSKY_GROWTH)[None, None], padding=1) > 0).to(cells)
+        return Inpaint(image, noise, cells, image * (1 - cells))
+    masked = encode(vae, pixels * (mask < 0.5), generators)
     return Inpaint(image, noise, cells, masked)
 
 

@@ -104,6 +104,7 @@ class Sampling:
         schedulers.set_timesteps(self.scheduler, settings.steps, unet.device)
         self.start = read_start(unet, latent)
         self.takes_masked = takes_masked(unet, latent.shape[1])
+        self.kandinsky = unet.config.addition_embed_type == "image"
         image_guidance = None if self.start.edited is None else settings.image_guidance
         self.inputs = forward_inputs(unet, positive, negative, len(latent), settings.guidance, image_guidance)
         self.steer = steer
@@ -174,6 +175,8 @@ class Sampling:
 
     def beside(self, rows: int) -> list[torch.Tensor]:
         """What goes into the denoiser beside the latents, for all rows of a forward."""
+        if self.takes_masked and self.kandinsky:
+            return [torch.cat([self.start.masked] * rows), torch.cat([1 - self.start.mask] * rows)]
         if self.takes_masked:
             return [torch.cat([self.start.mask] * rows), torch.cat([self.start.masked] * rows)]
         if self.start.edited is None:
@@ -191,7 +194,7 @@ class Sampling:
     def restore_outside(self, latents: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
         """Outside of the mask the picture again, as noisy as at the following timestep [1], or clean when there is none."""
         mask, image = self.start.mask, self.start.image
-        if mask is None or image is None or self.takes_masked:
+        if mask is None or image is None or (self.takes_masked and not self.kandinsky):
             return latents
         if len(following):
             image = schedulers.noised(self.scheduler, image, self.start.noise, following)

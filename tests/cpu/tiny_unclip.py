@@ -226,6 +226,10 @@ def kandinsky_decoder(channels: int = 4) -> dict[str, Any]:
     }
 
 
+def kandinsky_inpaint() -> dict[str, Any]:
+    return kandinsky_decoder(9)
+
+
 def stable_unclip() -> dict[str, Any]:
     from diffusers import DDPMScheduler
 
@@ -304,6 +308,7 @@ KINDS: dict[str, tuple[str, Any]] = {
     "karlo_variations": ("UnCLIPImageVariationPipeline", karlo_variations),
     "kandinsky_prior": ("KandinskyV22PriorPipeline", kandinsky_prior),
     "kandinsky_decoder": ("KandinskyV22Pipeline", kandinsky_decoder),
+    "kandinsky_inpaint": ("KandinskyV22InpaintPipeline", kandinsky_inpaint),
     "stable_unclip": ("StableUnCLIPPipeline", stable_unclip),
     "stable_unclip_img2img": ("StableUnCLIPImg2ImgPipeline", stable_unclip_img2img),
     "whole": ("UnCLIPPipeline", whole),
