@@ -102,10 +102,11 @@ def load_classifier(files: Files, device: str, dtype: str) -> NoisyClassifier:
     options = {name: value for name, value in _read_json(files, "config.json").items() if not name.startswith(("_", "nodegraph_"))}
     try:
         module = NoisyClassifier(**options)
-        module.load_state_dict(load_file(files.path("diffusion_pytorch_model.safetensors")))
+        tensors = load_file(files.path("diffusion_pytorch_model.safetensors"), device=device)
+        module.load_state_dict({name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()}, assign=True)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise Invalid(f"the classifier cannot be read: {error}", fix="use a config.json that belongs to the weights") from error
-    return module.eval().requires_grad_(False).to(device, getattr(torch, dtype))
+    return module.eval().requires_grad_(False).to(device)
 
 
 def load_part(files: Files, part: str, device: str, dtype: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy
 import PIL.Image
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nodegraph import Engine, WorkflowInvalid
+from nodes.diffusion.noisy_classifier import NoisyClassifier
 from tests.cpu.tiny_models import model_folder, root
 from tests.cpu.tiny_unclip import pipeline, unclip_folder
 
@@ -173,6 +176,25 @@ def test_instruct_edit(engine: Engine, photos: list[Path]) -> None:
     near, far = (picture(engine, "instruct_edit", "edit", **given, image_guidance=scale) for scale in (1.0, 4.0))
     assert near.shape == (1, 3, 32, 32)
     assert not torch.allclose(near, far, atol=1e-3)
+
+
+def test_classifier_guidance(engine: Engine) -> None:
+    """With a random classifier of the same latents; no scale is no guidance."""
+    folder = root() / "two-classes"
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    module = NoisyClassifier(4, ["noto", "fluent"], "kl-f4-c4-0.18215", (16, 16))
+    save_file(module.state_dict(), folder / "diffusion_pytorch_model.safetensors")
+    config = {name: value for name, value in module.config.items() if not name.startswith("_")}
+    (folder / "config.json").write_text(json.dumps({"nodegraph_kind": "classifier", **config}))
+    given = {**QUICK, "classifier": "two-classes"}
+    none, noto, fluent = (
+        picture(engine, "classifier_guidance", **given, label=label, scale=scale)
+        for label, scale in (("noto", 0.0), ("noto", 50.0), ("fluent", 50.0))
+    )
+    assert torch.equal(none, picture(engine, "unclip_caption_only", **QUICK))
+    assert distance(noto, none) > 1e-4
+    assert distance(noto, fluent) > distance(noto, none)
 
 
 # --- on tiny-sd --------------------------------------------------------------------------------
