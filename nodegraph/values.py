@@ -303,6 +303,12 @@ class Rng:
     def __len__(self) -> int:
         return len(self.states)
 
+    def __repr__(self) -> str:
+        """Short: a state has thousands of bytes."""
+        from nodegraph.keys import digest
+
+        return f"Rng({len(self)} of {digest(b'rng', *self.states).hex()[:8]})"
+
     def parts(self) -> Parts:
         return {"states": list(self.states)}, {}
 
