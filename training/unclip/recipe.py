@@ -35,10 +35,10 @@ class Recipe:
     text_steps: int = 500
     text_rate: float = 1e-3
     text_batch: int = 256
-    decoder_steps: int = 1700
+    decoder_steps: int = 1000
     decoder_rate: float = 8e-4
     decoder_batch: int = 64
-    prior_steps: int = 1200
+    prior_steps: int = 700
     prior_rate: float = 5e-4
     prior_batch: int = 128
     upsampler_steps: int = 800

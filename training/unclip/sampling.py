@@ -64,6 +64,14 @@ class Model:
             latents = step(self.prior_scheduler, found, now, latents, before, generators)
         return prior.post_process_latents(latents)
 
+    def best_prior(
+        self, told: Read, generators: list[torch.Generator], draws: int = 2, steps: int = 25, guidance: float = 2.0
+    ) -> torch.Tensor:
+        """Of `draws` image embeddings of each caption the one with the highest dot product with the text embedding."""
+        drawn = torch.stack([self.sample_prior(told, generators, steps, guidance) for _ in range(draws)])
+        best = (drawn * told.texts).sum(-1).argmax(0)
+        return drawn[best, torch.arange(len(best))]
+
     @torch.no_grad()
     def decode(
         self, told: Read, images: torch.Tensor | None, generators: list[torch.Generator], steps: int = 25, guidance: float = 3.0
