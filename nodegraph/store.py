@@ -29,6 +29,8 @@ BATCH = 256
 """Results written in one transaction, at most."""
 GATHER = 0.01
 """Seconds that the writer lets results gather, so that it does not contend with the run that makes them."""
+BACKLOG = 64 << 20
+"""Bytes of results that wait to be written before those who make more have to wait as well: they are held in memory meanwhile."""
 LOOKUPS = 64
 """After this many single look-ups the known keys are read at once."""
 _SCHEMA = """
@@ -57,6 +59,8 @@ class Store:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._hurry = threading.Event()
+        self._room = threading.Condition()
+        self._backlog = 0  # bytes of the results that wait to be written
         self._committed: list[Callable[[bool], None]] = []  # to be told of the next commit
         self._results = _KnownKeys("results", "key")
         self._links = _KnownKeys("links", "plan")
@@ -177,16 +181,33 @@ class Store:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def put(self, entry: Entry, plan_key: bytes | None, outside: tuple[Any, ...], sink: bool = False) -> None:
-        """Write a result soon, in the writer's thread. `sink`: then let its values go from memory."""
+        """Write a result soon, in the writer's thread; waits while very much is to be written. `sink`: let its values go from memory
+        after that, or at once."""
 
-        values = entry.values  # memory may let them go before they are written
-
-        def write() -> None:
-            self._write(entry, values, plan_key, outside)
+        if self._database is None or (sink and self._backlog > BACKLOG):
             if sink:
                 entry.values = None
+            return
+        values, nbytes = entry.values, entry.nbytes  # memory may let them go before they are written
 
+        def write() -> None:
+            try:
+                self._write(entry, values, plan_key, outside)
+            finally:
+                if sink:
+                    entry.values = None
+                self._wait_for_room(-nbytes)
+
+        self._wait_for_room(nbytes)
         self.later(write)
+
+    def _wait_for_room(self, nbytes: int) -> None:
+        """Count bytes that wait to be written, or are written; who adds some waits while there are too many."""
+        with self._room:
+            while nbytes > 0 and self._backlog > BACKLOG and self._database is not None:
+                self._room.wait(1.0)
+            self._backlog += nbytes
+            self._room.notify_all()
 
     def link(self, plan_key: bytes, key: bytes, outside: tuple[Any, ...]) -> None:
         """Write a link soon."""
@@ -289,7 +310,10 @@ class Store:
                 self._links.add(plan_key)
 
     def _write_body(self, key: bytes, packed: Packed) -> tuple[bytes | None, bytes]:
-        """Write a packed record: into the index if it is small (returned), otherwise to its file."""
+        """Write a packed record: into the index if it is small (returned), otherwise to its file.
+
+        Nothing is synced: what a crash of the whole machine may leave half-written is found by its digest, and is a miss.
+        """
         if packed.size <= INLINE:
             body = b"".join(packed.chunks())
             return body, keys.digest(b"record", body)
@@ -303,8 +327,6 @@ class Store:
                 for chunk in packed.chunks():
                     hasher.update(chunk)
                     file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
             os.replace(aside, path)
         except OSError:
             aside.unlink(missing_ok=True)
