@@ -39,13 +39,10 @@ Painter = Callable[[list[str], list[int]], np.ndarray]
 """Captions and one seed each -> pictures, uint8 [n, 32, 32, 3]."""
 WAYS = ("unclip", "unclip-text-embedding", "unclip-caption-only", "unclip-true-embedding")
 """`unclip-true-embedding` is the ceiling of the decoder: it is told the embedding of the true picture, and no prior is asked."""
-WORKFLOWS = {
-    "unclip": ("unclip", "small", {"prior": "diffusion"}),
-    "unclip-autoregressive": ("unclip", "small", {"prior": "autoregressive"}),
-    "unclip-text-embedding": ("unclip_text_embedding", "image", {}),
-    "unclip-caption-only": ("unclip_caption_only", "image", {}),
-}
-"""Way -> workflow, its output and the inputs that make it this way."""
+PRIORS = {"unclip": "diffusion", "unclip-autoregressive": "autoregressive"}
+"""Way -> the prior that it asks, as `workflows/embed_prompt.json` names it."""
+COMPARISONS = {"unclip-text-embedding": "unclip_text_embedding", "unclip-caption-only": "unclip_caption_only"}
+"""Way -> its workflow."""
 BATCH = 50
 
 
@@ -82,19 +79,25 @@ def draw_prompts(icons: Icons, count: int, held_out: bool, seed: int = 77) -> Pr
 
 
 def workflow_painter(way: str, options: argparse.Namespace) -> Painter:
-    """A painter that is a shipped workflow."""
+    """A painter that runs the shipped workflows: both halves of `unclip`, before its upsampler, or a comparison."""
     from nodegraph import Engine
 
-    name, output, inputs = WORKFLOWS[way]
-    settings = {"model": str(options.model), "steps": options.steps, "guidance": options.guidance, **inputs}
-    if name == "unclip":
-        settings |= {"prior_steps": options.prior_steps, "prior_guidance": options.prior_guidance, "draws": options.draws}
-    file = ROOT / "workflows" / f"{name}.json"
+    folder = ROOT / "workflows"
+    decoding = {"model": options.model.name, "steps": options.steps, "guidance": options.guidance}
+    drawing = {"prior": PRIORS.get(way), "steps": options.prior_steps, "guidance": options.prior_guidance, "draws": options.draws}
+
+    def paint_one(engine: Engine, text: str, seed: int) -> np.ndarray:
+        if way in COMPARISONS:
+            done = engine.submit(folder / f"{COMPARISONS[way]}.json", prompt=text, seed=seed, **decoding).result()
+        else:
+            drawn = engine.submit(folder / "embed_prompt.json", model=options.model.name, prompt=text, seed=seed, **drawing).result()
+            told = {"embedding": drawn.outputs["embedding"], "seed": drawn.outputs["rng"]}
+            done = engine.submit(folder / "decode_embedding.json", prompt=text, **told, **decoding).result()
+        return done.outputs["image"].bytes_hwc()
 
     def paint(texts: list[str], seeds: list[int]) -> np.ndarray:
         with Engine(cache=False) as engine:
-            jobs = (engine.submit(file, only=[output], prompt=text, seed=seed, **settings) for text, seed in zip(texts, seeds, strict=True))
-            return np.concatenate([job.result().outputs[output].bytes_hwc() for job in jobs])
+            return np.concatenate([paint_one(engine, text, seed) for text, seed in zip(texts, seeds, strict=True)])
 
     return paint
 

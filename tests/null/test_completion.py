@@ -151,7 +151,7 @@ CHOICES = {
     [
         ("--set sampler=", ["sampler=a", "sampler=b"]),
         ("--set tiled=t", ["tiled=true "]),
-        ("--set model=tiny", ["model=tiny-sd "]),
+        ("--set model=tiny-s", ["model=tiny-sd "]),
         ("--set photo=ch", ["photo=choices.json "]),
         ("--set sampler=a --set sam", []),
         ("--set token=@env:MY_", ["token=@env:MY_TOKEN "]),

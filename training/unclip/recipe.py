@@ -38,7 +38,7 @@ class Recipe:
     decoder_steps: int = 1000
     decoder_rate: float = 8e-4
     decoder_batch: int = 64
-    prior_steps: int = 700
+    prior_steps: int = 1100
     prior_rate: float = 5e-4
     prior_batch: int = 128
     upsampler_steps: int = 800
