@@ -29,18 +29,30 @@ PROMPTS = [
 ]
 
 
-def prompts(engine: Engine) -> None:
+ICONS = [
+    "an octopus, noto style on a cyan background",
+    "a red apple, fluent style",
+    "a cactus, noto style on a pink background",
+    "a rocket, fluent style on a gray background",
+    "a hamburger, noto style",
+    "a guitar, fluent style on a pink background",
+    "an owl, noto style on a gray background",
+    "a castle, fluent style on a cyan background",
+]
+
+
+def prompts(engine: Engine, paint: str, given: list[str], name: str) -> None:
     """Eight prompts, each enlarged without smoothing so that every pixel is seen."""
     workflow = {
         "nodegraph": 1,
         "nodes": {
-            "paint": {"use": str(ROOT / "workflows" / "txt2img.json"), "each": {"prompt": PROMPTS}, "with": {"seed": 3}},
+            "paint": {"use": str(ROOT / "workflows" / paint), "each": {"prompt": given}, "with": {"seed": 3}},
             "large": {"use": "resize", "each": {"image": "paint.image"}, "with": {"width": 192, "height": 192, "method": "nearest"}},
             "sheet": {"use": "image_grid", "from": {"images": "large.image"}, "with": {"columns": 4, "gap": 8}},
         },
         "outputs": {"image": "sheet.image"},
     }
-    save(engine, workflow, "txt2img.png")
+    save(engine, workflow, name)
 
 
 def upscaling(engine: Engine, photo: Path) -> None:
@@ -117,7 +129,8 @@ def main() -> None:
         photo = Path(folder) / "cat.png"
         PIL.Image.fromarray(chelsea()[60:220, 110:310]).resize((200, 160)).save(photo)
         graph(engine)
-        prompts(engine)
+        prompts(engine, "txt2img.json", PROMPTS, "txt2img.png")
+        prompts(engine, "unclip.json", ICONS, "unclip.png")
         upscaling(engine, photo)
         shipped(engine, photo, Path(folder))
 
