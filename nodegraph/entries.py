@@ -47,15 +47,13 @@ class PlainEntry(Entry):
     """The result of a plain step: one number, bool or short text. It is its own identity, and too small to be let go while a run
     holds the entry. It allocates no other object that the garbage collector would count."""
 
-    __slots__ = ("framed", "value")
+    __slots__ = ("value",)
     kind = "values"
     outside = ()
 
     def __init__(self, key: bytes, ports: tuple[str, ...], value: Any, seconds: float):
         self.key, self.ports, self.value, self.seconds = key, ports, value, seconds
-        ident = keys.identity(value)
-        self.framed = len(ident).to_bytes(4, "little") + ident  # as it stands in keys
-        self.nbytes = OVERHEAD + len(ident)
+        self.nbytes = OVERHEAD + (len(value) if value.__class__ is str else 0)
         self.pins = 0
         self.age, self.uses = 0.0, 1
         self.stored = False
@@ -71,7 +69,7 @@ class PlainEntry(Entry):
 
     @property
     def idents(self) -> tuple[bytes]:  # type: ignore[override]
-        return (self.framed[4:],)
+        return (keys.identity(self.value),)  # not kept, as it is made faster than its bytes are worth
 
 
 LONGEST_PLAIN = 200

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import memory, recording
+from nodegraph import keys, memory, recording
 from nodegraph.calling import Call
-from nodegraph.entries import LONGEST_PLAIN, PlainEntry
+from nodegraph.entries import LONGEST_PLAIN, Entry, PlainEntry
 from nodegraph.leases import LONG
 from nodegraph.shared import Traits
 from nodegraph.states import RUNNING
@@ -33,11 +33,19 @@ def execute(run: Execution, step: int, traits: Traits) -> int | None:
     inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
     done, floats, heads = run.done, traits.floats, traits.heads
     for port, source in plan.sources[step].items():
-        if source.__class__ is not tuple or (entry := done[source[0]]).__class__ is not PlainEntry:
+        if source.__class__ is not tuple:
             return OTHERWISE
-        value = entry.value
+        entry = done[source[0]]
+        if entry.__class__ is PlainEntry:
+            value = entry.value
+            ident = keys.identity(value)
+        elif isinstance(entry, Entry) and (values := entry.values) is not None:
+            index = entry.ports.index(source[1])
+            value, ident = values[index], entry.idents[index]
+        else:
+            return OTHERWISE
         inputs[port] = float(value) if value.__class__ is int and port in floats else value
-        parts.append(heads[port] + entry.framed)
+        parts.append(heads[port] + len(ident).to_bytes(4, "little") + ident)
     key = traits.form.work_key(parts)
     if not shared.claim_at_once(key, run, step):
         return OTHERWISE
