@@ -1,4 +1,4 @@
-"""A plain step in one go: numbers, bools and short texts in, one of these out.
+"""A plain step in one go: values in memory go in, one number, bool or short text comes out.
 
 What `calling`, `recording` and the run do for any node, each in its room, costs more than a small node itself; for the node that
 needs little of it the same is done here, once. Whatever is not plain after all is left to them.

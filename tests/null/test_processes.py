@@ -123,3 +123,25 @@ def test_a_damaged_checkpoint_is_none(tmp_path):
 def test_without_a_cache_nothing_is_kept(tmp_path, calls):
     with Engine(nodes=[long_nodes.slow_sum], cache=False) as engine:
         assert engine.run(long_nodes.workflow("slow_sum", {"count": 12})).ok
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_itself_alone(tmp_path, calls, caplog):
+    folder = tmp_path / "cache"
+    Store(folder, 1 << 30).close()
+    (folder / "checkpoints").write_text("in the way")
+    with caplog.at_level("WARNING", logger="nodegraph"), Engine(nodes=[long_nodes.slow_sum], cache=folder) as engine:
+        assert engine.run(long_nodes.workflow("slow_sum", {"count": 30})).outputs == {"int": sum(range(30))}
+        assert not engine.store.trouble
+    assert len([record for record in caplog.records if "checkpoints cannot be written" in record.message]) == 1
+
+
+def test_what_a_resumed_call_saves_is_all_of_the_work(tmp_path, calls):
+    with Engine(nodes=[long_nodes.slow_sum], cache=tmp_path / "cache") as engine:
+        job = engine.submit(long_nodes.workflow("slow_sum", {"count": 30}))
+        wait_for(lambda: list((tmp_path / "cache" / "checkpoints").glob("*.ng")))
+        job.cancel()
+        job.result()
+        done = engine.submit(long_nodes.workflow("slow_sum", {"count": 30}))
+        spent = next(event.data["seconds"] for event in done.events() if event.kind == "finished")
+    assert int(calls()[1].rpartition(" ")[2]) > 0
+    assert spent > 30 * 0.05, "the steps before the checkpoint count"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from engine_nodes import CALLS, VOLATILE, flow, make_engine, traced
 
-from nodegraph import Workflow, WorkflowInvalid
+from nodegraph import Engine, Workflow, WorkflowInvalid, node
 
 
 @pytest.fixture
@@ -501,3 +501,19 @@ def test_files_in_lists_are_looked_up(engine, tmp_path):
     assert engine.run(file).outputs == {"each": [1, 2], "given": [2, 1], "inner": 2}
     (tmp_path / "a.txt").write_text("4444")
     assert engine.run(file).outputs == {"each": [4, 2], "given": [2, 4], "inner": 2}
+
+
+@node
+def one_more(value: int) -> int:
+    return value + 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_inner_nodes_can_be_asked_for_beside_outputs(again):
+    """Also once their type is known to be short, and they take the short path."""
+    nodes = {"a": {"use": "one_more", "with": {"value": 1}}, "b": {"use": "one_more", "from": {"value": "a.int"}}}
+    with Engine(nodes=[one_more], cache=False) as engine:
+        if again:
+            assert engine.run(flow({"x": {"use": "one_more", "with": {"value": 50}}}, {"x": "x.int"})).ok
+        result = engine.submit(flow(nodes, {"x": "b.int"}), only=["a", "x"]).result(timeout=20)
+        assert result.outputs["x"] == 3
