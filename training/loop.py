@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 
@@ -96,6 +97,14 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         return True
+
+    def start_from(self, model: Path) -> None:
+        """Take the weights of those modules that a finished model, a folder of theirs by name, has."""
+        for name, module in self.modules.items():
+            for file in (model / name).glob("*.safetensors"):
+                weights = load_file(file)
+                module.load_state_dict(weights)
+                self.averages[name].load_state_dict(weights)
 
     def save(self) -> None:
         """Write the checkpoint."""

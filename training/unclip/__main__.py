@@ -1,14 +1,15 @@
 """Train `tiny-unclip`: caption to image embedding to picture, of the world in `training.icons`.
 
     python -m training.prepare                                   once; fetches and renders the icons
-    python -m training.unclip --out FOLDER [--work FOLDER] [--resume] [--stage all] [--preset cpu] [--set NAME=VALUE]
+    python -m training.unclip --out FOLDER [--work FOLDER] [--resume] [--start FOLDER] [--stage all] [--preset cpu] [--set NAME=VALUE]
 
 Stages, each from the files of those before: `vae` and `latents` (autoencoder, and a
 cache of encoded examples), `clip`, `text` and `embeddings` (both encoders, the text
 encoder alone, and a cache of what they make of the examples), `decoder`, `prior`,
 `upsampler`, and `assemble` (an ordinary diffusers folder in half precision). The
 defaults are the ones that made the shipped weights. A run may be killed at any time;
-`--resume` goes on from the last checkpoint. `--set concepts=400` widens the world.
+`--resume` goes on from the last checkpoint, `--start` from the weights of a finished
+model (give it another `--set seed=N`, for other examples). `--set concepts=400` widens the world.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu")
     parser.add_argument("--set", type=change, action="append", default=[], metavar="NAME=VALUE", help="change one number of the recipe")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in the work folder")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="a finished model to go on from where there is no checkpoint")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args(arguments)
@@ -79,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
     torch.set_num_threads(options.threads)
     recipe = recipe_of(dict(options.set), options.preset)
-    run = Run(recipe, options.data, options.work, pick_device(options.device), options.resume)
+    run = Run(recipe, options.data, options.work, pick_device(options.device), options.resume, options.start)
     for stage, train in STAGES.items():
         if options.stage in ("all", stage):
             print(f"--- {stage} {time.strftime('%H:%M:%S')}", flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -105,7 +105,7 @@ def text_trainer(run: Run) -> Trainer:
 
 def train_text(run: Run) -> None:
     """Tune the text encoder to the image encoder, locked now (Zhai et al. 2022): larger batches for less; leaves its checkpoint."""
-    trainer = run.begin(text_trainer(run))
+    trainer = replace(run, start=None).begin(text_trainer(run))
     text_encoder = trainer.modules["text_encoder"]
     sets = load_pairs(run)
     seen = [embed_pictures(run, pairs.pictures) for pairs in sets]

@@ -80,6 +80,8 @@ class Run:
     work: Path
     device: torch.device
     resume: bool
+    start: Path | None = None
+    """A finished model whose weights the stages begin with, where they have no checkpoint."""
 
     @cached_property
     def icons(self) -> Icons:
@@ -104,9 +106,11 @@ class Run:
         return draw_examples(self.icons, self.recipe.examples, [self.recipe.seed, 1])
 
     def begin(self, trainer: Trainer) -> Trainer:
-        """The trainer at its checkpoint if this run resumes one, else at step 0."""
+        """The trainer at its checkpoint if this run resumes one, else at step 0, anew or with the weights of `start`."""
         if self.resume and trainer.resume():
             print(f"resumed {trainer.checkpoint.name} at step {trainer.step}", flush=True)
+        elif self.start is not None:
+            trainer.start_from(self.start)
         return trainer
 
     def finished(self, trainer: Trainer) -> dict[str, nn.Module]:
