@@ -41,18 +41,29 @@ class Signature:
         self.plain = {port.name: classes[port.type] for port in unbounded}
 
     def settles(self, node: Node, index: int, known: Mapping[str, int], given: list[dict[str, Type]]) -> dict[str, Links] | None:
-        """The links of a node in which nothing can be wrong: plain literals, single links back to outputs of the very type that
-        the port takes, and all that is required. None when it needs a closer look."""
+        """The links of a node in which nothing can be wrong: plain literals, links back to outputs of the very type that the port
+        takes, or that the items of its list are of, and all that is required. None when it needs a closer look."""
         links: dict[str, Links] = {}
         takes, plain, literals = self.types, self.plain, node.with_
         for port, reference in node.from_.items():
-            if reference.__class__ is not str or port not in takes:
-                return None
-            source, _, output = reference.partition(".")
-            number = known.get(source, index)
-            if number >= index or given[number].get(output) is not takes[port]:
-                return None
-            links[port] = number, intern(output)  # the same few names again and again
+            wanted = takes.get(port)
+            several: list[Link] | None = None
+            references: Any = (reference,)
+            if reference.__class__ is list and wanted is not None and wanted.kind == "list":
+                several = links[port] = []
+                references, wanted = reference, wanted.args[0]
+            for one in references:
+                if one.__class__ is not str:
+                    return None
+                source, _, output = one.partition(".")
+                number = known.get(source, index)
+                if number >= index or given[number].get(output) is not wanted:
+                    return None
+                link = number, intern(output)  # the same few names again and again
+                if several is None:
+                    links[port] = link
+                else:
+                    several.append(link)
         for port, value in literals.items():
             if plain.get(port) is not value.__class__ or port in links:
                 return None

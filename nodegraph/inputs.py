@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
+from nodegraph.entries import PlainEntry
 from nodegraph.noderun import NodeRun
 from nodegraph.outcomes import Lazy
 from nodegraph.plan import Form, as_port
@@ -68,9 +69,15 @@ def value_of(run: Execution, source: Source) -> Any:
         return source.value
     if kind is Item:
         return value_of(run, source.source)[source.index]
-    if all(_in_memory(run, one) for one in source):
-        return [value_of(run, one) for one in source]
-    return Items(run, source)
+    values, done = [], run.done
+    for one in source:
+        if one.__class__ is tuple and (entry := done[one[0]]).__class__ is PlainEntry:
+            values.append(entry.value)
+        elif _in_memory(run, one):
+            values.append(value_of(run, one))
+        else:
+            return Items(run, source)
+    return values
 
 
 def _in_memory(run: Execution, source: Source) -> bool:
@@ -123,7 +130,7 @@ def work_key(run: Execution, step: int, used: NodeType) -> bytes:
 
 def list_ident(idents: list[bytes]) -> bytes:
     """The identity of a list from those of its items: a list of small values has the identity of their content."""
-    return keys.short(b"list", b"[" + b"".join(b"%d:%b" % (len(one), one) for one in idents))
+    return keys.short(b"list", b"[" + b"".join([b"%d:%b" % (len(one), one) for one in idents]))
 
 
 def note_outside(run: Execution, step: int, own: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -58,6 +58,7 @@ class EventLog:
 
     def __init__(self, run: str, path: Callable[[int], str]):
         self.run, self._path = run, path
+        self._epoch = time.time() - time.perf_counter()  # when the clock of records was zero
         self._records: list[Any] = []  # kind, step, time, data, kind, …: flat, as millions of tuples would burden the garbage collector
         self._read = 0
         self._waiting = 0
@@ -65,7 +66,11 @@ class EventLog:
         self._over = threading.Event()
 
     def add(self, kind: Kind, step: int, data: Any = None) -> None:
-        self._records += (kind, step, time.time(), data)
+        self.add_at(time.perf_counter(), kind, step, data)
+
+    def add_at(self, when: float, kind: Kind, step: int, data: Any = None) -> None:
+        """Add what happened at a reading of `time.perf_counter`."""
+        self._records += (kind, step, when, data)
         if self._waiting:
             self._notify()
 
@@ -73,12 +78,12 @@ class EventLog:
         records = self._records
         last = len(records) - 4
         if last >= self._read and records[last] == "progress" and records[last + 1] == step:
-            records[last + 2], records[last + 3] = time.time(), data
+            records[last + 2], records[last + 3] = time.perf_counter(), data
         else:
             self.add("progress", step, data)
 
     def close(self, data: dict[str, Any]) -> None:
-        self._records += ("done", -1, time.time(), data)
+        self._records += ("done", -1, time.perf_counter(), data)
         self._over.set()
         self._notify()
 
@@ -89,7 +94,7 @@ class EventLog:
 
     def __iter__(self) -> Iterator[Event]:
         """Events from the first on, until the run is done."""
-        seen, run, path = 0, self.run, self._path
+        seen, run, path, epoch = 0, self.run, self._path, self._epoch
         kind: Kind = "planned"
         while kind != "done":
             at = 4 * seen
@@ -99,7 +104,7 @@ class EventLog:
             for kind, step, when, data in zip(fields, fields, fields, fields, strict=True):
                 seen += 1
                 told = {"seconds": data} if data.__class__ is float else data
-                yield Event._make((kind, run, seen, when, path(step) if step >= 0 else "", told))
+                yield Event._make((kind, run, seen, epoch + when, path(step) if step >= 0 else "", told))
             if not fresh:
                 self._wait(at)
 

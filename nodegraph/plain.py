@@ -6,12 +6,13 @@ needs little of it the same is done here, once. Whatever is not plain after all 
 
 from __future__ import annotations
 
-import time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import keys, memory, recording
+from nodegraph import memory, recording
 from nodegraph.calling import Call
 from nodegraph.entries import LONGEST_PLAIN, Entry, PlainEntry
+from nodegraph.keys import identity
 from nodegraph.leases import LONG
 from nodegraph.shared import Traits
 from nodegraph.states import RUNNING
@@ -25,54 +26,51 @@ OTHERWISE: Any = object()
 """Nothing has been done: the step is not plain after all."""
 
 
-def execute(run: Execution, step: int, traits: Traits) -> int | None:
-    """Run a ready step of a plain node type. Returns the next step for the same lane, or OTHERWISE."""
-    plan, shared = run.plan, run.shared
-    if run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked or traits.long or shared.watched:
-        return OTHERWISE
-    inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
-    done, floats, heads = run.done, traits.floats, traits.heads
-    for port, source in plan.sources[step].items():
-        if source.__class__ is not tuple:
-            return OTHERWISE
-        entry = done[source[0]]
-        if entry.__class__ is PlainEntry:
-            value = entry.value
-            ident = keys.identity(value)
-        elif isinstance(entry, Entry) and (values := entry.values) is not None:
-            index = entry.ports.index(source[1])
-            value, ident = values[index], entry.idents[index]
-        else:
-            return OTHERWISE
-        inputs[port] = float(value) if value.__class__ is int and port in floats else value
-        parts.append(heads[port] + len(ident).to_bytes(4, "little") + ident)
-    key = traits.form.work_key(parts)
-    if not shared.claim_at_once(key, run, step):
-        return OTHERWISE
-    if shared.cache.may_have(key):
-        shared.release(key)
-        return OTHERWISE
-    return _call(run, step, traits, key, inputs)
-
-
-def _is_huge(outcome: Any) -> bool:
-    """Whether this is an int of very many digits."""
-    return outcome.__class__ is int and not -HUGE < outcome < HUGE
+def execute(run: Execution, first: int, traits: Traits) -> int | None:
+    """Run a ready step of a plain node type, and the plain steps that follow it in its lane one by one. Returns the next step for
+    that lane, or OTHERWISE."""
+    plan, shared, done, lane, step = run.plan, run.shared, run.done, traits.lane, first
+    while not (run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked or traits.long or shared.watched):
+        inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
+        for port, source in plan.sources[step].items():
+            entry = done[source[0]] if source.__class__ is tuple else None
+            if entry.__class__ is PlainEntry:
+                value = entry.value
+                ident = identity(value)
+            elif isinstance(entry, Entry) and (values := entry.values) is not None:
+                index = entry.ports.index(source[1])
+                value, ident = values[index], entry.idents[index]
+            else:
+                return OTHERWISE if step == first else step
+            inputs[port] = float(value) if value.__class__ is int and port in traits.floats else value
+            parts.append(traits.heads[port] + len(ident).to_bytes(4, "little") + ident)
+        key = traits.form.work_key(parts)
+        if not shared.claim_at_once(key, run, step):
+            break
+        if shared.cache.may_have(key):
+            shared.release(key)
+            break
+        following = _call(run, step, traits, key, inputs)
+        if following is None or not (traits := shared.traits(plan.types[following])).plain:
+            return following
+        step = following
+        lane.taken += 1
+    return OTHERWISE if step == first else step
 
 
 def _call(run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[str, Any]) -> int | None:
     """Call the node, under a claim on its key, and record what it gave."""
     run.state[step] = RUNNING
-    run.log.add("started", step)
-    function = traits.function
-    begun = time.perf_counter()
+    begun = perf_counter()
+    run.log.add_at(begun, "started", step)
     outcome: Any
     try:
-        outcome = function(**inputs)
+        outcome = traits.function(**inputs)
     except BaseException as error:  # in a worker's thread nothing but the node's own code raises
         outcome = error.with_traceback(None) if memory.is_out_of_memory(error) else error
-    seconds = time.perf_counter() - begun
-    if outcome.__class__ is not traits.gives or (outcome.__class__ is str and len(outcome) > LONGEST_PLAIN) or _is_huge(outcome):
+    seconds = perf_counter() - begun
+    kind = outcome.__class__
+    if kind is not traits.gives or (kind is int and not -HUGE < outcome < HUGE) or (kind is str and len(outcome) > LONGEST_PLAIN):
         call = Call(run, step, run.plan.types[step], traits, key, True, inputs)
         call.seconds = seconds
         return run.record(step, call, recording.keep(run, step, call, call.settled(outcome)))
@@ -80,6 +78,6 @@ def _call(run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[st
         traits.seconds = seconds
     entry = PlainEntry(key, traits.ports, outcome, seconds)
     run.shared.cache.put_plain(entry, run.plan.keys[step])
-    following = run.record_plain(step, entry, traits.lane)
+    following = run.record_plain(step, entry, traits.lane, begun + seconds)
     run.shared.release(key)
     return following

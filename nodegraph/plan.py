@@ -56,13 +56,13 @@ class Form:
     def plan_key(self, parts: Sequence[bytes]) -> bytes:
         """The plan key of a node from its ports as they stand in keys, in any order."""
         hasher = self._plan.copy()
-        hasher.update(b"".join(sorted(parts)))
+        hasher.update(b"".join(sorted(parts)) if len(parts) > 1 else parts[0] if parts else b"")
         return hasher.digest()
 
     def work_key(self, parts: Sequence[bytes]) -> bytes:
         """The work key of a node from its ports as they stand in keys, in any order."""
         hasher = self._work.copy()
-        hasher.update(b"".join(sorted(parts)))
+        hasher.update(b"".join(sorted(parts)) if len(parts) > 1 else parts[0] if parts else b"")
         return hasher.digest()
 
     def literals(self, literals: Mapping[str, Any]) -> tuple[bytes, ...]:
@@ -157,7 +157,7 @@ class Plan:
         self.parts, self.keys = kept[1].copy(), kept[2].copy()
 
     def _settled_keys(self) -> tuple[list[tuple[bytes, ...]], list[bytes | None]]:
-        """The literals as they enter keys, and the plan keys, of steps with plain literals and single links."""
+        """The literals as they enter keys, and the plan keys, of steps with plain literals and links alone."""
         form_of, link = self.identities.form, self.identities.link
         all_parts: list[tuple[bytes, ...]] = []
         found: list[Any] = []
@@ -165,7 +165,13 @@ class Plan:
             form = form_of(used)
             parts = form.literals(literals)
             all_parts.append(parts)
-            found.append(form.plan_key([*parts, *[link(port, output) + found[step] for port, (step, output) in sources.items()]]))
+            linked = [
+                link(port, source[1]) + found[source[0]]
+                if source.__class__ is tuple
+                else part(port, _listed([_output_ident(one, found) for one in source]))
+                for port, source in sources.items()
+            ]
+            found.append(form.plan_key([*parts, *linked]))
         return all_parts, found
 
     def _expand_node(
@@ -270,7 +276,7 @@ class Plan:
         if kind is tuple:
             key = self.keys[source[0]]
             if key is not None:
-                return b"@%b%b" % (key, source[1].encode())
+                return _output_ident(source, self.keys)
             return self.ident_of(source) if self.ident_of else None
         if kind is Const:
             return source.ident
@@ -279,7 +285,7 @@ class Plan:
             return None if inner is None else b"%b[%d]" % (inner, source.index)
         idents = [self.plan_ident(one) for one in source]
         known = [ident for ident in idents if ident is not None]
-        return b"[" + b"".join(b"%d:%b" % (len(ident), ident) for ident in known) if len(known) == len(idents) else None
+        return _listed(known) if len(known) == len(idents) else None
 
     # -- workflows as nodes, each, literals from outside -----------------------------------------------------------
 
@@ -388,6 +394,16 @@ class Plan:
 
     def _outside(self, template: Template) -> Outside:
         return lambda kind, port, given: self.resolve.outside(kind, port, given, template.workflow)
+
+
+def _output_ident(source: tuple[int, str], plan_keys: Sequence[Any]) -> bytes:
+    """How an output of a step with a plan key enters plan keys."""
+    return b"@%b%b" % (plan_keys[source[0]], source[1].encode())
+
+
+def _listed(idents: Sequence[bytes]) -> bytes:
+    """How a list of sources enters plan keys."""
+    return b"[" + b"".join([b"%d:%b" % (len(ident), ident) for ident in idents])
 
 
 def _never_called(**inputs: Any) -> None:

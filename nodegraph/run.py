@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nodegraph import calling, collecting, plain, recording
+from nodegraph import calling, collecting, keys, plain, recording
 from nodegraph.checkpoints import Kept
 from nodegraph.entries import Entry, PlainEntry
 from nodegraph.errors import Problem, WorkflowInvalid
@@ -395,11 +395,11 @@ class Execution:
         for key in kept.keys:
             checkpoints.drop(key, outcome if isinstance(outcome, Entry) else None)
 
-    def record_plain(self, step: int, entry: PlainEntry, lane: Any) -> int | None:
-        """Record the one small value that a step gave. Returns the next step for the same lane."""
+    def record_plain(self, step: int, entry: PlainEntry, lane: Any, when: float) -> int | None:
+        """Record the one small value that a step gave, and when, on the clock of events. Returns the next step for the same lane."""
         with self.lock:
             self.active -= 1
-            self.log.add("finished", step, entry.seconds)
+            self.log.add_at(when, "finished", step, entry.seconds)
             one = self.dependents[step]
             if one.__class__ is int and (self.pending[one] > 1 or self._goes_on(one, lane)):
                 self.done[step], self.state[step], self.dependents[step] = entry, DONE, None
@@ -613,6 +613,8 @@ class Execution:
         """The identity of a settled source in work keys."""
         if source.__class__ is tuple:
             entry = self.done[source[0]]
+            if entry.__class__ is PlainEntry:
+                return keys.identity(entry.value)
             if isinstance(entry, Entry):
                 idents = entry.idents
                 return idents[0] if len(idents) == 1 else entry.ident(source[1])

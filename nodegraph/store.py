@@ -27,8 +27,9 @@ INLINE = 4096
 """Packed results up to this many bytes lie in the index itself."""
 BATCH = 256
 """Results written in one transaction, at most."""
-GATHER = 0.01
-"""Seconds that the writer lets results gather, so that it does not contend with the run that makes them."""
+GATHER = 0.05
+"""Seconds that the writer lets results gather, so that it does not contend with the runs that make them: a commit takes as long as
+a hundred small nodes, whatever it holds."""
 BACKLOG = 64 << 20
 """Bytes of results that wait to be written before those who make more have to wait as well: they are held in memory meanwhile."""
 LOOKUPS = 64

@@ -31,7 +31,7 @@ class Template:
     wrote; literals that stand for something outside are `Pending` and listed in `pending`. `each[i]` maps ports to a link
     or a literal list. `order` is topological, ties in file order; None when file order is. `checked[i]` names ports whose
     value must be checked when it is there, as its source is `any`. The first `settled` nodes are plain: literals that are what they
-    say, single links back to other nodes, no inputs of the workflow. `parts` and `planned` are kept by plans.
+    say, links back to other nodes, no inputs of the workflow. `parts` and `planned` are kept by plans.
     """
 
     workflow: Workflow
