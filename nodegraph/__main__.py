@@ -1,8 +1,6 @@
 """`python -m nodegraph`."""
 
-import sys
-
-from nodegraph.cli import main
+from nodegraph.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -673,3 +673,18 @@ def test_a_terminal_without_utf_8_shows_what_it_can() -> None:
     running = process("-m", "nodegraph", "run", "w.json", "-q", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     said, err = running.communicate(timeout=60)
     assert (running.returncode, said, err) == (0, "\\xc9\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_what_cannot_be_printed_ends_the_process_with_a_problem():
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-m", "nodegraph", "nodes"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert "No space left" in ended.stderr
+
+
+def test_the_process_calls_what_libraries_have_registered_for_its_end():
+    code = "import atexit, sys; sys.argv = ['nodegraph', 'types']; atexit.register(print, 'registered'); from nodegraph.cli import program; program()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1] == "registered"
