@@ -684,7 +684,7 @@ def test_what_cannot_be_printed_ends_the_process_with_a_problem():
 
 
 def test_the_process_calls_what_libraries_have_registered_for_its_end():
-    code = "import atexit, sys; sys.argv = ['nodegraph', 'types']; atexit.register(print, 'registered'); from nodegraph.cli import program; program()"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code = "import atexit; atexit.register(print, 'registered'); from nodegraph.cli import program; program()"
+    ended = subprocess.run([sys.executable, "-c", code, "types"], capture_output=True, text=True)
     assert ended.returncode == 0
     assert ended.stdout.splitlines()[-1] == "registered"
