@@ -35,7 +35,7 @@ class Lane:
         self._workers: list[threading.Thread] = []
         self._idle = 0
         self._watching = False
-        self.taken = 0  # steps that were begun, by those who run several in one go too
+        self._taken = 0
         self._closed = False
 
     def push(self, executor: Executor, steps: list[int]) -> None:
@@ -63,7 +63,7 @@ class Lane:
                 executor, step = item
                 following: int | None = step
                 while following is not None:
-                    self.taken += 1
+                    self._taken += 1
                     following = executor.execute(following)
                 item = self._pop() if self._idle == len(self._workers) - 1 else None
             executor = None  # type: ignore[assignment]  # an idle worker must not keep a finished run alive
@@ -101,8 +101,8 @@ class Lane:
                 self._watching = False
                 if self._closed:
                     return None
-                stuck = self.taken == seen or len(self._workers) == self._idle
-                seen, empty = self.taken, 0 if self._stack else empty + 1
+                stuck = self._taken == seen or len(self._workers) == self._idle
+                seen, empty = self._taken, 0 if self._stack else empty + 1
                 if self._stack and stuck and (item := self._pop()):
                     self._pass_on()
                     return item

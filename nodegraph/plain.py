@@ -26,36 +26,31 @@ OTHERWISE: Any = object()
 """Nothing has been done: the step is not plain after all."""
 
 
-def execute(run: Execution, first: int, traits: Traits) -> int | None:
-    """Run a ready step of a plain node type, and the plain steps that follow it in its lane one by one. Returns the next step for
-    that lane, or OTHERWISE."""
-    plan, shared, done, lane, step = run.plan, run.shared, run.done, traits.lane, first
-    while not (run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked or traits.long or shared.watched):
-        inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
-        for port, source in plan.sources[step].items():
-            entry = done[source[0]] if source.__class__ is tuple else None
-            if entry.__class__ is PlainEntry:
-                value = entry.value
-                ident = identity(value)
-            elif isinstance(entry, Entry) and (values := entry.values) is not None:
-                index = entry.ports.index(source[1])
-                value, ident = values[index], entry.idents[index]
-            else:
-                return OTHERWISE if step == first else step
-            inputs[port] = float(value) if value.__class__ is int and port in traits.floats else value
-            parts.append(traits.heads[port] + len(ident).to_bytes(4, "little") + ident)
-        key = traits.form.work_key(parts)
-        if not shared.claim_at_once(key, run, step):
-            break
-        if shared.cache.may_have(key):
-            shared.release(key)
-            break
-        following = _call(run, step, traits, key, inputs)
-        if following is None or not (traits := shared.traits(plan.types[following])).plain:
-            return following
-        step = following
-        lane.taken += 1
-    return OTHERWISE if step == first else step
+def execute(run: Execution, step: int, traits: Traits) -> int | None:
+    """Run a ready step of a plain node type. Returns the next step for the same lane, or OTHERWISE."""
+    plan, shared, done = run.plan, run.shared, run.done
+    if run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked or traits.long or shared.watched:
+        return OTHERWISE
+    inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
+    for port, source in plan.sources[step].items():
+        entry = done[source[0]] if source.__class__ is tuple else None
+        if entry.__class__ is PlainEntry:
+            value = entry.value
+            ident = identity(value)
+        elif isinstance(entry, Entry) and (values := entry.values) is not None:
+            index = entry.ports.index(source[1])
+            value, ident = values[index], entry.idents[index]
+        else:
+            return OTHERWISE
+        inputs[port] = float(value) if value.__class__ is int and port in traits.floats else value
+        parts.append(traits.heads[port] + len(ident).to_bytes(4, "little") + ident)
+    key = traits.form.work_key(parts)
+    if not shared.claim_at_once(key, run, step):
+        return OTHERWISE
+    if shared.cache.may_have(key):
+        shared.release(key)
+        return OTHERWISE
+    return _call(run, step, traits, key, inputs)
 
 
 def _call(run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[str, Any]) -> int | None:
@@ -78,6 +73,10 @@ def _call(run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[st
         traits.seconds = seconds
     entry = PlainEntry(key, traits.ports, outcome, seconds)
     run.shared.cache.put_plain(entry, run.plan.keys[step])
-    following = run.record_plain(step, entry, traits.lane, begun + seconds)
+    try:
+        following = run.record_plain(step, entry, traits.lane, begun + seconds)
+    except Exception as error:  # a mistake of the engine must not hang the run
+        run.break_off(step, error)
+        return None
     run.shared.release(key)
     return following

@@ -119,10 +119,10 @@ class Execution:
             return
         self.finished = True
         if self._pinned:
-            for entry in self.done:
-                if isinstance(entry, Entry):
-                    entry.pins = 0
-            self.shared.cache.settle()
+            try:
+                self._unpin_all()
+            except Exception as error:  # it must not keep the job from ending
+                self.problems.append(internal(self.workflow, error))
         result = collecting.collect_result(self)
         self.log.close(
             {
@@ -135,6 +135,24 @@ class Execution:
         log.info("run %s is %s after %.3f s", self.id, result.status, result.seconds)
         self.plan.ident_of = None
         self.job.finish(result)
+
+    def _unpin_all(self) -> None:
+        for entry in self.done:
+            if isinstance(entry, Entry):
+                entry.pins = 0
+        self.shared.cache.settle()
+
+    def break_off(self, step: int, error: Exception) -> None:
+        """The engine made a mistake while it recorded a step: whatever that left behind, the job ends now."""
+        with self.lock:
+            self._break_off(self.plan.path(step), error)
+        self.shared.release_of(self, step)
+
+    def _break_off(self, where: str, error: Exception) -> None:
+        self.problems.append(internal(where, error))
+        self.roots.clear()
+        self.active = 0
+        self.cancel()
 
     def on_cancel(self, call: Callable[[], None]) -> None:
         """Have something called when the run is cancelled."""
@@ -149,14 +167,22 @@ class Execution:
         """Under the lock, without recursion however deep the plan: demand what is wanted, settle what is unblocked."""
         wanted, unblocked = self._wanted, self._unblocked
         while wanted or unblocked:
-            if wanted:
-                self._demand(wanted.pop())
-            else:
-                self._settle_inputs(unblocked.popleft())
+            try:
+                if wanted:
+                    step = wanted.pop()
+                    self._demand(step)
+                else:
+                    step = unblocked.popleft()
+                    self._settle_inputs(step)
+            except Exception as error:  # a mistake of the engine must fail the step, never hang the run
+                self._fail(step, (internal(self.plan.path(step), error),))
         if self._ready:
             ready, self._ready = self._ready, {}
-            for lane, steps in ready.items():
-                lane.push(self, steps)  # all at once, so that they are taken in order
+            try:
+                for lane, steps in ready.items():
+                    lane.push(self, steps)  # all at once, so that they are taken in order
+            except Exception as error:
+                self._break_off(self.workflow, error)
 
     def _demand(self, step: int) -> None:
         """Under the lock: have a step computed. What the cache has is taken; what is missing waits for its inputs."""
@@ -353,7 +379,14 @@ class Execution:
             self._end_if_over()
 
     def record(self, step: int, call: Any, entry: Any) -> int | None:
-        """Record what a step gave. Returns the next step for the same lane."""
+        """Record what a step gave. Returns the next step for the same lane. Raises nothing, as that would hang the run."""
+        try:
+            return self._record(step, call, entry)
+        except Exception as error:
+            self.break_off(step, error)
+            return None
+
+    def _record(self, step: int, call: Any, entry: Any) -> int | None:
         with self.lock:
             self.active -= 1
             following = None
