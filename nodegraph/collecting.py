@@ -64,4 +64,7 @@ def summary(value: Any) -> Any:
         return value
     if isinstance(value, list):
         return [summary(one) for one in value]
-    return repr(value) if hasattr(value, "parts") else kinds.describe(value)
+    try:
+        return repr(value) if hasattr(value, "parts") else kinds.describe(value)
+    except Exception:  # a value's own text is its pack's code, and must not keep a run from ending
+        return type(value).__name__

@@ -54,9 +54,8 @@ def _told(path: str, used: NodeType, error: BaseException) -> list[Problem]:
 def internal(path: str, error: Exception) -> Problem:
     """A mistake of the engine itself, with all of its frames."""
     frames = "".join(traceback.format_exception(error)).rstrip()
-    return _without_secrets(
-        Problem("internal", path, f"nodegraph made a mistake: {type(error).__name__}: {error}", "please report it", detail=frames)
-    )
+    said = traceback.format_exception_only(error)[-1].strip()
+    return _without_secrets(Problem("internal", path, f"nodegraph made a mistake: {said}", "please report it", detail=frames))
 
 
 def author_frames(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,7 +160,8 @@ class Job:
             self._done.set()
             waiting, self._then = self._then, []
         for call in waiting:
-            call()
+            with suppress(RuntimeError):  # the loop that waited is closed
+                call()
 
     def __await__(self) -> Generator[Any, None, Result]:
         import asyncio

@@ -156,7 +156,11 @@ class Shared:
         del self._claims[key]
         if self._leased and (give_back := self._leased.pop(key, None)) is not None:
             assert self.cache.store is not None
-            self.cache.store.when_written(lambda written: give_back())  # who waits must find the result
+            try:
+                self.cache.store.when_written(lambda written: give_back())  # who waits must find the result
+            except Exception:  # a mistake of the engine must not keep others waiting
+                log.exception("a lease is given back at once")
+                give_back()
         if self._waiters:
             with self._claims_lock:
                 waiting = self._waiters.pop(key, ())
