@@ -18,6 +18,8 @@ from nodegraph.store import Store
 
 Outside = tuple[Any, ...]
 """Values that stand for something outside: files, handles."""
+LINKS = 4096
+"""Links beyond four to a result in memory that are remembered: other plans may lead to the same few results for ever."""
 KEEP = 0.9
 """When a tier is over its budget it is brought down to this part of it, so that evictions come in waves."""
 
@@ -79,7 +81,11 @@ class Cache:
     def link(self, plan_key: bytes, entry: Entry, outside: Outside) -> None:
         """Remember that a plan key led to a result, and the outside values behind it."""
         if entry.key is not None:
-            self._links[plan_key] = (entry.key, outside) if outside else entry.key
+            with self._lock:
+                self._links[plan_key] = (entry.key, outside) if outside else entry.key
+                if len(self._links) > 4 * len(self._entries) + LINKS:
+                    for oldest in list(self._links)[: len(self._links) // 2]:
+                        del self._links[oldest]
             if entry.stored and self.store:
                 self.store.link(plan_key, entry.key, outside)
 
@@ -208,17 +214,31 @@ class Cache:
         held = _host_bytes_of([entry for entry in entries if not _may_leave(entry)])
         if self.used - held > self.budget:
             leaving = self._eviction.leaving([entry for entry in entries if _may_leave(entry)])
+            sunk = set()
             while self.used - held > self.budget * KEEP and (entry := next(leaving, None)) is not None:
-                self._let_go(entry)
+                if self._let_go(entry):
+                    sunk.add(entry.key)
+            self._forget_links(sunk)
         self._threshold = self.budget + held
 
-    def _let_go(self, entry: Entry) -> None:
+    def _let_go(self, entry: Entry) -> bool:
+        """Let a result leave memory. True if it sinks to the disk now."""
         self._forget(entry.key)
         self.evictions += 1
         if not entry.stored and self.store and entry.seconds > entry.nbytes / 500e6:
             self.store.put(entry, None, (), sink=True)
-        else:
-            entry.values = None
+            return True
+        entry.values = None
+        return False
+
+    def _forget_links(self, sunk: set[bytes | None]) -> None:
+        """Forget the links to what has left memory; those to what has just sunk to the disk sink with it."""
+        for plan_key, link in list(self._links.items()):
+            key, outside = (link, ()) if link.__class__ is bytes else link
+            if key not in self._entries:
+                del self._links[plan_key]
+                if key in sunk and self.store:
+                    self.store.link(plan_key, key, outside)  # type: ignore[arg-type]
 
     def _check(self) -> None:
         """Raise RuntimeError when a budget is passed, or bytes were miscounted."""

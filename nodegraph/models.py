@@ -48,6 +48,7 @@ class ModelFolder:
         self.roots = [Path(root) for root in roots]
         self._digest = digest
         self._known: dict[Path, dict[str, bytes]] = {}  # model → digests of its files, as they were when it was asked for
+        self._crowded = 64  # when so many are known, those that are gone are forgotten
 
     def list(self) -> list[ModelInfo]:
         """Every model, by name."""
@@ -114,7 +115,11 @@ class ModelFolder:
         files = []
         for one in _files(path):
             files.append((one.relative_to(path).as_posix() if path.is_dir() else SINGLE, self._digest(one)))
-        self._known[path] = dict(files)
+        known = self._known
+        if len(known) >= self._crowded:
+            known = {one: digests for one, digests in known.items() if one.exists()}
+            self._crowded = max(64, 2 * len(known))
+        self._known = {**known, path: dict(files)}  # a new one, as other threads walk through the old
         return ModelRef(name, tuple(files))
 
     def locate(self, files: FileDigests) -> Files | None:

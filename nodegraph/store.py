@@ -403,6 +403,8 @@ class Store:
                 self._discard(key)
                 removed, freed = removed + 1, freed + size
             self._database.execute("DELETE FROM links WHERE key NOT IN (SELECT key FROM results)")
+            self._results.forget()
+            self._links.forget()
             self._size = total - freed
         return {"removed": removed, "freed": freed}
 
@@ -477,12 +479,17 @@ class _KnownKeys:
         return key[:8] in self._known
 
     def surely_not(self, key: bytes) -> bool:
-        """Whether a key is known not to be there. Needs no lock: a set only grows."""
-        return self._known is not None and key[:8] not in self._known
+        """Whether a key is known not to be there. Needs no lock: a set only grows until it is forgotten as a whole."""
+        known = self._known
+        return known is not None and key[:8] not in known
 
     def add(self, key: bytes) -> None:
         if self._known is not None:
             self._known.add(key[:8])
+
+    def forget(self) -> None:
+        """Rows are gone: read those that are left when they are asked for next."""
+        self._known, self._last_row = None, 0
 
     def refresh(self, database: sqlite3.Connection) -> None:
         """Notice rows that were added since."""

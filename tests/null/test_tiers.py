@@ -258,3 +258,59 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch, jump):
         result, seen = traced(engine, wide(5))
         assert (result.outputs, "started" in seen) == ({"sum": 500_000}, False)
         assert engine.store.verify()["damaged"] == 0
+
+
+@node
+def small_text(number: int) -> str:
+    """Too large for a plain result, and too cheap for the disk unless memory is short."""
+    time.sleep(0.002)
+    return f"{number:08d}" * 100
+
+
+@node
+def halved(text: str) -> str:
+    """Few different results of many texts."""
+    return f"{int(text[:8]) % 2}" * 800
+
+
+def test_what_is_remembered_beside_results_is_bounded(tmp_path, monkeypatch):
+    """Links from plans and digests of models: those of what is gone are forgotten, and those of what sinks to the disk sink too."""
+    monkeypatch.setattr("nodegraph.cache.LINKS", 50)
+    nodes = [long_text, small_text, halved]
+
+    def chain(number: int) -> dict:
+        return flow(
+            {"t": {"use": "small_text", "with": {"number": number}}, "h": {"use": "halved", "from": {"text": "t.text"}}}, {"h": "h.text"}
+        )
+
+    with Engine(nodes=nodes, cache=tmp_path / "cache", memory=30_000) as engine:
+        for number in range(300):
+            assert engine.run(chain(number)).ok
+        engine.store.flush()
+        assert engine.cache.evictions > 100
+        assert len(engine.cache._links) <= 4 * len(engine.cache) + 50
+        _, seen = traced(engine, flow({"t": {"use": "small_text", "with": {"number": 5}}}, {"t": "t.text"}))
+        assert "started" not in seen, "it has sunk, and its link with it"
+    models = tmp_path / "models"
+    models.mkdir()
+    with Engine(models=[models], cache=False) as engine:
+        kept = [models / f"kept{number}" for number in range(100)]
+        for number, folder in enumerate([*kept, *(models / f"gone{number}" for number in range(300))]):
+            folder.mkdir()
+            (folder / "config.json").write_text(f'{{"nodegraph_kind": "test", "number": {number}}}')
+            reference = engine.models.ref(folder.name)
+            assert engine.models.locate(reference.files)
+            if folder not in kept:
+                (folder / "config.json").unlink()
+                folder.rmdir()
+        assert len(engine.models._known) <= 2 * len(kept)
+        assert all(engine.models.locate(engine.models.ref(folder.name).files) for folder in kept)
+
+
+def test_a_pruned_index_does_not_grow_in_memory(tmp_path):
+    with Engine(nodes=[long_text], cache=tmp_path, disk=1_000_000) as engine:
+        for number in range(200):
+            assert engine.run(flow({"t": {"use": "long_text", "with": {"number": number}}}, {"t": "t.text"})).ok
+        engine.store.flush()
+        assert 0 < engine.store.info()["results"] <= 10
+        assert len(engine.store._results._known or ()) <= 20
