@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,20 @@ LONG = 0.05
 """A node that took at least so many seconds is worth a lease; so is one that has not been seen yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """What to call when a lease may be free, and whether that is still wanted."""
+
+    call: Callable[[], None]
+    wanted: Callable[[], bool]
+
+
 class Leases:
     """Leases on work keys in one cache folder. Thread-safe."""
 
     def __init__(self, folder: Path):
         self._folder = folder / "leases"
-        self._waiting: dict[bytes, list[Callable[[], None]]] = {}
+        self._waiting: dict[bytes, list[Waiter]] = {}
         self._lock = threading.Lock()
         self._watcher: threading.Thread | None = None
         self._broken = False
@@ -48,10 +57,10 @@ class Leases:
             return _nothing
         return lock.release
 
-    def wait(self, key: bytes, call: Callable[[], None]) -> None:
-        """Have something called soon after the lease on a key has come free, or its holder has died."""
+    def wait(self, key: bytes, call: Callable[[], None], wanted: Callable[[], bool]) -> None:
+        """Have something called soon after the lease on a key has come free, or its holder has died, unless it is wanted no longer."""
         with self._lock:
-            self._waiting.setdefault(key, []).append(call)
+            self._waiting.setdefault(key, []).append(Waiter(call, wanted))
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, name="nodegraph-leases", daemon=True)
                 self._watcher.start()
@@ -60,15 +69,18 @@ class Leases:
         pause = threading.Event()
         while True:
             pause.wait(POLL)
+            with self._lock:
+                waiting = {key: [one for one in waiters if one.wanted()] for key, waiters in self._waiting.items()}
+                self._waiting = {key: waiters for key, waiters in waiting.items() if waiters}
             for key in list(self._waiting):
                 give_back: Any = self.take(key)
                 if give_back is not None:
                     give_back()
                     with self._lock:
-                        calls = self._waiting.pop(key)
-                    for call in calls:
+                        waiters = self._waiting.pop(key)
+                    for waiter in waiters:
                         try:
-                            call()
+                            waiter.call()
                         except Exception:  # one waiter's trouble must not strand the others
                             log.exception("a step that waited for a lease could not go on")
             with self._lock:

@@ -129,7 +129,7 @@ class Shared:
             log.info("%s waits: its work, or work that shares its lease, is being done", run.plan.path(step))
             run.state[step] = WAITING
             self.release(key)
-            self.leases.wait(key, lambda: run.retry(step))
+            self.leases.wait(key, lambda: run.retry(step), lambda: not run.finished)
             return False
         self._leased[key] = give_back
         self.cache.store.refresh()

@@ -81,6 +81,26 @@ def test_a_failed_holder_leaves_the_work_to_the_next(tmp_path, calls):
         other.wait()
 
 
+def test_nobody_looks_at_a_lease_that_nobody_waits_for(tmp_path, calls):
+    holder = start(tmp_path / "cache", "slow_number", value=1, seconds=60)
+    wait_for(calls)
+    with Engine(nodes=[long_nodes.slow_number], cache=tmp_path / "cache") as engine:
+        jobs = [engine.submit(long_nodes.workflow("slow_number", {"value": 1, "seconds": 60})) for _ in range(2)]
+        leases = engine._ready().leases
+        wait_for(lambda: leases._waiting)
+        jobs[0].cancel()
+        assert jobs[0].result(timeout=10).status == "cancelled"
+        time.sleep(0.2)
+        assert leases._waiting, "the other still waits"
+        jobs[1].cancel()
+        assert jobs[1].result(timeout=10).status == "cancelled"
+        wait_for(lambda: leases._watcher is None, seconds=5)
+        assert not leases._waiting
+    assert calls() == ["slow_number 1"]
+    holder.kill()
+    holder.wait()
+
+
 def test_a_killed_node_goes_on_from_its_checkpoint(tmp_path, calls):
     killed = start(tmp_path / "cache", "slow_sum", count=80)
     wait_for(lambda: list((tmp_path / "cache" / "checkpoints").glob("*.ng")))
