@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +50,13 @@ class NodeRun(Run):
         if self._run.cancelled:
             raise Cancelled("the run was cancelled")
 
-    def use(self, handle: Handle, load: Callable[[Files, str, str], Any]) -> AbstractContextManager[Any]:
+    @contextmanager
+    def use(self, handle: Handle, load: Callable[[Files, str, str], Any]) -> Iterator[Any]:
         shared = self._run.shared
-        return shared.resident.use(handle, load, shared.device, shared.dtype)
+        self.raise_if_cancelled()
+        with shared.resident.use(handle, load, shared.device, shared.dtype) as weights:
+            self.raise_if_cancelled()  # loading may have taken long
+            yield weights
 
     def resumed(self) -> Any:
         kept = self._checkpoints.load(self._checkpoint_key) if self._checkpoints else None
