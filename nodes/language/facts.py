@@ -24,17 +24,22 @@ def wordings_problem(files: Iterable[str]) -> tuple[str, str] | None:
     return f"the model has no {WORDINGS!r}, which says what it knows", "use a model that has one, or give a list of wordings"
 
 
-def read_wordings(content: Any) -> tuple[list[str], str]:
-    """The wordings of a `wordings.json`, each once, in order, and the pattern of captions, which may be empty.
+def read_wordings(content: Any) -> tuple[list[str], list[str], str]:
+    """The wordings of a `wordings.json` in order, beside each the name of what it means, and the pattern of captions.
 
-    The file is an object with `wordings`, a list of texts, and perhaps `pattern`, a regular expression whose group `wording`
-    is the part of a caption that is one. Raises ValueError for anything else.
+    The file is an object with `wordings`: a list of texts, each a name; or an object of names, each with the list of its
+    other wordings. And perhaps with `pattern`, a regular expression whose group `wording` is the part of a caption that is
+    one. Raises ValueError for anything else.
     """
     described = content if isinstance(content, dict) else {}
-    wordings, pattern = described.get("wordings"), described.get("pattern", "")
-    if not isinstance(wordings, list) or not wordings or not all(isinstance(one, str) for one in wordings) or not isinstance(pattern, str):
-        raise ValueError("it must be an object with 'wordings', a list of texts, and perhaps 'pattern', a text")
-    return list(dict.fromkeys(wordings)), pattern
+    known, pattern = described.get("wordings"), described.get("pattern", "")
+    meant = dict.fromkeys(known, ()) if isinstance(known, list) and all(isinstance(one, str) for one in known) else known
+    lists = list(meant.values()) if isinstance(meant, dict) else []
+    others = [one for each in lists for one in (each if isinstance(each, list | tuple) else [None])]
+    if not lists or not all(isinstance(one, str) for one in others) or not isinstance(pattern, str):
+        raise ValueError("it must be an object with 'wordings', texts or names with lists of texts, and perhaps 'pattern', a text")
+    pairs = [(wording, name) for name, each in meant.items() for wording in (name, *each)]
+    return [wording for wording, _ in pairs], [name for _, name in pairs], pattern
 
 
 def pattern_problem(pattern: str) -> tuple[str, str] | None:
@@ -65,10 +70,10 @@ def known_wordings(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
     if problem := wordings_problem(look.files(model)):
         return Mismatch("name", *problem)
     try:
-        wordings, pattern = read_wordings(look.json(model, WORDINGS))
+        wordings, _, pattern = read_wordings(look.json(model, WORDINGS))
     except ValueError as error:
         return Mismatch("name", f"the {WORDINGS!r} of the model cannot be used: {error}", "mend the file")
-    return {"wordings": Facts(count=len(wordings)), "pattern": Facts(value=pattern)}
+    return {**dict.fromkeys(("wordings", "names"), Facts(count=len(wordings))), "pattern": Facts(value=pattern)}
 
 
 def resolve_wording(encoder: Facts, pattern: Facts) -> dict[str, Facts] | Mismatch:

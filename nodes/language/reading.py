@@ -18,8 +18,8 @@ def load_config(files: Files, device: str = "", dtype: str = "") -> Mapping[str,
     return content
 
 
-def load_wordings(files: Files, device: str = "", dtype: str = "") -> tuple[list[str], str]:
-    """The wordings that a model knows, and the pattern of its captions. Raises Invalid."""
+def load_wordings(files: Files, device: str = "", dtype: str = "") -> tuple[list[str], list[str], str]:
+    """The wordings that a model knows, the names of what they mean, and the pattern of its captions. Raises Invalid."""
     try:
         return read_wordings(_read(files, WORDINGS))
     except ValueError as error:

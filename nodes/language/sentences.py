@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
 from nodegraph import Embedding, Field, Handle, Invalid, Kind, ModelRef, Run, TextEncoder, node
 
 from . import facts
+
+Phrase = Annotated[str, "What is embedded, with the text in place of {}; `a picture of {}` asks for what a word looks like."]
 
 
 @node
@@ -25,13 +28,14 @@ def load_sentence_encoder(
 def embed_sentences(
     encoder: Annotated[TextEncoder, "From load_sentence_encoder."],
     text: Annotated[str | list[str], "One sentence or many; any language, though the built-in encoder knows English best."],
+    phrase: Phrase = "{}",
     *,
     run: Run,
 ) -> Embedding:
     """Turn sentences into unit vectors; the cosine of two says how near their meanings are. Long texts are cut off."""
     from .minilm import load_encoder
 
-    texts = [text] if isinstance(text, str) else list(text)
+    texts = _phrased([text] if isinstance(text, str) else text, phrase)
     if not texts:
         raise Invalid("there is no sentence to embed", fix="give at least one, which may be empty", port="text")
     with run.use(encoder, load_encoder) as module:
@@ -42,6 +46,7 @@ class Known(NamedTuple):
     """What a model was trained to understand."""
 
     wordings: list[str]
+    names: Annotated[list[str], "For each wording the name of what it means, which is a wording, too."]
     pattern: Annotated[str, "A regular expression whose group `wording` is the part of a caption that is one; may be empty."]
 
 
@@ -56,8 +61,8 @@ def known_wordings(
 
     if problem := facts.wordings_problem([path for path, _ in name.files]):
         raise _invalid("name", problem)
-    with run.use(Handle(name.part(facts.WORDINGS)), load_wordings) as (wordings, pattern):
-        return Known(list(wordings), pattern)
+    with run.use(Handle(name.part(facts.WORDINGS)), load_wordings) as (wordings, names, pattern):
+        return Known(list(wordings), list(names), pattern)
 
 
 class Resolved(NamedTuple):
@@ -65,7 +70,7 @@ class Resolved(NamedTuple):
 
     text: Annotated[str, "The text with the known wording in it; as it was where there is none near enough."]
     wording: Annotated[str, "The known wording; empty where there is none."]
-    similarity: Annotated[float, "The cosine of the two wordings; 1 for one that is known."]
+    similarity: Annotated[float, "Of the two wordings; 1 for one that is known."]
 
 
 @node
@@ -75,18 +80,23 @@ def resolve_wording(
     wordings: Annotated[list[str], "What is known, from known_wordings or written down."],
     pattern: Annotated[str, "A regular expression whose group `wording` is the part to resolve; without one, the whole text is."] = "",
     least: Annotated[float, Field(ge=-1, le=1), "Below this similarity the text stays as it is."] = 0.2,
-    known: Annotated[Embedding | None, "embed_sentences of the wordings: saves embedding them anew for each text."] = None,
+    known: Annotated[Embedding | None, "embed_sentences of the wordings, of the same phrase: saves embedding them for each text."] = None,
+    names: Annotated[list[str] | None, "For each wording the name of what it means, from known_wordings; else each is a name."] = None,
+    phrase: Phrase = "{}",
     *,
     run: Run,
 ) -> Resolved:
-    """Say it in words that are known: replaces a wording by the known one of the nearest meaning.
+    """Say it in words that are known: replaces a wording by the name of the known one of the nearest meaning.
 
-    A wording that is known, whatever its capitals and spaces, stays. A text that the pattern does not fit stays, too.
+    Nearness is the cosine of two wordings, averaged with that of the wording's name. A wording that is known, whatever its
+    capitals and spaces, stays. A text that the pattern does not fit stays, too.
     """
     if problem := facts.pattern_problem(pattern):
         raise _invalid("pattern", problem)
     if not wordings:
         raise Invalid("there is no known wording", fix="give at least one", port="wordings")
+    if names and (len(names) != len(wordings) or not set(names) <= set(wordings)):
+        raise Invalid("the names do not go with the wordings", fix="give one of the wordings for each of them", port="names")
     if known is not None and len(known) != len(wordings):
         found = f"{len(known)} embeddings cannot go with {len(wordings)} wordings"
         raise Invalid(found, fix="link embed_sentences of the same list", port="known")
@@ -96,25 +106,34 @@ def resolve_wording(
         return Resolved(text, "", 0.0)
     if same := next((one for one in wordings if _plain(one) == _plain(wording)), None):
         return Resolved(text, same, 1.0)
-    best, similarity = _nearest(encoder, wording, list(wordings), known, run)
+    cosines = _cosines(encoder, wording, list(wordings), phrase, known, run)
+    named = list(names or wordings)
+    near = [(cosines[place] + cosines[wordings.index(name)]) / 2 for place, name in enumerate(named)]
+    similarity = max(near)
+    best = named[near.index(similarity)]
     if similarity < least:
         return Resolved(text, "", similarity)
     return Resolved(text[: match.start("wording")] + best + text[match.end("wording") :], best, similarity)
 
 
-def _nearest(encoder: TextEncoder, wording: str, wordings: list[str], known: Embedding | None, run: Run) -> tuple[str, float]:
-    """The wording of the highest cosine, and the cosine; the first of equals."""
+def _cosines(encoder: TextEncoder, wording: str, wordings: list[str], phrase: str, known: Embedding | None, run: Run) -> list[float]:
+    """Of a wording with each of the known ones."""
     from .minilm import load_encoder
 
     with run.use(encoder, load_encoder) as module:
-        (vector,) = module.encode([wording])
-        rows = module.encode(wordings) if known is None else known.tensor().float()
+        (vector,) = module.encode(_phrased([wording], phrase))
+        rows = module.encode(_phrased(wordings, phrase)) if known is None else known.tensor().float()
     if rows.shape[1] != len(vector):
         text = f"the embeddings of the wordings are {rows.shape[1]} wide, but this encoder makes {len(vector)}"
         raise Invalid(text, fix="make them with the same encoder", port="known")
-    cosines = rows @ vector
-    place = int(cosines.argmax())
-    return wordings[place], float(cosines[place])
+    return (rows @ vector).tolist()
+
+
+def _phrased(texts: Iterable[str], phrase: str) -> list[str]:
+    """Raises Invalid for a phrase without a place for the text."""
+    if "{}" not in phrase:
+        raise Invalid(f"the phrase {phrase!r} has no {{}} for the text", fix="write {} where the text goes", port="phrase")
+    return [phrase.replace("{}", text) for text in texts]
 
 
 def _plain(wording: str) -> str:

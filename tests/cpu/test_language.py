@@ -205,9 +205,36 @@ def test_any_text_is_resolved(text: str, encoder: TextEncoder, run: FolderRun) -
     assert sentences.resolve_wording(encoder, text, KNOWN, least=-1.0, run=run).wording in KNOWN
 
 
+def test_a_wording_is_said_by_its_name(encoder: TextEncoder, run: FolderRun) -> None:
+    """The name counts as much as the nearest wording, and is what is said."""
+    wordings, names = ["snowflake", "cold weather", "ice cream", "frozen dessert"], ["snowflake", "snowflake", "ice cream", "ice cream"]
+    found = sentences.resolve_wording(encoder, "chilly climate", wordings, names=names, run=run)
+    assert (found.text, found.wording) == ("snowflake", "snowflake")
+    alone = sentences.resolve_wording(encoder, "chilly climate", wordings, run=run)
+    assert alone.wording == "cold weather"
+    assert found.similarity < alone.similarity
+    known = sentences.resolve_wording(encoder, "Frozen  dessert", wordings, names=names, run=run)
+    assert known == ("Frozen  dessert", "frozen dessert", 1.0)
+
+
+def test_a_phrase_goes_round_every_wording(encoder: TextEncoder, run: FolderRun) -> None:
+    phrase = "a picture of {}"
+    known = sentences.embed_sentences(encoder, KNOWN, phrase, run=run)
+    plain = sentences.embed_sentences(encoder, [f"a picture of {wording}" for wording in KNOWN], run=run)
+    assert torch.equal(known.tensor(), plain.tensor())
+    given = sentences.resolve_wording(encoder, "cold weather", KNOWN, known=known, phrase=phrase, run=run)
+    assert given == sentences.resolve_wording(encoder, "cold weather", KNOWN, phrase=phrase, run=run)
+    assert given.similarity != sentences.resolve_wording(encoder, "cold weather", KNOWN, run=run).similarity
+
+
 def test_mistakes_are_named(encoder: TextEncoder, run: FolderRun) -> None:
     with pytest.raises(Invalid, match="there is no known wording"):
         sentences.resolve_wording(encoder, "x", [], run=run)
+    for names in (["sun"], ["octopus", "snowflake", "violin", "house", "moon"]):
+        with pytest.raises(Invalid, match="the names do not go with the wordings"):
+            sentences.resolve_wording(encoder, "x", KNOWN, names=names, run=run)
+    with pytest.raises(Invalid, match="the phrase 'a picture' has no "):
+        sentences.resolve_wording(encoder, "x", KNOWN, phrase="a picture", run=run)
     with pytest.raises(Invalid, match="the pattern is no regular expression"):
         sentences.resolve_wording(encoder, "x", KNOWN, "(", run=run)
     with pytest.raises(Invalid, match="the pattern has no group 'wording'"):
@@ -227,11 +254,20 @@ def knowing(folder: Path, content: Any) -> Path:
 
 
 def test_a_model_says_what_it_knows(tmp_path: Path, run: FolderRun) -> None:
-    ref = run.model(knowing(tmp_path / "knowing", {"wordings": [*KNOWN, "sun"], "pattern": PATTERN}))
-    assert sentences.known_wordings(ref, run=run) == (KNOWN, PATTERN)
+    ref = run.model(knowing(tmp_path / "knowing", {"wordings": KNOWN, "pattern": PATTERN}))
+    assert sentences.known_wordings(ref, run=run) == (KNOWN, KNOWN, PATTERN)
+    grouped = run.model(knowing(tmp_path / "grouped", {"wordings": {"sun": ["summer", "bright"], "house": []}}))
+    assert sentences.known_wordings(grouped, run=run) == (["sun", "summer", "bright", "house"], ["sun", "sun", "sun", "house"], "")
     with pytest.raises(Invalid, match=r"the model has no 'wordings\.json'"):
         sentences.known_wordings(ModelRef("other", ()), run=run)
-    for content in ([], {"wordings": []}, {"wordings": [1]}, {"wordings": ["x"], "pattern": 5}):
+    for content in (
+        [],
+        {"wordings": []},
+        {"wordings": [1]},
+        {"wordings": {"x": "y"}},
+        {"wordings": {"x": [1]}},
+        {"wordings": ["x"], "pattern": 5},
+    ):
         with pytest.raises(ValueError, match="it must be an object with 'wordings'"):
             facts.read_wordings(content)
 
