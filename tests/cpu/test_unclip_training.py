@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import fields
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from icon_data import write_icons
 
 from training.unclip import parts
 from training.unclip.__main__ import STAGES, main, parse_arguments, recipe_of
+from training.unclip.ar_prior import ar_prior_trainer, train_ar_prior
 from training.unclip.clip import contrastive_loss
+from training.unclip.decoder import Conditions
 from training.unclip.diffusion import Noising
 from training.unclip.recipe import Recipe, Run
 from training.unclip.sampling import Model
-from training.unclip.upsampler import corrupt, crop, enlarge
+from training.unclip.upsampler import blur, corrupt, crop, enlarge
+from training.unclip.wear import wear
 
 SMALL = {field.name: 2 for field in fields(Recipe) if field.name.endswith("_steps")}
-SMALL |= {"concepts": 3, "clip_concepts": 3, "examples": 16}
+SMALL |= {"concepts": 3, "clip_concepts": 3, "examples": 64}
 SMALL |= {field.name: 8 for field in fields(Recipe) if field.name.endswith("_batch")}
 
 
@@ -117,7 +124,69 @@ def test_crops_are_of_one_place():
     assert cropped[0, 0, 0, 1] - cropped[0, 0, 0, 0] == 1
 
 
+def test_some_pictures_are_blurred_and_some_went_through_the_autoencoder():
+    vae = parts.make_vae().eval()
+    pictures = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    changed = corrupt(pictures, vae, torch.Generator().manual_seed(1))
+    same = (changed == pictures).flatten(1).all(1)
+    blurred = changed.flatten(1).std(1) < 0.95 * pictures.flatten(1).std(1)
+    with torch.no_grad():
+        decoded = vae.decode(vae.encode(pictures).latent_dist.mode()).sample.clamp(-1, 1)
+    went = torch.isclose(changed, decoded, atol=1e-5).flatten(1).all(1)
+    assert min(int(same.sum()), int((blurred & ~went).sum()), int(went.sum())) > 5
+    assert int((same | blurred | went).sum()) == 40
+
+
 def test_blur_keeps_flat_pictures():
     flat = torch.full((4, 3, 32, 32), 0.25)
-    assert torch.allclose(corrupt(flat, torch.Generator().manual_seed(1)), flat, atol=1e-6)
+    assert torch.allclose(blur(flat, torch.Generator().manual_seed(1)), flat, atol=1e-6)
     assert enlarge(flat, 128).shape == (4, 3, 128, 128)
+
+
+def test_wear_is_random_and_keeps_the_picture():
+    picture = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    picture[:, :32] = 200
+    worn = [wear(picture, np.random.default_rng(seed)) for seed in range(20)]
+    assert {one.shape for one in worn} == {(3, 16, 16)}
+    assert len({one.numpy().tobytes() for one in worn}) > 15
+    for one in worn:
+        assert abs(one[:, :6].float().mean().item() - 200) < 12
+        assert one[:, 10:].float().mean() < 25
+    assert torch.equal(wear(picture, np.random.default_rng(3)), worn[3])
+
+
+def test_the_autoregressive_prior_says_the_codes_of_what_it_saw(tmp_path):
+    """Eight captions with eight embeddings: after some steps each caption brings its own codes."""
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(8, parts.EMBEDDING_WIDTH, generator=draw).repeat(8, 1)
+    states = torch.randn(8, parts.TOKENS, parts.EMBEDDING_WIDTH, generator=draw).repeat(8, 1, 1)
+    cache = {"images": images, "texts": images, "states": states, "masks": torch.ones(64, parts.TOKENS, dtype=torch.bool)}
+    torch.save(cache, tmp_path / "embeddings.pt")
+    run = Run(
+        recipe_of({"ar_prior_steps": 60, "ar_prior_rate": 3e-3, "ar_prior_batch": 16}),
+        tmp_path,
+        tmp_path,
+        torch.device("cpu"),
+        resume=False,
+    )
+    with patch("training.unclip.ar_prior.Conditions.empty", lambda run: Conditions.load(run).rows(torch.tensor([0]))):
+        train_ar_prior(run)
+    trainer = ar_prior_trainer(run)
+    assert trainer.resume()
+    prior = trainer.modules["ar_prior"]
+    wanted = prior.encode(images[:8])[:, :4]  # of eight embeddings only seven directions hold anything
+    with torch.no_grad():
+        said = prior(images[:8], states[:8], cache["masks"][:8], prior.similarity(images[:8], images[:8]), prior.encode(images[:8]))
+    assert len(set(map(tuple, wanted.tolist()))) == 8
+    assert (said[:, :4].argmax(2) == wanted).float().mean() > 0.9
+
+
+def test_both_upsamplers_and_both_priors_are_assembled(trained):
+    files = {str(file.relative_to(trained.parent)) for file in trained.parent.rglob("*.safetensors")}
+    name = "diffusion_pytorch_model.safetensors"
+    assert {f"out/ar_prior/{name}", f"out/super_res_first/{name}", f"out-upsampler/super_res_first/{name}"} <= files
+    with np.load(trained.parent / "icons.npz") as data:
+        concepts = json.loads(str(data["concepts"]))[:3]
+    known = json.loads((trained / "wordings.json").read_text())
+    assert known["wordings"] == {one["name"]: one["train"] for one in concepts}
+    assert re.match(known["pattern"], "a large box, noto style, at the top")["wording"] == "box"

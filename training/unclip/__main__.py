@@ -6,7 +6,7 @@
 Stages, each from the files of those before: `vae` and `latents` (autoencoder, and a
 cache of encoded examples), `clip`, `text` and `embeddings` (both encoders, the text
 encoder alone, and a cache of what they make of the examples), `decoder`, `prior`,
-`upsampler`, and `assemble` (an ordinary diffusers folder in half precision). The
+`ar_prior`, `upsampler`, `second_upsampler`, and `assemble` (an ordinary diffusers folder in half precision). The
 defaults are the ones that made the shipped weights. A run may be killed at any time;
 `--resume` goes on from the last checkpoint, `--start` from the weights of a finished
 model (give it another `--set seed=N`, for other examples). `--set concepts=400` widens the world.
@@ -22,12 +22,14 @@ from pathlib import Path
 import torch
 
 from training.loop import pick_device
+from training.unclip.ar_prior import train_ar_prior
 from training.unclip.assemble import assemble
 from training.unclip.autoencoder import encode_examples, train_vae
 from training.unclip.clip import embed_examples, train_clip, train_text
 from training.unclip.decoder import train_decoder
 from training.unclip.prior import train_prior
 from training.unclip.recipe import PRESETS, Recipe, Run
+from training.unclip.second_upsampler import train_second_upsampler
 from training.unclip.upsampler import train_upsampler
 
 STAGES = {
@@ -38,7 +40,9 @@ STAGES = {
     "embeddings": embed_examples,
     "decoder": train_decoder,
     "prior": train_prior,
+    "ar_prior": train_ar_prior,
     "upsampler": train_upsampler,
+    "second_upsampler": train_second_upsampler,
 }
 """The stages that train, in order; `assemble` follows them."""
 

@@ -9,16 +9,19 @@ import diffusers
 import torch
 import transformers
 
+from nodes.language.facts import WORDINGS
 from training.tiny_sd import folder_size
 from training.unclip import parts
+from training.unclip.ar_prior import ar_prior_trainer
 from training.unclip.autoencoder import vae_trainer
 from training.unclip.clip import trained_clip
 from training.unclip.decoder import decoder_trainer
 from training.unclip.prior import prior_trainer
 from training.unclip.recipe import Run
+from training.unclip.second_upsampler import second_upsampler_trainer
 from training.unclip.upsampler import upsampler_trainer
 
-CARD = Path(__file__).with_name("card.md")
+CARD, UPSAMPLER_CARD = (Path(__file__).with_name(name) for name in ("card.md", "upsampler_card.md"))
 PREPROCESSOR = {
     "image_processor_type": "CLIPImageProcessor",
     "do_convert_rgb": True,
@@ -36,13 +39,17 @@ PREPROCESSOR = {
 """How pictures become the image encoder's input: 32 pixels square, -1..1."""
 
 
+PATTERN = r"(?:an? )?(?:(?:large|small) )?(?P<wording>.+?), \w+ style"
+"""Where the wording stands in a caption."""
+
+
 def assemble(run: Run, out: Path) -> None:
     """Write the averaged weights in half precision, the configurations and the card."""
     modules = run.finished(vae_trainer(run)) | trained_clip(run) | run.finished(decoder_trainer(run))
     modules |= run.finished(prior_trainer(run))
-    upsampler = upsampler_trainer(run)
-    if upsampler.checkpoint.exists():  # the model paints without it
-        modules |= run.finished(upsampler)
+    for trainer in (ar_prior_trainer(run), upsampler_trainer(run)):
+        if trainer.checkpoint.exists():  # the model paints without them
+            modules |= run.finished(trainer)
     modules["vae"].register_to_config(scaling_factor=torch.load(run.work / "latents.pt", weights_only=True)["scale"])
     schedulers = {
         "prior_scheduler": parts.make_prior_scheduler(),
@@ -57,12 +64,26 @@ def assemble(run: Run, out: Path) -> None:
     run.tokenizer.save_pretrained(out / "tokenizer")
     run.tokenizer.backend_tokenizer.model.save(str(out / "tokenizer"))
     write_json(out / "feature_extractor/preprocessor_config.json", PREPROCESSOR)
-    index = {name: [_library(part), type(part).__name__] for name, part in (modules | schedulers).items()}
+    write_json(out / WORDINGS, {"pattern": PATTERN, "wordings": {one.name: one.train for one in run.icons.concepts}})
+    known = {name: part for name, part in (modules | schedulers).items() if name != "ar_prior"}  # diffusers has none
+    index = {name: [_library(part), type(part).__name__] for name, part in known.items()}
     index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "feature_extractor": ["transformers", "CLIPImageProcessor"]}
     write_json(out / "model_index.json", {"_class_name": "UnCLIPPipeline", "_diffusers_version": diffusers.__version__} | index)
-    if CARD.exists():
-        (out / "README.md").write_text(CARD.read_text())
+    (out / "README.md").write_text(CARD.read_text())
+    second = second_upsampler_trainer(run)
+    if second.checkpoint.exists():
+        assemble_upsampler(run, out.with_name(f"{out.name}-upsampler"))
     print(f"assembled {out}: {folder_size(out) / 1e6:.1f} MB", flush=True)
+
+
+def assemble_upsampler(run: Run, out: Path) -> None:
+    """Write the second upsampler as a model of its own: it serves any picture."""
+    upsampler, scheduler = run.finished(second_upsampler_trainer(run))["super_res_first"], parts.make_upsampler_scheduler()
+    upsampler.cpu().half().to(memory_format=torch.contiguous_format).save_pretrained(out / "super_res_first")
+    scheduler.save_pretrained(out / "super_res_scheduler")
+    index = {"super_res_first": ["diffusers", "UNet2DModel"], "super_res_scheduler": ["diffusers", "UnCLIPScheduler"]}
+    write_json(out / "model_index.json", {"_class_name": "UnCLIPPipeline", "_diffusers_version": diffusers.__version__} | index)
+    (out / "README.md").write_text(UPSAMPLER_CARD.read_text())
 
 
 def _library(part: object) -> str:

@@ -8,6 +8,7 @@ from diffusers.models.attention_processor import AttnAddedKVProcessor
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from nodes.diffusion.ar_prior import ArPrior
 from training.shapes import PICTURE_SIZE
 
 LATENT_CHANNELS = 8
@@ -138,6 +139,11 @@ def make_prior() -> PriorTransformer:
     )
 
 
+def make_ar_prior() -> ArPrior:
+    """Captions as `make_prior` takes them -> the codes of an image embedding, 1.3 M weights."""
+    return ArPrior(EMBEDDING_WIDTH, TOKENS, codes=48, levels=32)
+
+
 def make_prior_scheduler() -> UnCLIPScheduler:
     """The prior's diffusion over embeddings of mean 0 and deviation 1: predicts the clean embedding."""
     return UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0)
@@ -149,17 +155,17 @@ def make_decoder_scheduler() -> UnCLIPScheduler:
 
 
 def make_upsampler_scheduler() -> UnCLIPScheduler:
-    """The upsamplers' diffusion: predicts noise; pictures stay in -1..1."""
-    return UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="epsilon", clip_sample_range=1.0)
+    """The upsamplers' diffusion: predicts the clean picture, which stays in -1..1."""
+    return UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=1.0)
 
 
-def make_upsampler() -> UNet2DModel:
-    """Noise of a picture [n, 3, h, w] beside the enlarged small one, convolutions only, any h and w by 4."""
+def make_upsampler(widths: tuple[int, int, int] = (32, 64, 96)) -> UNet2DModel:
+    """A noisy picture [n, 3, h, w] beside the enlarged small one -> the clean one; convolutions only, any h and w by 4, 1.8 M weights."""
     return UNet2DModel(
         sample_size=4 * PICTURE_SIZE,
         in_channels=6,
         out_channels=3,
-        block_out_channels=(32, 64, 96),
+        block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("DownBlock2D",) * 3,
         up_block_types=("UpBlock2D",) * 3,
@@ -168,3 +174,8 @@ def make_upsampler() -> UNet2DModel:
         norm_num_groups=16,
         resnet_time_scale_shift="scale_shift",
     )
+
+
+def make_second_upsampler() -> UNet2DModel:
+    """The same, smaller: it works on larger pictures, 0.8 M weights."""
+    return make_upsampler((32, 48, 64))

@@ -41,9 +41,12 @@ class Recipe:
     prior_steps: int = 1100
     prior_rate: float = 5e-4
     prior_batch: int = 128
-    upsampler_steps: int = 800
+    upsampler_steps: int = 900
     upsampler_rate: float = 1e-3
     upsampler_batch: int = 16
+    second_upsampler_steps: int = 900
+    second_upsampler_rate: float = 1e-3
+    second_upsampler_batch: int = 16
     ar_prior_steps: int = 1000
     ar_prior_rate: float = 1e-3
     ar_prior_batch: int = 128
@@ -66,6 +69,10 @@ PRESETS = {
         prior_batch=1024,
         upsampler_steps=8000,
         upsampler_batch=64,
+        second_upsampler_steps=8000,
+        second_upsampler_batch=64,
+        ar_prior_steps=8000,
+        ar_prior_batch=1024,
     ),
 }
 """By name. `gpu` learns every concept of the data file; its times are not measured yet."""
