@@ -57,7 +57,7 @@ class ModelFolder:
             for path in _candidates(root):
                 name = path.name.removesuffix(".safetensors") if path.is_file() else path.name
                 if name not in found and (kind := _kind(path)) is not None:
-                    found[name] = ModelInfo(name, kind, path, sum(one.stat().st_size for one in _files(path)))
+                    found[name] = ModelInfo(name, kind, path, _size(path))
         return sorted(found.values(), key=lambda one: one.name)
 
     def find(self, name: str) -> Path | None:
@@ -65,9 +65,9 @@ class ModelFolder:
         if not name or "/" in name or "\\" in name or name.startswith("."):
             return None
         for root in self.roots:
-            for path in (root / name, root / f"{name}.safetensors"):
-                if path.exists() and _kind(path) is not None:
-                    return path
+            for path in (f"{root}/{name}", f"{root}/{name}.safetensors"):
+                if _kind(path) is not None:
+                    return Path(path)
         return None
 
     def model(self, name: str, kind: str) -> str:
@@ -112,9 +112,7 @@ class ModelFolder:
         path = self.find(name)
         if path is None:
             raise self._unknown(name, "")
-        files = []
-        for one in _files(path):
-            files.append((one.relative_to(path).as_posix() if path.is_dir() else SINGLE, self._digest(one)))
+        files = [(file, self._digest(_at(path, file))) for file in _files(path)]
         known = self._known
         if len(known) >= self._crowded:
             known = {one: digests for one, digests in known.items() if one.exists()}
@@ -144,16 +142,9 @@ class ModelFolder:
     def json(self, model: str, path: str) -> Mapping[str, Any] | None:
         """A JSON file inside of a model folder, or None."""
         root = self.find(model)
-        if root is None:
+        if root is None or os.path.isabs(path) or ".." in Path(path).parts:
             return None
-        target = root / path
-        if not target.is_file() or root.resolve() not in target.resolve().parents:
-            return None
-        try:
-            data = json.loads(target.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return data if isinstance(data, dict) else None
+        return _read_json(f"{root}/{path}")
 
     def header(self, model: str, path: str = "") -> Mapping[str, Any] | None:
         """The header of a safetensors file, or None."""
@@ -165,7 +156,7 @@ class ModelFolder:
         root = self.find(model)
         if root is None:
             return []
-        return [one.relative_to(root).as_posix() for one in _files(root)] if root.is_dir() else [SINGLE]
+        return _files(root)
 
     # -- for people ------------------------------------------------------------------------------------------------
 
@@ -192,7 +183,7 @@ class ModelFolder:
         aside = target.with_name(f".{target.name}.{os.getpid()}.part")
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, aside)
         aside.rename(target)
-        return ModelInfo(name, _kind(target) or "", target, sum(one.stat().st_size for one in _files(target)))
+        return ModelInfo(name, _kind(target) or "", target, _size(target))
 
     def info(self, name: str) -> dict[str, Any]:
         """Everything known of a model, for `models show`. Raises Refused."""
@@ -200,7 +191,7 @@ class ModelFolder:
         if path is None:
             raise self._unknown(name, "")
         ref = self.ref(name)
-        sizes = {file: (path / file if path.is_dir() else path).stat().st_size for file, _ in ref.files}
+        sizes = {file: _at(path, file).stat().st_size for file, _ in ref.files}
         files = [{"file": file, "digest": digest.hex(), "bytes": sizes[file]} for file, digest in ref.files]
         return {
             "name": name,
@@ -217,7 +208,7 @@ class ModelFolder:
         if path is None:
             raise self._unknown(name, "")
         problems = []
-        for file in _files(path):
+        for file in (_at(path, name) for name in _files(path)):
             if file.suffix in UNSAFE:
                 problems.append(
                     Problem("unsafe-weights", file.name, f"{file.name!r} may be a pickle", "convert it to safetensors and remove it")
@@ -232,30 +223,57 @@ def _candidates(root: Path) -> Iterator[Path]:
         yield from sorted(one for one in root.iterdir() if not one.name.startswith(".") and (one.is_dir() or one.suffix == ".safetensors"))
 
 
-def _files(path: Path) -> list[Path]:
-    """The files that make a model what it is: no cards, pictures or hidden files."""
+def _files(path: Path) -> list[str]:
+    """The files that make a model what it is, by their paths inside of it: no cards, pictures or hidden files."""
     if path.is_file():
-        return [path]
-    found = [one for one in path.rglob("*") if one.is_file() and not one.name.endswith(_LEFT_OUT)]
-    return sorted(one for one in found if not any(part.startswith(".") for part in one.relative_to(path).parts))
+        return [SINGLE]
+    found = []
+    for folder, inner, names in os.walk(path):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        chosen = (f"{folder}/{name}" for name in names if not name.startswith(".") and not name.endswith(_LEFT_OUT))
+        found += [one[len(str(path)) + 1 :].replace(os.sep, "/") for one in chosen if os.path.isfile(one)]
+    return sorted(found)
 
 
-def _kind(path: Path) -> str | None:
+def _at(path: Path, file: str) -> Path:
+    """Where a file of a model lies."""
+    return path / file if path.is_dir() else path
+
+
+def _size(path: Path) -> int:
+    """Bytes of a model."""
+    return sum(_at(path, file).stat().st_size for file in _files(path))
+
+
+def _kind(path: Path | str) -> str | None:
     """The kind of a model, or None if this is none."""
-    if path.is_dir():
-        if (path / "model_index.json").is_file():
-            return "diffusion"
-        config = path / "config.json"
-        if not config.is_file():
-            return None
-        try:
-            return str(json.loads(config.read_text(encoding="utf-8")).get("nodegraph_kind", "model"))
-        except (OSError, ValueError, AttributeError):
-            return None
-    if path.suffix != ".safetensors":
+    name = str(path)
+    if os.path.isfile(f"{name}/model_index.json"):
+        return "diffusion"
+    if (config := _read_json(f"{name}/config.json")) is not None:
+        return str(config.get("nodegraph_kind", "model"))
+    if not name.endswith(".safetensors"):
         return None
-    header = read_header(path)
+    header = read_header(Path(path))
     return None if header is None else str(header.get("__metadata__", {}).get("kind", "weights"))
+
+
+def _read_json(path: str) -> Mapping[str, Any] | None:
+    """The object in a JSON file, or None when it is none. Nobody changes it."""
+    try:
+        stat = os.stat(path)
+        return _parsed(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: str, inode: int, mtime_ns: int, size: int) -> Mapping[str, Any]:
+    with open(path, encoding="utf-8") as file:
+        data = json.load(file)
+    if not isinstance(data, dict):
+        raise ValueError("no object")
+    return data
 
 
 def read_header(path: Path) -> Mapping[str, Any] | None:
