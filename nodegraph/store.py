@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,11 @@ class Store:
         if not self.trouble:
             self.trouble = f"cannot {doing} the cache in {str(self.folder)!r}: {error}"
             log.warning("%s; going on without the disk tier", self.trouble)
-        self._database = None
+        with self._lock:
+            database, self._database = self._database, None
+            if database is not None:
+                with suppress(sqlite3.Error):
+                    database.close()  # a transaction left open would keep every other process from writing
 
     @staticmethod
     def worth(seconds: float, nbytes: int) -> bool:
@@ -294,6 +299,8 @@ class Store:
             body, digest = self._write_body(entry.key, packed)
             row = (entry.key, head, body, digest, packed.size, entry.seconds, time.time())
             with self._lock:
+                if self._database is None:
+                    return
                 self._database.execute(f"INSERT OR REPLACE INTO results ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 self._results.add(entry.key)
                 self._size += packed.size

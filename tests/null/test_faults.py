@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,8 +66,8 @@ class Fault:
     def __call__(self, *args: Any, **named: Any) -> Any:
         with self.lock:
             number, self.calls = self.calls, self.calls + 1
-        if number == self.at or (self.always and number > self.at >= 0):
-            raise KINDS[self.at % len(KINDS)]("injected")
+        if number == self.at or (self.always and number > self.at):
+            raise KINDS[number % len(KINDS)]("injected")
         return self.called(*args, **named)
 
 
@@ -93,21 +94,33 @@ def ended(engine: Engine, folder: Any, salt: int) -> list[Result]:
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0].__name__}.{place[1]}")
 def test_no_mistake_hangs_a_run_or_what_waits_for_it(place, tmp_path, monkeypatch):
     options: dict[str, Any] = {"nodes": [*NODES, wide_text, length], "memory": 40_000}
-    with Engine(cache=tmp_path / "whole", **options) as engine:
+    with Engine(cache=False, **options) as engine:
         expected = engine.run(every_path(7), output=tmp_path / "output").outputs
-        with faulty(monkeypatch, place, -1) as seen:
-            ended(engine, tmp_path, 7)
-            ended(engine, tmp_path, 8)
-    assert seen.calls, "a place that is never reached shows nothing"
-    for at, always in [*((at, False) for at in range(0, seen.calls, max(1, seen.calls // 12))), (0, True), (1, True)]:
-        with Engine(cache=tmp_path / f"cache{at}{always}", **options) as engine:
-            with faulty(monkeypatch, place, at, always):
-                results = [*ended(engine, tmp_path, 8), *ended(engine, tmp_path, 7), *ended(engine, tmp_path, 7)]
-                for result in results:
-                    assert result.status in ("ok", "failed")
-                    assert all(problem.code == "internal" for problem in result.problems)
-            shared = engine._ready()
-            assert not shared._claims, "every claim is given up"
-            assert not shared._waiters
-            assert not shared._leased
-            assert engine.run(every_path(7), output=tmp_path / "output").outputs == expected, "the engine is whole again"
+
+    def play(folder: Path, at: int, always: bool = False) -> int:
+        """Runs with everything fresh, in memory and on disk, under a fault, and a last one without. How often its place was reached."""
+        with Engine(cache=folder, **options) as first:
+            with faulty(monkeypatch, place, at, always) as fault:
+                results = [*ended(first, tmp_path, 8), *ended(first, tmp_path, 7), *ended(first, tmp_path, 7)]
+            whole_again(first)
+        with Engine(cache=folder, **options) as second:
+            with faulty(monkeypatch, place, at - fault.calls, always) as later:
+                results += ended(second, tmp_path, 7)
+            whole_again(second)
+        for result in results:
+            assert result.status in ("ok", "failed")
+            assert all(problem.code == "internal" for problem in result.problems)
+        return fault.calls + later.calls
+
+    def whole_again(engine: Engine) -> None:
+        shared = engine._ready()
+        assert not shared._claims, "every claim is given up"
+        assert not shared._waiters
+        assert not shared._leased
+        assert engine.run(every_path(7), output=tmp_path / "output").outputs == expected
+
+    reached = play(tmp_path / "whole", -1)
+    assert reached, "a place that is never reached shows nothing"
+    for at in range(0, reached, max(1, reached // 12)):
+        play(tmp_path / f"cache{at}", at)
+    play(tmp_path / "always", 0, always=True)

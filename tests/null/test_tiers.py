@@ -314,3 +314,15 @@ def test_a_pruned_index_does_not_grow_in_memory(tmp_path):
         engine.store.flush()
         assert 0 < engine.store.info()["results"] <= 10
         assert len(engine.store._results._known or ()) <= 20
+
+
+def test_who_gives_the_disk_up_does_not_keep_it_from_others(tmp_path, monkeypatch):
+    """Trouble in the midst of a transaction ends it: another writer of the same folder need not wait."""
+    with Engine(nodes=[long_text], cache=tmp_path) as engine, monkeypatch.context() as patched:
+        patched.setattr(Store, "_write_body", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        assert engine.run(flow({"t": {"use": "long_text", "with": {"number": 1}}}, {"t": "t.text"})).ok
+        engine.store.flush()
+        assert "no space left" in engine.store.trouble
+        patched.undo()
+        with sqlite3.connect(tmp_path / "index.sqlite", timeout=0.1) as other:
+            other.execute("INSERT INTO links (plan, key) VALUES (x'00', x'01')")
