@@ -9,6 +9,9 @@ from nodegraph import arrays, keys, kinds
 OVERHEAD = 300
 """Host bytes that an entry takes beside its values: keys, identities, bookkeeping."""
 
+PINNED = 4096
+"""Results of more bytes than this stay in memory while steps wait for them; smaller ones are soon computed again."""
+
 
 class Entry:
     """The result of one unit of work, by its work key.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import memory, recording
 from nodegraph.calling import Call
+from nodegraph.debt import CHEAP
 from nodegraph.entries import LONGEST_PLAIN, Entry, PlainEntry
 from nodegraph.keys import identity
 from nodegraph.leases import LONG
@@ -75,6 +76,8 @@ def _call(run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[st
     run.shared.cache.put_plain(entry, run.plan.keys[step])
     try:
         following = run.record_plain(step, entry, traits.lane, begun + seconds)
+        if seconds > CHEAP and run.debt is not None:
+            run.debt.add(step, entry)
     except Exception as error:  # a mistake of the engine must not hang the run
         run.break_off(step, error)
         return None

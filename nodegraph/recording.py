@@ -129,7 +129,10 @@ def _graph(run: Execution, step: int, call: Any, graph: Graph) -> dict[str, Sour
     outside = note_outside(run, step, ())
     sources = run.expand_graph(step, graph)
     if call.key is not None and run.use_cache:
-        run.shared.cache.put(Entry(call.key, "graph", (), graph.record(), (), call.seconds, ()), run.plan.keys[step], outside)
+        entry = Entry(call.key, "graph", (), graph.record(), (), call.seconds, ())
+        run.shared.cache.put(entry, run.plan.keys[step], outside)
+        if run.debt is not None:
+            run.debt.add(step, entry)
     return sources
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from nodegraph import calling, collecting, keys, plain, recording
 from nodegraph.checkpoints import Kept
-from nodegraph.entries import Entry, PlainEntry
+from nodegraph.debt import Debt
+from nodegraph.entries import PINNED, Entry, PlainEntry
 from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, internal
 from nodegraph.inputs import Gone, list_ident
@@ -30,8 +31,6 @@ from nodegraph.spec import NodeType
 from nodegraph.states import DONE, FAILED, IDLE, READY, SKIPPED, WAITING
 
 log = logging.getLogger("nodegraph.run")
-PINNED = 4096
-"""Results of more bytes than this stay in memory while steps wait for them; smaller ones are soon computed again."""
 _SETTLED = (DONE, FAILED, SKIPPED)
 _SINK = NodeType("output", {}, {}, recording.never_called, volatile=True, pack="nodegraph", identity="output")
 
@@ -67,6 +66,7 @@ class Execution:
         self._wanted: list[int] = []  # steps to demand, the next one last
         self.checkpointed: dict[int, Kept] = {}  # steps that have kept a checkpoint, or gone on from one
         self.held: set[int] = set()  # steps whose results were lost once: they are not let go again
+        self.debt = Debt(self) if use_cache and shared.cache.store else None
         self._pinned = False  # whether any result was asked to stay in memory
         self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
         self._ready: dict[Any, list[int]] = {}  # steps to hand to lanes
@@ -414,6 +414,8 @@ class Execution:
                 self._unpin(step)
             if not self.active:
                 self._end_if_over()
+        if self.debt is not None and isinstance(entry, Entry):
+            self.debt.add(step, entry)
         if step in self.checkpointed:
             self._drop_checkpoints(step, entry)
         if call.claimed:

@@ -29,6 +29,7 @@ LAYERS = [
         "calling",
         "recording",
         "plain",
+        "debt",
         "memory",
         "guard",
         "profile",

@@ -165,3 +165,23 @@ def test_what_a_resumed_call_saves_is_all_of_the_work(tmp_path, calls):
         spent = next(event.data["seconds"] for event in done.events() if event.kind == "finished")
     assert int(calls()[1].rpartition(" ")[2]) > 0
     assert spent > 30 * 0.05, "the steps before the checkpoint count"
+
+
+@pytest.mark.parametrize("shape", ["chain", "fan"])
+def test_a_killed_run_loses_at_most_a_second_of_small_work(tmp_path, calls, shape):
+    """No result of these is worth the disk by itself."""
+    count, seconds = {"chain": (70, 0.05), "fan": (400, 0.01)}[shape]
+    killed = start(tmp_path / "cache", shape, count=count)
+    wait_for(lambda: len(calls()) * seconds > 2.7)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    before = calls()
+    assert len(before) < count
+    whole = {"chain": 12_000_000, "fan": sum(range(count))}[shape]
+    assert output(start(tmp_path / "cache", shape, count=count)) == {"int": whole}
+    again = [call for call in calls()[len(before) :] if call in before]
+    assert len(again) * seconds <= 1.0, f"{len(again)} of {len(before)} calls were made again"
+    assert len(set(calls())) == count
+    store = Store(tmp_path / "cache", 1 << 30)
+    assert store.verify()["damaged"] == 0
+    store.close()
