@@ -6,12 +6,14 @@ For captions as training words them, and for wordings that training never saw, e
 of painting is judged by `tests/icon_judge.py`: the right concept nearest (top-1) or
 among the five nearest, the right style, the right background. `zero-shot` lines are
 CLIP's own: a caption finds its picture among `--count`, beside chance and beside a
-linear map from a bag of words.
+linear map from a bag of words. With `--drawings` (see `benchmarks/enlarging.py`) the upsamplers are
+judged, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import pictures as shape_judge
-from icon_judge import Expected, Judge, interval, shares
+from enlarging import compare, spread
+from icon_judge import Expected, Judge, Verdict, interval, shares
 from pictures import accuracy, graph_painter
 
 from training.icons import Icons, Scene, compose, describe, draw_scene, to_words
@@ -37,12 +40,19 @@ from training.unclip.sampling import Model, Read
 ROOT = Path(__file__).resolve().parents[1]
 Painter = Callable[[list[str], list[int]], np.ndarray]
 """Captions and one seed each -> pictures, uint8 [n, 32, 32, 3]."""
-WAYS = ("unclip", "unclip-text-embedding", "unclip-caption-only", "unclip-true-embedding")
-"""`unclip-true-embedding` is the ceiling of the decoder: it is told the embedding of the true picture, and no prior is asked."""
+WAYS = ("unclip", "unclip-autoregressive", "unclip-resolved", "unclip-text-embedding", "unclip-caption-only", "unclip-true-embedding")
+"""`unclip-resolved` has `resolve_wording` in front; `unclip-true-embedding` is the ceiling of the decoder: it is told the embedding of
+the true picture, and no prior is asked."""
 PRIORS = {"unclip": "diffusion", "unclip-autoregressive": "autoregressive"}
 """Way -> the prior that it asks, as `workflows/embed_prompt.json` names it."""
-COMPARISONS = {"unclip-text-embedding": "unclip_text_embedding", "unclip-caption-only": "unclip_caption_only"}
+COMPARISONS = {
+    "unclip-resolved": "unclip_resolved",
+    "unclip-text-embedding": "unclip_text_embedding",
+    "unclip-caption-only": "unclip_caption_only",
+}
 """Way -> its workflow."""
+BASELINE = "unclip-text-embedding"
+"""What a prior must beat."""
 BATCH = 50
 
 
@@ -106,22 +116,44 @@ def parts_painter(model: Model, way: str, prompts: Prompts, options: argparse.Na
     """A painter that drives the parts of a folder; `unclip-true-embedding` is given the true pictures' embeddings."""
 
     def embeddings(part: slice, told: Read, generators: list[torch.Generator]) -> torch.Tensor | None:
-        if way == "unclip":
-            return model.best_prior(told, generators, options.draws, options.prior_steps, options.prior_guidance)
+        if way in ("unclip", "unclip-resolved", "unclip-autoregressive"):
+            asked = options.draws, options.prior_steps, options.prior_guidance
+            return model.best_prior(told, generators, *asked, autoregressive=way == "unclip-autoregressive")
         if way == "unclip-text-embedding":
             return told.texts
         return model.image_embeddings(prompts.pictures[part]) if way == "unclip-true-embedding" else None
 
     def paint(texts: list[str], seeds: list[int]) -> np.ndarray:
-        pictures = []
+        pictures, said = [], resolved(texts, options.model.name) if way == "unclip-resolved" else texts
         for start in range(0, len(texts), BATCH):
             part = slice(start, start + BATCH)
             generators = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
-            told = model.read(texts[part])
+            told = model.read(said[part])
             pictures.append(model.decode(told, embeddings(part, told, generators), generators, options.steps, options.guidance))
         return torch.cat(pictures).permute(0, 2, 3, 1).numpy()
 
     return paint
+
+
+def resolved(texts: list[str], model: str) -> list[str]:
+    """The captions in the known wordings nearest to theirs, as the workflow `unclip_resolved` has them painted."""
+    from nodegraph import Engine
+
+    workflow = json.loads((ROOT / "workflows/unclip_resolved.json").read_text())
+    del workflow["nodes"]["paint"], workflow["outputs"]["image"]
+    workflow["inputs"] = {name: workflow["inputs"][name] for name in ("model", "prompt")}
+    with Engine() as engine:
+        return [engine.run(workflow, model=model, prompt=text).outputs["prompt"] for text in texts]
+
+
+def gains(verdicts: list[Verdict], others: list[Verdict]) -> dict[str, tuple[float, float, float]]:
+    """By how much a share is higher than with others on the same captions, and the 95 % interval of that difference."""
+    found = {}
+    for name in ("top1", "top5", "style"):
+        differences = np.array([getattr(one, name) - getattr(other, name) for one, other in zip(verdicts, others, strict=True)], float)
+        mean, reach = differences.mean(), 1.96 * differences.std() / len(differences) ** 0.5
+        found[name] = (mean, mean - reach, mean + reach)
+    return found
 
 
 def report(title: str, found: dict[str, tuple[float, float, float]]) -> None:
@@ -201,6 +233,17 @@ def judge_shapes(model: Model, options: argparse.Namespace) -> None:
                 report(f"{things} shape(s): {name}", found)
 
 
+# --- enlarging ----------------------------------------------------------------------
+
+
+def judge_upsamplers(model: str, drawings: Path, count: int) -> None:
+    """Both upsamplers beside bicubic interpolation and the ESRGAN networks, on what the decoder's autoencoder or a JPEG left."""
+    for name, side, spoil in ((model, 32, "decoded"), (f"{model}-upsampler", 128, "worn")):
+        for way, measures in compare(drawings, name, model, side, spoil, 0, count, steps=2).items():
+            line = "  ".join(f"{measure} {spread(values)}" for measure, values in measures.items())
+            print(f"{f'{side} to {4 * side}, {spoil}: {way}':<48}{line}", flush=True)
+
+
 # --- command line -------------------------------------------------------------------
 
 
@@ -221,6 +264,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prior-steps", type=int, default=25)
     parser.add_argument("--prior-guidance", type=float, default=2.0)
     parser.add_argument("--shapes", action="store_true", help="judge captions of coloured shapes too")
+    parser.add_argument("--drawings", type=Path, help="judge the upsamplers with these icons of 512 pixels")
     parser.add_argument("--no-clip", action="store_true", help="leave out the zero-shot lines")
     parser.add_argument("--sheet", type=Path, help="write the painted pictures of each way as one PNG in this folder")
     return parser.parse_args(arguments)
@@ -240,16 +284,23 @@ def main() -> None:
         judge_clip(model, icons, kinds)
     if options.shapes:
         judge_shapes(model, options)
+    if options.drawings:
+        judge_upsamplers(options.model.name, options.drawings, options.count // 4)
+    judged: dict[tuple[str, str], list[Verdict]] = {}
     for way in filter(None, options.ways.split(",")):
         for kind, prompts in kinds.items():
             started = time.monotonic()
             painter = workflow_painter(way, options) if options.through == "workflows" else parts_painter(model, way, prompts, options)
             painted = painter(prompts.texts, list(range(options.count)))
             spent = (time.monotonic() - started) / options.count
-            report(f"{kind}: {way}", shares(judge.judge(painted, prompts.expected)))
+            judged[kind, way] = judge.judge(painted, prompts.expected)
+            report(f"{kind}: {way}", shares(judged[kind, way]))
             print(f"{'':<38}{spent:.2f} s a picture", flush=True)
             if options.sheet:
                 save_sheet(painted, options.sheet / f"{way}-{kind.split()[0]}.png")
+    for (kind, way), verdicts in judged.items():
+        if way in PRIORS and (kind, BASELINE) in judged:
+            report(f"{kind}: {way} beyond {BASELINE}", gains(verdicts, judged[kind, BASELINE]))
 
 
 def save_sheet(pictures: np.ndarray, file: Path, columns: int = 20, zoom: int = 2) -> None:

@@ -6,7 +6,9 @@ Each comes out of a workflow, like anybody's.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 
@@ -39,6 +41,8 @@ ICONS = [
     "an owl, noto style on a gray background",
     "a castle, fluent style on a cyan background",
 ]
+WORDINGS = ["an ocean animal with tentacles", "a sweet yellow fruit", "a house for a king", "a thing that flies to the moon"]
+"""Words for things that tiny-unclip knows by others."""
 
 
 def prompts(engine: Engine, paint: str, given: list[str], name: str) -> None:
@@ -82,35 +86,67 @@ def graph(engine: Engine) -> None:
     print(PICTURES / "graph.png")
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a workflow is shown with: its inputs, and the one that differs from picture to picture; `zoom` makes small pixels seen."""
+
+    inputs: dict[str, Any]
+    each: dict[str, list] = field(default_factory=dict)
+    zoom: int = 4
+
+
 def shipped(engine: Engine, photo: Path, folder: Path) -> None:
-    """One picture of each shipped workflow that runs with the models that come with nodegraph, for docs/workflows.md."""
-    large = {"width": 192, "height": 192, "method": "nearest"}
-    start, hole = folder / "start.png", folder / "hole.png"
-    painted = engine.run(ROOT / "workflows" / "txt2img.json", prompt=PROMPTS[0], seed=3).outputs["image"]
-    painted.pil()[0].save(start)
+    """A grid of each shipped workflow that paints and runs with the models that come with nodegraph, for docs/workflows.md."""
+    start, icon, other, hole = (folder / f"{name}.png" for name in ("start", "icon", "other", "hole"))
+    for file, name, prompt in ((start, "txt2img", PROMPTS[0]), (icon, "unclip", ICONS[1]), (other, "unclip", ICONS[7])):
+        painted = engine.run(ROOT / "workflows" / f"{name}.json", prompt=prompt, seed=3).outputs["image"]
+        painted.pil()[0].save(file)
+    large = engine.run(ROOT / "workflows" / "unclip_large.json", prompt=ICONS[1], seed=3).outputs["image"]
+    large.pil()[0].save(folder / "large.png")
     white = PIL.Image.new("L", (32, 32), 0)
     white.paste(255, (0, 0, 18, 32))
     white.save(hole)
-    after = {"image": str(start), "prompt": "a large green cross on the left on a white background", "seed": 1}
+    after = {"image": str(start), "prompt": "a large green cross on the left on a white background"}
+    icons = {"prompt": ICONS[:4]}
     runs = {
-        "txt2img": {"prompt": PROMPTS[0], "seed": 3},
-        "img2img": {**after, "strength": 0.75},
-        "inpaint": {**after, "mask": str(hole)},
-        "outpaint": {"image": str(start), "prompt": PROMPTS[0], "seed": 2},
-        "hires": {"prompt": PROMPTS[0], "seed": 3},
-        "photo_edit": {"photo": str(photo), "size": 200},
-        "contact_sheet": {"photo": str(photo), "size": 96},
-        "droste": {"photo": str(photo), "turns": 5},
-        "upscale": {"image": str(start)},
+        "txt2img": Shown({"seed": 3}, {"prompt": PROMPTS[:4]}),
+        "img2img": Shown({**after, "seed": 1}, {"strength": [0.25, 0.5, 0.75, 1.0]}),
+        "inpaint": Shown({**after, "mask": str(hole)}, {"seed": [1, 2, 3, 4]}),
+        "outpaint": Shown({"image": str(start), "prompt": PROMPTS[0]}, {"seed": [1, 2, 3, 4]}, 2),
+        "hires": Shown({"seed": 3}, {"prompt": PROMPTS[:4]}, 2),
+        "photo_edit": Shown({"photo": str(photo), "size": 160}, {"saturation": [0.0, 0.7, 1.15, 1.6]}, 1),
+        "contact_sheet": Shown({"photo": str(photo), "size": 96}, zoom=1),
+        "droste": Shown({"photo": str(photo)}, {"turns": [1, 2, 4, 8]}, 1),
+        "upscale": Shown({"image": str(icon)}, {"model": ["realesr-animevideo-x4", "realesrgan-anime-x4"]}, 1),
+        "unclip": Shown({"seed": 3}, icons),
+        "unclip_text_embedding": Shown({"seed": 3}, icons),
+        "unclip_caption_only": Shown({"seed": 3}, icons),
+        "unclip_resolved": Shown({"seed": 3}, {"prompt": [f"{wording}, noto style" for wording in WORDINGS]}),
+        "unclip_large": Shown({"seed": 3}, icons, 1),
+        "upscale_diffusion": Shown({"image": str(folder / "large.png")}, zoom=1),
+        "variations": Shown({"image": str(icon)}, {"strength": [0.0, 0.4, 0.8]}),
+        "interpolate": Shown({"first": str(icon), "second": str(other)}),
+        "interpolate_prompts": Shown({"first": ICONS[0], "second": ICONS[3], "seed": 3}),
+        "text_diff": Shown({"image": str(icon), "source": ICONS[1], "target": ICONS[1] + " on a cyan background"}),
+        "imagine": Shown({"prompt": ICONS[2], "seed": 3}, {"action": ["grid", "vary"]}),
+        "rerank": Shown({"prompt": PROMPTS[4], "keep": 4, "seed": 3}),
+        "classifier_guidance": Shown({"prompt": "an octopus", "seed": 3}, {"label": ["noto", "fluent"]}),
     }
-    for name, inputs in runs.items():
-        used = {"use": str(ROOT / "workflows" / f"{name}.json"), "from": {port: f"inputs.{port}" for port in inputs}}
-        declared = Workflow.load(used["use"]).inputs
-        workflow = {"nodegraph": 1, "inputs": {port: {"type": declared[port].type} for port in inputs}, "nodes": {"it": used}}
-        if name in ("txt2img", "img2img", "inpaint", "outpaint"):  # small ones are shown with their pixels
-            workflow["nodes"]["large"] = {"use": "resize", "from": {"image": "it.image"}, "with": {**large, "fit": "contain"}}
-        workflow["outputs"] = {"image": "large.image" if "large" in workflow["nodes"] else "it.image"}
-        save(engine, workflow, f"workflow_{name}.png", 400, **inputs)
+    for name, shown in runs.items():
+        path = str(ROOT / "workflows" / f"{name}.json")
+        declared = Workflow.load(path).inputs
+        it = {"use": path, "each": shown.each, "from": {port: f"inputs.{port}" for port in shown.inputs}}
+        painted = {"use": "unbatch", "each": {"image": "it.image"}} if shown.each else {"use": "unbatch", "from": {"image": "it.image"}}
+        nodes = {"it": it, "painted": painted}
+        rows = "painted.images"
+        if shown.each:
+            nodes["row"] = {"use": "image_grid", "each": {"images": rows}, "with": {"columns": 2, "gap": 2}}
+            rows = "row.image"
+        nodes["sheet"] = {"use": "image_grid", "from": {"images": rows}, "with": {"columns": 4, "gap": 2}}
+        nodes["large"] = {"use": "scale", "from": {"image": "sheet.image"}, "with": {"factor": float(shown.zoom), "method": "nearest"}}
+        inputs = {port: {"type": declared[port].type} for port in shown.inputs}
+        workflow = {"nodegraph": 1, "inputs": inputs, "nodes": nodes, "outputs": {"image": "large.image"}}
+        save(engine, workflow, f"workflow_{name}.png", 560, **shown.inputs)
 
 
 def save(engine: Engine, workflow: dict, name: str, longest: int = 1000, **inputs: object) -> None:

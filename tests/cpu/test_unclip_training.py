@@ -181,10 +181,12 @@ def test_the_autoregressive_prior_says_the_codes_of_what_it_saw(tmp_path):
     assert (said[:, :4].argmax(2) == wanted).float().mean() > 0.9
 
 
-def test_both_upsamplers_and_both_priors_are_assembled(trained):
+def test_both_upsamplers_both_priors_and_the_classifier_are_assembled(trained):
     files = {str(file.relative_to(trained.parent)) for file in trained.parent.rglob("*.safetensors")}
     name = "diffusion_pytorch_model.safetensors"
-    assert {f"out/ar_prior/{name}", f"out/super_res_first/{name}", f"out-upsampler/super_res_first/{name}"} <= files
+    assert {f"out/ar_prior/{name}", f"out/super_res_first/{name}", f"out-upsampler/super_res_first/{name}", f"out-styles/{name}"} <= files
+    for folder in ("out", "out-upsampler", "out-styles"):
+        assert len((trained.parent / folder / "README.md").read_text()) > 500
     with np.load(trained.parent / "icons.npz") as data:
         concepts = json.loads(str(data["concepts"]))[:3]
     known = json.loads((trained / "wordings.json").read_text())

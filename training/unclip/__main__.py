@@ -6,10 +6,12 @@
 Stages, each from the files of those before: `vae` and `latents` (autoencoder, and a
 cache of encoded examples), `clip`, `text` and `embeddings` (both encoders, the text
 encoder alone, and a cache of what they make of the examples), `decoder`, `prior`,
-`ar_prior`, `upsampler`, `second_upsampler`, and `assemble` (an ordinary diffusers folder in half precision). The
-defaults are the ones that made the shipped weights. A run may be killed at any time;
-`--resume` goes on from the last checkpoint, `--start` from the weights of a finished
-model (give it another `--set seed=N`, for other examples). `--set concepts=400` widens the world.
+`ar_prior`, `upsampler`, `second_upsampler`, `classifier`, and `assemble`: an ordinary
+diffusers folder in half precision, and beside it FOLDER-upsampler and FOLDER-styles, the
+second upsampler and the classifier. A run may be killed at any time; `--resume` goes on
+from the last checkpoint, `--start` from the weights of a finished model (give it another
+`--set seed=N`, for other examples). `--set concepts=400` widens the world. How the
+shipped weights were made is in their card.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from training.loop import pick_device
 from training.unclip.ar_prior import train_ar_prior
 from training.unclip.assemble import assemble
 from training.unclip.autoencoder import encode_examples, train_vae
+from training.unclip.classifier import train_classifier
 from training.unclip.clip import embed_examples, train_clip, train_text
 from training.unclip.decoder import train_decoder
 from training.unclip.prior import train_prior
@@ -43,6 +46,7 @@ STAGES = {
     "ar_prior": train_ar_prior,
     "upsampler": train_upsampler,
     "second_upsampler": train_second_upsampler,
+    "classifier": train_classifier,
 }
 """The stages that train, in order; `assemble` follows them."""
 

@@ -14,6 +14,7 @@ from training.tiny_sd import folder_size
 from training.unclip import parts
 from training.unclip.ar_prior import ar_prior_trainer
 from training.unclip.autoencoder import vae_trainer
+from training.unclip.classifier import assemble_classifier, classifier_trainer
 from training.unclip.clip import trained_clip
 from training.unclip.decoder import decoder_trainer
 from training.unclip.prior import prior_trainer
@@ -70,9 +71,10 @@ def assemble(run: Run, out: Path) -> None:
     index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "feature_extractor": ["transformers", "CLIPImageProcessor"]}
     write_json(out / "model_index.json", {"_class_name": "UnCLIPPipeline", "_diffusers_version": diffusers.__version__} | index)
     (out / "README.md").write_text(CARD.read_text())
-    second = second_upsampler_trainer(run)
-    if second.checkpoint.exists():
+    if second_upsampler_trainer(run).checkpoint.exists():
         assemble_upsampler(run, out.with_name(f"{out.name}-upsampler"))
+    if classifier_trainer(run).checkpoint.exists():
+        assemble_classifier(run, out.with_name(f"{out.name}-styles"))
     print(f"assembled {out}: {folder_size(out) / 1e6:.1f} MB", flush=True)
 
 

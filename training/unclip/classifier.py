@@ -1,13 +1,7 @@
-"""A noise-aware classifier of styles over the decoder's latents: what classifier guidance steers by.
-
-    python -m training.unclip.classifier --out FOLDER [--work FOLDER] [--data FILE] [--resume]
-
-Needs the stages `vae` and `latents` of `training.unclip`.
-"""
+"""The stage of a noise-aware classifier of styles over the decoder's latents: what classifier guidance steers by."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -18,21 +12,26 @@ from torch.nn import functional
 from nodes.diffusion.facts import vae_facts
 from nodes.diffusion.noisy_classifier import NoisyClassifier
 from training.icons import LAYOUTS
-from training.loop import Schedule, Trainer, pick_device, torch_generator
+from training.loop import Schedule, Trainer, torch_generator
 from training.shapes import BACKGROUNDS
 from training.unclip import parts
 from training.unclip.diffusion import Noising
-from training.unclip.recipe import Recipe, Run
+from training.unclip.recipe import Run
 
-STEPS, BATCH, RATE = 2500, 64, 2e-3
-TEST_ROWS = 2048
-"""The last examples, which training never sees."""
+CARD = Path(__file__).with_name("classifier_card.md")
+TEST_SHARE = 1 / 8
+"""Of the examples, the last ones, which training never sees."""
 
 
 def styles_of(scenes: torch.Tensor) -> torch.Tensor:
     """The style numbers of scene numbers; those of shapes, which have none, are negative."""
     styles = scenes.div(len(BACKGROUNDS) * len(LAYOUTS), rounding_mode="floor") % 8
     return torch.where(scenes >= 0, styles, -1)
+
+
+def tested(styles: torch.Tensor) -> int:
+    """How many examples are kept aside."""
+    return int(TEST_SHARE * len(styles))
 
 
 def make_classifier(run: Run) -> NoisyClassifier:
@@ -51,20 +50,21 @@ def classifier_trainer(run: Run) -> Trainer:
     """The classifier, untrained, and how it is to be trained."""
     torch.manual_seed(run.recipe.seed + 7)
     classifier = make_classifier(run).to(run.device)
-    return Trainer({"classifier": classifier}, Schedule(STEPS, RATE, rise=50, level_until=0.3), run.work / "classifier.pt", 0.99)
+    schedule = Schedule(run.recipe.classifier_steps, run.recipe.classifier_rate, rise=50, level_until=0.3)
+    return Trainer({"classifier": classifier}, schedule, run.work / "classifier.pt", average_decay=0.99)
 
 
 def train_classifier(run: Run) -> None:
     """Train the classifier on the cached latents, at every level of noise alike; leaves its checkpoint."""
     trainer = run.begin(classifier_trainer(run))
     cache, styles = cached(run), styles_of(run.examples.scenes)
-    known = torch.nonzero(styles[:-TEST_ROWS] >= 0).flatten()
+    known = torch.nonzero(styles[: -tested(styles)] >= 0).flatten()
     noising = Noising.of(parts.make_decoder_scheduler(), run.device)
 
     def loss_at(step: int) -> torch.Tensor:
         draw = torch_generator(run.recipe.seed, "classifier", step)
-        rows = known[torch.randint(len(known), (BATCH,), generator=draw)]
-        timesteps = torch.randint(len(noising.kept), (BATCH,), generator=draw).to(run.device)
+        rows = known[torch.randint(len(known), (run.recipe.classifier_batch,), generator=draw)]
+        timesteps = torch.randint(len(noising.kept), (run.recipe.classifier_batch,), generator=draw).to(run.device)
         mean, deviation = (cache["moments"][rows].float() * cache["scale"]).chunk(2, 1)
         clean = (mean + deviation * torch.randn(mean.shape, generator=draw)).to(run.device)
         noise = torch.randn(clean.shape, generator=draw).to(run.device)
@@ -80,7 +80,7 @@ def train_classifier(run: Run) -> None:
 def accuracies(run: Run, classifier: NoisyClassifier) -> dict[int, float]:
     """The share of the test rows whose style is named right, by timestep."""
     cache, styles = cached(run), styles_of(run.examples.scenes)
-    rows = torch.arange(len(styles))[-TEST_ROWS:]
+    rows = torch.arange(len(styles))[-tested(styles) :]
     rows = rows[styles[rows] >= 0]
     mean = (cache["moments"][rows].float() * cache["scale"]).chunk(2, 1)[0].to(run.device)
     noise = torch.randn(mean.shape, generator=torch_generator(run.recipe.seed, "classifier-test", 0)).to(run.device)
@@ -94,30 +94,13 @@ def accuracies(run: Run, classifier: NoisyClassifier) -> dict[int, float]:
 
 
 def assemble_classifier(run: Run, out: Path) -> None:
-    """Write the averaged weights in half precision, and the configuration."""
+    """Write the averaged weights in half precision, the configuration and the card."""
     classifier = run.finished(classifier_trainer(run))["classifier"].cpu().half()
     out.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
     save_file(weights, out / "diffusion_pytorch_model.safetensors")
+    (out / "README.md").write_text(CARD.read_text())
     config = {name: value for name, value in classifier.config.items() if not name.startswith("_")}
     (out / "config.json").write_text(
         json.dumps({"nodegraph_kind": "classifier", "_class_name": "NoisyClassifier", **config}, indent=2) + "\n"
     )
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the finished classifier")
-    parser.add_argument("--data", type=Path, default=Path("training/runs/icons.npz"))
-    parser.add_argument("--work", type=Path, default=Path("training/runs/tiny-unclip"), help="checkpoints and caches")
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--device", default="auto")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    run = Run(Recipe(), options.data, options.work, pick_device(options.device), options.resume)
-    train_classifier(run)
-    assemble_classifier(run, options.out)
-
-
-if __name__ == "__main__":
-    main()

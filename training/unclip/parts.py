@@ -140,8 +140,8 @@ def make_prior() -> PriorTransformer:
 
 
 def make_ar_prior() -> ArPrior:
-    """Captions as `make_prior` takes them -> the codes of an image embedding, 1.3 M weights."""
-    return ArPrior(EMBEDDING_WIDTH, TOKENS, codes=48, levels=32)
+    """Captions as `make_prior` takes them -> the codes of an image embedding, 1.2 M weights."""
+    return ArPrior(EMBEDDING_WIDTH, TOKENS, codes=32, levels=32)
 
 
 def make_prior_scheduler() -> UnCLIPScheduler:

@@ -38,7 +38,7 @@ class Recipe:
     decoder_steps: int = 1000
     decoder_rate: float = 8e-4
     decoder_batch: int = 64
-    prior_steps: int = 1100
+    prior_steps: int = 3000
     prior_rate: float = 5e-4
     prior_batch: int = 128
     upsampler_steps: int = 900
@@ -47,9 +47,12 @@ class Recipe:
     second_upsampler_steps: int = 900
     second_upsampler_rate: float = 1e-3
     second_upsampler_batch: int = 16
+    classifier_steps: int = 2500
+    classifier_rate: float = 2e-3
+    classifier_batch: int = 64
     ar_prior_steps: int = 1000
     ar_prior_rate: float = 1e-3
-    ar_prior_batch: int = 128
+    ar_prior_batch: int = 64
 
 
 PRESETS = {

@@ -13,10 +13,13 @@ from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from torch.nn import functional
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from nodes.diffusion.ar_prior import ArPrior
+
 CLASSES = {
     "text_encoder": CLIPTextModelWithProjection,
     "image_encoder": CLIPVisionModelWithProjection,
     "prior": PriorTransformer,
+    "ar_prior": ArPrior,
     "decoder": UNet2DConditionModel,
     "text_proj": UnCLIPTextProjModel,
     "vae": AutoencoderKL,
@@ -34,8 +37,9 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path) -> Model:
-        """The parts of a folder, in float32."""
-        parts = {name: kind.from_pretrained(folder / name, dtype=torch.float32).eval() for name, kind in CLASSES.items()}
+        """The parts that a folder has, in float32."""
+        there = {name: kind for name, kind in CLASSES.items() if (folder / name).is_dir()}
+        parts = {name: kind.from_pretrained(folder / name, dtype=torch.float32).eval() for name, kind in there.items()}
         schedulers = (UnCLIPScheduler.from_pretrained(folder / name) for name in ("prior_scheduler", "decoder_scheduler"))
         return cls(parts, CLIPTokenizer.from_pretrained(folder / "tokenizer"), *schedulers)
 
@@ -64,11 +68,26 @@ class Model:
             latents = step(self.prior_scheduler, found, now, latents, before, generators)
         return prior.post_process_latents(latents)
 
+    def sample_ar_prior(
+        self, told: Read, generators: list[torch.Generator], steps: int = 0, guidance: float = 2.0, similarity: float = 0.75
+    ) -> torch.Tensor:
+        """The same by the autoregressive prior, which has no steps; `similarity` is the quantile of the wanted dot product."""
+        prior, both = self.parts["ar_prior"], self.read([""] * len(told.texts)).beside(told)
+        wanted = round(similarity * (prior.config.similarities - 1))
+        return prior.decode(prior.sample(both.texts, both.states, both.masks, generators, wanted, guidance))
+
     def best_prior(
-        self, told: Read, generators: list[torch.Generator], draws: int = 2, steps: int = 25, guidance: float = 2.0
+        self,
+        told: Read,
+        generators: list[torch.Generator],
+        draws: int = 2,
+        steps: int = 25,
+        guidance: float = 2.0,
+        autoregressive: bool = False,
     ) -> torch.Tensor:
         """Of `draws` image embeddings of each caption the one with the highest dot product with the text embedding."""
-        drawn = torch.stack([self.sample_prior(told, generators, steps, guidance) for _ in range(draws)])
+        sample = self.sample_ar_prior if autoregressive else self.sample_prior
+        drawn = torch.stack([sample(told, generators, steps, guidance) for _ in range(draws)])
         best = (drawn * told.texts).sum(-1).argmax(0)
         return drawn[best, torch.arange(len(best))]
 
