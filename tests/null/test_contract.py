@@ -15,7 +15,7 @@ from nodegraph.samples import NoSample, sample
 from nodegraph.spec import REQUIRED, Port
 from nodegraph.testing import Pack, call_twice, pack_folder, same
 
-MORE = HEAD + "from typing import Annotated, Literal\nfrom nodegraph import Field, Image, Invalid, Upscaler, Lazy, Mask, Need, Seed, Skip\n"
+MORE = HEAD + "from typing import Annotated, Literal\nfrom nodegraph import Field, Handle, Image, Invalid, Lazy, Mask, Need, Seed, Skip\n"
 IMPORTS = MORE + "import numpy\n"
 GOOD = {
     "plain": "def plum(value: int = 1) -> int:\n    'A.'\n    return value",
@@ -66,9 +66,10 @@ def test_nodes_that_do_not(code, tmp_path):
 
 
 def test_what_no_sample_can_be_made_for(tmp_path):
-    (problem,) = pack_of(tmp_path, "def plum(handle: Upscaler) -> int:\n    'A.'\n    return 1").check()
+    own = "class Rare(Handle):\n    __slots__ = ()\n@node\ndef plum(handle: Rare) -> int:\n    'A.'\n    return 1"
+    (problem,) = pack_of(tmp_path, own).check()
     assert (problem.code, problem.where) == ("not-tried", "mine/plum")
-    assert "there are no samples of upscaler" in problem.text
+    assert "there are no samples of mine/Rare" in problem.text
 
 
 def test_samples_that_are_given(tmp_path):

@@ -94,6 +94,12 @@ def saved(data: Any, name: str = "w.json") -> None:
     os.replace(f".{name}.aside", name)
 
 
+def replaced(text: str, name: str) -> None:
+    """The same with any text: nobody sees the file while it is empty."""
+    Path(f".{name}.aside").write_text(text)
+    os.replace(f".{name}.aside", name)
+
+
 def changed(amount: float) -> dict[str, Any]:
     return {**PAINT, "nodes": {**PAINT["nodes"], "dim": {**PAINT["nodes"]["dim"], "with": {"amount": amount}}}}
 
@@ -158,9 +164,9 @@ def test_workflows_inside_and_files_are_watched(watched: Callable[..., Recorder]
     write(flow)
     view = watched("w.json", files=("given.txt",), file="given.txt")
     assert view.round(1)[1].outputs == {"text": "one", "given": "a"}
-    Path("note.txt").write_text("other")
+    replaced("other", "note.txt")
     assert view.round(2)[1].outputs == {"text": "other", "given": "a"}
-    Path("given.txt").write_text("bc")
+    replaced("bc", "given.txt")
     assert view.round(3)[1].outputs == {"text": "other", "given": "bc"}
     saved({**inner, "outputs": {"text": "r.text"}, "doc": "saved"}, "inner.json")
     assert view.round(4)[1].ok
