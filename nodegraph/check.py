@@ -20,6 +20,7 @@ from nodegraph.registry import Registry
 from nodegraph.renaming import with_present_ports
 from nodegraph.spec import NodeType, Port
 from nodegraph.template import Template
+from nodegraph.witness import Witness
 from nodegraph.workflow import Node, Workflow
 
 
@@ -37,8 +38,8 @@ class Checker:
     """Compiles workflows against one registry and one world. One thread at a time."""
 
     def __init__(self, registry: Registry, world: World):
-        self.registry, self.world = registry, world
-        self.flow = Flow(registry, world)
+        self.registry, self.world = registry, Witness(world)
+        self.flow = Flow(registry, self.world)
         self.signatures: dict[NodeType, Signature | None] = {}
         self._read: dict[tuple[str, int, int], Workflow] = {}
         self._templates: dict[str, Template] = {}
@@ -47,8 +48,10 @@ class Checker:
 
     def template(self, workflow: Workflow) -> Template:
         """The workflow compiled; its problems are in the template's `all_problems`. Raises Refused when it is nested too deeply."""
+        if not self._depth:
+            self.world.look_up()
         kept = workflow._compiled
-        if kept is not None and kept[0] is self.registry and kept[1] == self.registry.generation and not _stale(kept[2]):
+        if kept is not None and kept[0] is self.registry and kept[1] == self.registry.generation and not self._stale(kept[2]):
             return kept[2]
         made = self._compile(workflow)
         workflow._compiled = (self.registry, self.registry.generation, made)
@@ -95,17 +98,33 @@ class Checker:
             self._read[stamp] = Workflow.load(_shown(path))
         return self._read[stamp]
 
+    def _stale(self, template: Template) -> bool:
+        """Whether something outside may have changed what check says, here or in a workflow it uses: any problem, other files, or
+        other answers about files and models."""
+        stack, seen = [template], {id(template)}
+        while stack:
+            one = stack.pop()
+            if one.problems or (one is not template and not _same_file(one.workflow._stamp)):
+                return True
+            fresh = [child for child in one.children if id(child) not in seen]
+            seen.update(map(id, fresh))
+            stack += fresh
+        return not self.world.says_again(template.said)
+
     def _compile(self, workflow: Workflow, ports: Mapping[str, Port] | None = None) -> Template:
         if self._depth > MAX_DEPTH:
             text = f"workflows use each other more than {MAX_DEPTH} deep"
             raise Refused("too-deep", text, "use fewer workflows inside of workflows; a loop is the node 'repeat'")
         if not self._depth:
             self._templates.clear()
-            self.flow.clear()
+            self.world.look_up()
+        mark = self.world.mark()
         self._open.append(str(workflow._stamp[0]) if workflow._stamp else "")
         self._depth += 1
         try:
-            return Compilation(self, with_present_ports(workflow, self.registry), ports).template
+            made = Compilation(self, with_present_ports(workflow, self.registry), ports).template
+            made.said = self.world.since(mark)
+            return made
         finally:
             self._depth -= 1
             self._open.pop()
@@ -113,19 +132,6 @@ class Checker:
     def check_facts(self, template: Template, given: Mapping[str, Facts] | None = None) -> None:
         """Report what is known not to go together in a template without other problems."""
         self.flow.check(template, given or {})
-
-
-def _stale(template: Template) -> bool:
-    """Whether something outside may have changed what check says: any problem, file or model, here or in a workflow it uses."""
-    stack, seen = [template], {id(template)}
-    while stack:
-        one = stack.pop()
-        if one.problems or one.pending or (one is not template and not _same_file(one.workflow._stamp)):
-            return True
-        fresh = [child for child in one.children if id(child) not in seen]
-        seen.update(map(id, fresh))
-        stack += fresh
-    return False
 
 
 def _same_file(stamp: tuple[str, int, int] | None) -> bool:

@@ -7,27 +7,29 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nodegraph.errors import Problem
-from nodegraph.facts import Facts, Look, Mismatch
+from nodegraph.facts import Facts, Mismatch
 from nodegraph.literals import Pending
 from nodegraph.registry import FactsFailed, Registry
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import INPUTS, Link, Template
+from nodegraph.witness import Said, Witness
 
 Known = dict[Link, Facts]
 Outcome = tuple[dict[str, Facts], list[Problem]]
 """The facts of a template's outputs, and what does not go together in it."""
 
 
+MOST = 256
+"""How many outcomes are kept."""
+
+
 class Flow:
-    """Carries facts through templates. What a workflow makes of the same facts is worked out once, until `clear`."""
+    """Carries facts through templates. What a workflow makes of the same facts is worked out once, as long as models stay as they are."""
 
-    def __init__(self, registry: Registry, look: Look):
+    def __init__(self, registry: Registry, look: Witness):
         self.registry, self.look = registry, look
-        self._outcomes: dict[tuple[int, str], tuple[Template, Outcome]] = {}
+        self._outcomes: dict[tuple[int, str], tuple[Template, Outcome, Said]] = {}
         self._wanted: dict[Callable[..., Any], tuple[frozenset[str], bool]] = {}
-
-    def clear(self) -> None:
-        self._outcomes.clear()
 
     def check(self, template: Template, given: Mapping[str, Facts]) -> None:
         """Add the mismatches of a template to its problems."""
@@ -37,16 +39,17 @@ class Flow:
         """What comes of a template when this is known of its inputs."""
         name = (id(template), repr(sorted((port, sorted(facts.items(), key=str)) for port, facts in given.items() if facts)))
         kept = self._outcomes.get(name)
-        if kept is None:
-            # the template is kept, so that its id stays its own
-            kept = self._outcomes[name] = (template, _Pass(self, template, given).run())
+        if kept is None or not self.look.says_again(kept[2]):
+            if len(self._outcomes) >= MOST:
+                self._outcomes.clear()
+            mark = self.look.mark()
+            outcome = _Pass(self, template, given).run()
+            kept = self._outcomes[name] = (template, outcome, self.look.since(mark))  # the template, so that its id stays its own
         return kept[1]
 
     def mismatches(self, template: Template, given: Mapping[str, Facts]) -> list[Problem]:
-        """What does not go together when this is known of a workflow's own inputs. Nothing of it is kept."""
-        problems = _Pass(self, template, given).run()[1]
-        self.clear()
-        return problems
+        """What does not go together when this is known of a workflow's own inputs."""
+        return _Pass(self, template, given).run()[1]
 
     def wanted(self, function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
         """The ports that a facts function takes, and whether it takes all. Raises ValueError when it has no signature."""

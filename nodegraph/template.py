@@ -13,6 +13,7 @@ from typing import Any
 from nodegraph.errors import Problem
 from nodegraph.spec import Port
 from nodegraph.types import Type
+from nodegraph.witness import Said
 from nodegraph.workflow import Workflow
 
 INPUTS = -1
@@ -27,11 +28,11 @@ Links = Link | list[Link]
 class Template:
     """Flat lists by index of the node, in file order.
 
-    `types[i]` is a NodeType, or a Template for a workflow used as a node. `links[i]` and `literals[i]` hold what the author
-    wrote; literals that stand for something outside are `Pending` and listed in `pending`. `each[i]` maps ports to a link
-    or a literal list. `order` is topological, ties in file order; None when file order is. `checked[i]` names ports whose
-    value must be checked when it is there, as its source is `any`. The first `settled` nodes are plain: literals that are what they
-    say, links back to other nodes, no inputs of the workflow. `parts` and `planned` are kept by plans.
+    `types[i]` is a NodeType, or a Template for a workflow used as a node. `links[i]` and `literals[i]` hold what the author wrote;
+    literals that stand for something outside are `Pending` and listed in `pending`. `each[i]` maps ports to a link or a literal list.
+    `order` is topological, ties in file order; None when file order is. `checked[i]` names ports whose value must be checked when it is
+    there, as its source is `any`. `said` is what the outside was asked for it. The first `settled` nodes are plain: literals that are
+    what they say, links back to other nodes, no inputs of the workflow. `parts` and `planned` are kept by plans.
     """
 
     workflow: Workflow
@@ -49,6 +50,7 @@ class Template:
     checked: dict[int, tuple[str, ...]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     children: list[Template] = field(default_factory=list)
+    said: Said = field(default_factory=dict)
     settled: int = 0
     parts: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
     planned: Any = None

@@ -14,7 +14,7 @@ LAYERS = [
     {"reading", "workflow", "graph", "formatting", "schema", "show", "builder", "python_source", "stubs"},
     {"layout", "picture"},
     {
-        *("literals", "template", "bounds", "sources", "typing_pass", "facts_pass", "compiling", "renaming", "check", "plan"),
+        *("literals", "witness", "template", "bounds", "sources", "typing_pass", "facts_pass", "compiling", "renaming", "check", "plan"),
         *("svg", "boxes", "drawing"),
     },
     {

@@ -1,0 +1,67 @@
+"""What was asked of the outside, and what it said: what was made of its answers holds as long as it would say the same again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodegraph.literals import Refused
+
+if TYPE_CHECKING:
+    from nodegraph.check import World
+
+Question = tuple[str, tuple[Any, ...]]
+"""A method of the world, and its arguments."""
+Said = dict[Question, Any]
+"""Questions with their answers."""
+
+
+class Witness:
+    """A world that stands still, and notes what is asked of it, until it is told to `look_up`."""
+
+    def __init__(self, world: World):
+        self._world = world
+        self._said: Said = {}
+        self._asked: list[Question] = []
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        question = method, arguments
+        self._asked.append(question)
+        if question not in self._said:
+            self._said[question] = getattr(self._world, method)(*arguments)
+        return self._said[question]
+
+    def file(self, text: str, folder: Path | None) -> Path:
+        return self._ask("file", text, folder)
+
+    def model(self, name: str, kind: str) -> str:
+        return self._ask("model", name, kind)
+
+    def json(self, model: str, path: str) -> Mapping[str, Any] | None:
+        return self._ask("json", model, path)
+
+    def header(self, model: str, path: str = "") -> Mapping[str, Any] | None:
+        return self._ask("header", model, path)
+
+    def files(self, model: str) -> list[str]:
+        return self._ask("files", model)
+
+    def mark(self) -> int:
+        """A moment, for `since`."""
+        return len(self._asked)
+
+    def since(self, mark: int) -> Said:
+        """What was asked from a moment on, with the answers."""
+        return {question: self._said[question] for question in self._asked[mark:] if question in self._said}
+
+    def says_again(self, said: Said) -> bool:
+        """Whether the answers are still the same. Whoever relies on them has asked them too."""
+        try:
+            return all(self._ask(method, *arguments) == answer for (method, arguments), answer in said.items())
+        except Refused:
+            return False
+
+    def look_up(self) -> None:
+        """See the outside as it is now."""
+        self._said, self._asked = {}, []
