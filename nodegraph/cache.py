@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from nodegraph import arrays
-from nodegraph.entries import Entry, PlainEntry, compacted, host_bytes, rebuilt, storages_in
+from nodegraph.entries import Entry, PlainEntry, Smaller, compacted, host_bytes, rebuilt, storages_in
 from nodegraph.eviction import Eviction
 from nodegraph.store import Store
 
@@ -80,7 +80,7 @@ class Cache:
 
     def link(self, plan_key: bytes, entry: Entry, outside: Outside) -> None:
         """Remember that a plan key led to a result, and the outside values behind it."""
-        if entry.key is not None:
+        if entry.key is not None and _may_be_linked(outside):
             with self._lock:
                 self._links[plan_key] = (entry.key, outside) if outside else entry.key
                 if len(self._links) > 4 * len(self._entries) + LINKS:
@@ -108,6 +108,7 @@ class Cache:
     def put(self, entry: Entry, plan_key: bytes | None, outside: Outside) -> None:
         """Keep a fresh result, in memory and, if that is worth it, on disk."""
         key = entry.key
+        plan_key = plan_key if _may_be_linked(outside) else None
         assert key is not None  # only results with a key can be kept
         if entry.kind == "values" and any(map(_may_hold_arrays, entry.values)):
             entry.values = tuple(map(compacted, entry.values))
@@ -123,6 +124,7 @@ class Cache:
 
     def keep(self, entry: Entry, plan_key: bytes | None, outside: Outside) -> None:
         """Write a result to disk whatever it cost: it is a workflow's output."""
+        plan_key = plan_key if _may_be_linked(outside) else None
         if self.store is None or entry.key is None or (entry.kept is not None and entry.kept == plan_key):
             return
         entry.kept = plan_key
@@ -288,6 +290,11 @@ def _host_bytes_of(entries: Iterable[Entry]) -> int:
 def _may_leave(entry: Entry) -> bool:
     """Whether a result may leave the host: what steps hold on to only when the disk has it."""
     return not entry.pins or entry.stored
+
+
+def _may_be_linked(outside: Outside) -> bool:
+    """Whether a plan key may lead to a result: not to what a smaller variant has made, or to what is made of that."""
+    return not any(one.__class__ is Smaller for one in outside)
 
 
 def _may_hold_arrays(value: Any) -> bool:

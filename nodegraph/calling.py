@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import guard, kinds, memory, types
+from nodegraph import guard, keys, kinds, memory, types
+from nodegraph.entries import Entry, Smaller
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
 from nodegraph.inputs import Gone, gather, note_outside, value_of, work_key
@@ -19,7 +20,6 @@ from nodegraph.spec import NodeType
 from nodegraph.states import RUNNING, WAITING
 
 if TYPE_CHECKING:
-    from nodegraph.entries import Entry
     from nodegraph.run import Execution
 
 
@@ -40,6 +40,16 @@ class Call:
     @property
     def path(self) -> str:
         return self.run_.plan.path(self.step)
+
+    @property
+    def result_key(self) -> bytes | None:
+        """The key under which the result is kept: that of the work, but another for each smaller variant, as its bytes differ."""
+        return keys.digest(b"smaller", self.key, bytes([self.variant])) if self.key is not None and self.variant else self.key
+
+    @property
+    def smaller(self) -> tuple[Smaller, ...]:
+        """What is to be told of a result of a smaller variant."""
+        return (Smaller(self.path, self.variant),) if self.variant else ()
 
     def run(self) -> Any:
         """Call the node. Whatever it raises is a Failure."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
 from nodegraph.entries import Entry
-from nodegraph.inputs import Items, value_of
+from nodegraph.inputs import Items, smaller_behind, value_of
 from nodegraph.job import Result
 from nodegraph.sources import Item, Source
 from nodegraph.states import DONE, SKIPPED
@@ -22,6 +22,8 @@ def collect_output(run: Execution, name: str, source: Source) -> None:
     if verdict == DONE:
         run.values[name] = _plain(value_of(run, source))
         run.idents[name] = run.ident(source)
+        if smaller := smaller_behind(run, source):
+            run.smaller[name] = smaller
         if run.use_cache:
             _keep_on_disk(run, source)
         return
@@ -55,7 +57,19 @@ def collect_result(run: Execution) -> Result:
     outputs = {name: run.values[name] for name in run.sinks.values() if name in run.values}
     idents = {name: keys.digest(b"output", ident).hex() for name, ident in run.idents.items()}
     seconds = time.perf_counter() - run.started
-    return Result(run.id, status, outputs, tuple(run.problems), run.skipped, run.partial, idents, list(run.files), seconds, run.provenance)
+    return Result(
+        run.id,
+        status,
+        outputs,
+        tuple(run.problems),
+        run.skipped,
+        run.partial,
+        idents,
+        list(run.files),
+        seconds,
+        run.provenance,
+        run.smaller,
+    )
 
 
 def summary(value: Any) -> Any:

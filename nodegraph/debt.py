@@ -20,7 +20,7 @@ OWED = 0.5
 """Seconds of work that a run owes at most; with what the writer has in hand, less than a second is lost."""
 PACE = 500e6
 """Bytes that may be written for each second owed. Beyond that, writing would take longer than doing the work again."""
-CHEAP = 20e-6
+CHEAP = 100e-6
 """What takes less than so many seconds is done again sooner than it is written and read."""
 
 

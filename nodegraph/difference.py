@@ -243,6 +243,12 @@ def _world(before: Record, after: Record) -> Iterator[Change]:
         yield Change("version", "nodegraph", f"{before['nodegraph']} → {after['nodegraph']}", before["nodegraph"], after["nodegraph"])
     for name, was, now in _both(before, after, "machine"):
         yield Change("machine", name, f"{was} → {now}", was, now)
+    variants = before.get("smaller", {}), after.get("smaller", {})
+    for path in {**variants[0], **variants[1]}:
+        was, now = (side.get(path, 0) for side in variants)
+        if was != now:
+            words = [f"smaller variant {one}" if one else "whole" for one in (was, now)]
+            yield Change("machine", path, f"{words[0]} → {words[1]}, as memory was short", was, now)
 
 
 def _both(before: Record, after: Record, what: str) -> Iterator[tuple[str, Any, Any]]:

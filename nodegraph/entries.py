@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodegraph import arrays, keys, kinds
 
@@ -11,6 +11,14 @@ OVERHEAD = 300
 
 PINNED = 4096
 """Results of more bytes than this stay in memory while steps wait for them; smaller ones are soon computed again."""
+
+
+class Smaller(NamedTuple):
+    """Stands among the outside values of a result: a node behind it has run as a smaller variant, as memory was short, so that its
+    bytes are not quite those of the whole. No plan key leads to such a result: the next run tries the whole again."""
+
+    path: str
+    variant: int
 
 
 class Entry:

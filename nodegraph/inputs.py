@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
-from nodegraph.entries import PlainEntry
+from nodegraph.entries import PlainEntry, Smaller
 from nodegraph.noderun import NodeRun
 from nodegraph.outcomes import Lazy
 from nodegraph.plan import Form, as_port
@@ -144,6 +144,11 @@ def note_outside(run: Execution, step: int, own: tuple[Any, ...]) -> tuple[Any, 
     if found:
         run.outside[step] = tuple(found.values())
     return tuple(found.values())
+
+
+def smaller_behind(run: Execution, source: Source) -> dict[str, int]:
+    """The nodes behind a source that have run as a smaller variant, by path, and which."""
+    return {one.path: one.variant for one in outside_of(run, source) if one.__class__ is Smaller}
 
 
 def outside_of(run: Execution, source: Source) -> tuple[Any, ...]:

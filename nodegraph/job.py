@@ -27,7 +27,8 @@ class Result:
     """What a run gave. `outputs` has every output that finished, also when others failed.
 
     `skipped` maps outputs to reasons; `partial` maps list outputs with failed items to their finished items by index; `keys`
-    maps outputs to the hex digest of what they are; `files` lists what was written.
+    maps outputs to the hex digest of what they are; `files` lists what was written; `smaller` maps outputs to the nodes behind them
+    that ran as a smaller variant, as memory was short, and which.
     """
 
     run: str
@@ -40,6 +41,7 @@ class Result:
     files: list[Path] = field(default_factory=list)
     seconds: float = 0.0
     provenance: Callable[[], dict[str, Any]] = dict
+    smaller: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -47,7 +49,8 @@ class Result:
 
     def metadata(self, output: str) -> dict[str, Any]:
         """What a file made from an output tells of its making: no time, no host."""
-        return {**self.provenance(), "output": output, "key": self.keys.get(output, "")}
+        told = {**self.provenance(), "output": output, "key": self.keys.get(output, "")}
+        return {**told, "smaller": self.smaller[output]} if output in self.smaller else told
 
 
 class EventLog:

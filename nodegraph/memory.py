@@ -18,6 +18,7 @@ from nodegraph.secret import redact
 
 if TYPE_CHECKING:
     from nodegraph.calling import Call
+    from nodegraph.entries import Entry
 
 log = logging.getLogger("nodegraph.memory")
 _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
@@ -41,6 +42,8 @@ def climb(call: Call, reason: str) -> Any:
             continue
         log.info("%s is out of memory: %s", call.path, what)
         call.variant = variant
+        if variant and (known := _known(call)) is not None:
+            return known
         _release()
         try:
             return call.attempt()
@@ -66,6 +69,13 @@ def _rungs(call: Call) -> Iterator[tuple[str, int]]:
             yield f"{what} ({freed >> 20} MiB)", 0
     for variant in range(1, call.used.smaller + 1):
         yield f"smaller variant {variant} of {call.used.smaller}", variant
+
+
+def _known(call: Call) -> Entry | None:
+    """The result of the smaller variant at hand, if an earlier run has had to make it."""
+    run, key = call.run_, call.result_key
+    entry = run.shared.cache.get(key) if key is not None and run.use_cache else None
+    return entry if entry is not None and entry.kind == "values" and run.shared.cache.load(entry) is not None else None
 
 
 def _release() -> None:

@@ -35,7 +35,13 @@ class NodeRun(Run):
         self.output, self.workflow = run.output, run.plan.scopes[step].workflow or run.workflow
 
     def metadata(self) -> dict[str, Any]:
-        return {**self._run.provenance(), "node": self.path}
+        from nodegraph.inputs import smaller_behind  # which imports this module
+
+        smaller: dict[str, int] = {}
+        for source in self._run.plan.sources[self._step].values():
+            smaller.update(smaller_behind(self._run, source))
+        told = {**self._run.provenance(), "node": self.path}
+        return {**told, "smaller": smaller} if smaller else told
 
     def progress(self, step: int, total: int, text: str = "", preview: Image | None = None) -> None:
         data: dict[str, Any] = {"step": step, "total": total}

@@ -5,6 +5,7 @@
     inputs     every input as it was bound        models    name → digest of its files
     seeds      node.port → seed                   files     place → path as written, digest
     keys       node → plan key                    machine   device and dtype
+    smaller    node → the variant that it ran as, where memory was short (added for each file by those who save it)
 
 No time, no host name, no path that nobody wrote, no secret. The record of a run is the same whenever it is asked for.
 """

@@ -38,15 +38,17 @@ def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
             return _need(run, step, used, outcome)
         if outcome.__class__ is Graph:
             return _graph(run, step, call, outcome)
-        if outcome.__class__ is Skip:
-            entry = Entry(call.key, "skip", (), outcome.reason, (), call.seconds, ())
+        if outcome.__class__ is Entry:
+            entry = outcome  # a smaller variant's, from an earlier run
+        elif outcome.__class__ is Skip:
+            entry = Entry(call.result_key, "skip", (), outcome.reason, (), call.seconds, ())
         else:
             entry = _values(run, step, call, outcome)
     except Problems as error:
         return Failure(*error.problems)
-    entry.pins = 1  # until it is recorded
-    outside = note_outside(run, step, entry.outside)
-    if call.key is not None and run.use_cache:
+    entry.pins += 1  # until it is recorded
+    outside = note_outside(run, step, (*entry.outside, *call.smaller))
+    if entry is not outcome and entry.key is not None and run.use_cache:
         run.shared.cache.put(entry, plan.keys[step], outside)
     return entry
 
@@ -67,9 +69,9 @@ def _values(run: Execution, step: int, call: Any, outcome: Any) -> Entry:
         if value.__class__ in _PLAIN:
             idents.append(keys.identity(value))
         else:
-            idents.append(output_ident(call.key or b"", name, value, by_content))
+            idents.append(output_ident(call.result_key or b"", name, value, by_content))
     own = () if outcome.__class__ in _PLAIN else tuple(one for value in values for one in kinds.outside_in(value))
-    return Entry(call.key, "values", tuple(outputs), values, tuple(idents), call.seconds, own)
+    return Entry(call.result_key, "values", tuple(outputs), values, tuple(idents), call.seconds, own)
 
 
 def _wrong_output(run: Execution, step: int, text: str, fix: str) -> Problems:
@@ -126,10 +128,10 @@ def _graph(run: Execution, step: int, call: Any, graph: Graph) -> dict[str, Sour
         if not all(isinstance(one, Ref) for one in (given if isinstance(given, list) else [given])):
             text = f"returned a graph whose output {name!r} is {kinds.describe(given)}"
             raise _wrong_output(run, step, text, 'give an output of a node: graph.give(…=node["port"])')
-    outside = note_outside(run, step, ())
+    outside = note_outside(run, step, call.smaller)
     sources = run.expand_graph(step, graph)
     if call.key is not None and run.use_cache:
-        entry = Entry(call.key, "graph", (), graph.record(), (), call.seconds, ())
+        entry = Entry(call.result_key, "graph", (), graph.record(), (), call.seconds, ())
         run.shared.cache.put(entry, run.plan.keys[step], outside)
         if run.debt is not None:
             run.debt.add(step, entry)

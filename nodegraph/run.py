@@ -62,6 +62,7 @@ class Execution:
         self.skipped: dict[str, str] = {}
         self.partial: dict[str, dict[int, Any]] = {}
         self.idents: dict[str, bytes] = {}
+        self.smaller: dict[str, dict[str, int]] = {}  # of outputs; see Result
         self._cancel_calls: list[Callable[[], None]] = []
         self._wanted: list[int] = []  # steps to demand, the next one last
         self.checkpointed: dict[int, Kept] = {}  # steps that have kept a checkpoint, or gone on from one
@@ -395,7 +396,7 @@ class Execution:
             elif entry.kind == "skip":
                 self._skip(step, entry.values)
             else:
-                self.log.add("finished", step, call.seconds)
+                self.log.add("finished", step, {"seconds": call.seconds, "smaller": call.variant} if call.variant else call.seconds)
                 call.traits.took(call.seconds)
                 if (profile := self.shared.profile) is not None:
                     cache = self.shared.cache

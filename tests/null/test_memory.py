@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from typing import Annotated
 
 import fake_device
@@ -160,3 +161,77 @@ def test_random_plans_at_random_budgets(make_models):
             assert result.ok or not fits, (seed, result.problems)
             failed += not result.ok
     assert 0 < failed < 400, "the budgets are neither all ample nor all hopeless"
+
+
+LEAST = {"fits": 0}
+"""The largest variant that fits now."""
+METADATA: list[dict] = []
+
+
+@node(smaller=2)
+def shrinking(a: int, *, run: Run) -> float:
+    """Gives not quite the same as a smaller variant."""
+    TRIED.append(run.smaller)
+    if run.smaller < LEAST["fits"]:
+        raise OutOfMemory("too large")
+    time.sleep(0.03)  # so that it is worth the disk
+    return a + run.smaller / 8
+
+
+@node
+def doubled(a: float) -> float:
+    TRIED.append(-1)
+    return a * 2
+
+
+@node(effect=True)
+def told(a: float, *, run: Run) -> float:
+    METADATA.append(run.metadata())
+    return a
+
+
+def shrinking_flow(a: int = 3) -> dict:
+    nodes = {
+        "x": {"use": "shrinking", "with": {"a": a}},
+        "y": {"use": "doubled", "from": {"a": "x.float"}},
+        "told": {"use": "told", "from": {"a": "y.float"}},
+    }
+    return flow(nodes, {"y": "y.float"})
+
+
+def ran(engine: Engine, fits: int) -> tuple[float, list[int]]:
+    """The output where variants from this on fit, and what was tried; -1 stands for the node behind."""
+    LEAST["fits"] = fits
+    TRIED.clear()
+    METADATA.clear()
+    return engine.run(shrinking_flow()).outputs["y"], list(TRIED)
+
+
+def test_what_a_smaller_variant_made_is_never_taken_for_the_whole(tmp_path):
+    nodes = [shrinking, doubled, told]
+    with Engine(nodes=nodes, cache=tmp_path) as engine:
+        assert ran(engine, 2) == (6.5, [0, 1, 2, -1])
+        assert METADATA[0]["smaller"] == {"x": 2}
+        assert ran(engine, 2) == (6.5, [0, 1]), "the whole is tried again; then what is known is taken, and what was made of it"
+        assert METADATA[0]["smaller"] == {"x": 2}
+        job = engine.submit(shrinking_flow())
+        assert [event.data["smaller"] for event in job.events() if event.kind == "finished" and event.node == "x"] == [2]
+        assert job.result().smaller == {"y": {"x": 2}}
+        assert job.result().metadata("y")["smaller"] == {"x": 2}
+    with Engine(nodes=nodes, cache=tmp_path) as engine:
+        assert ran(engine, 2) == (6.5, [0, 1]), "also from disk"
+        assert ran(engine, 0) == (6.0, [0, -1]), "where the whole fits it is the whole that is given"
+        assert "smaller" not in METADATA[0]
+        assert ran(engine, 2) == (6.0, []), "and it stays"
+        assert engine.submit(shrinking_flow()).result().smaller == {}
+    with Engine(nodes=nodes, cache=False) as engine:
+        assert ran(engine, 1) == (6.25, [0, 1, -1])
+
+
+def test_a_smaller_variant_is_a_difference():
+    from nodegraph.difference import differences
+
+    record = {"workflow": {"nodes": {}}}
+    with Engine(cache=False) as engine:
+        (change,) = differences({**record, "smaller": {"x": 2}}, record, engine.registry)
+    assert str(change) == "x smaller variant 2 → whole, as memory was short"
