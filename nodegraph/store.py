@@ -149,7 +149,7 @@ class Store:
             return None
         found = None
         with self._lock, self._guard("read"):
-            if known.may_have(self._database, key):
+            if self._database is not None and known.may_have(self._database, key):  # another thread may have given it up
                 found = self._database.execute(query, (key,)).fetchone()
         return found
 
