@@ -48,6 +48,7 @@ class ModelFolder:
         self.roots = [Path(root) for root in roots]
         self._digest = digest
         self._known: dict[Path, dict[str, bytes]] = {}  # model → digests of its files, as they were when it was asked for
+        self._lock = threading.Lock()
         self._crowded = 64  # when so many are known, those that are gone are forgotten
 
     def list(self) -> list[ModelInfo]:
@@ -113,11 +114,12 @@ class ModelFolder:
         if path is None:
             raise self._unknown(name, "")
         files = [(file, self._digest(_at(path, file))) for file in _files(path)]
-        known = self._known
-        if len(known) >= self._crowded:
-            known = {one: digests for one, digests in known.items() if one.exists()}
-            self._crowded = max(64, 2 * len(known))
-        self._known = {**known, path: dict(files)}  # a new one, as other threads walk through the old
+        with self._lock:
+            known = self._known
+            if len(known) >= self._crowded:
+                known = {one: digests for one, digests in known.items() if one.exists()}
+                self._crowded = max(64, 2 * len(known))
+            self._known = {**known, path: dict(files)}  # a new one, as other threads walk through the old
         return ModelRef(name, tuple(files))
 
     def locate(self, files: FileDigests) -> Files | None:
