@@ -98,7 +98,8 @@ class EventLog:
 
     def __iter__(self) -> Iterator[Event]:
         """Events from the first on, until the run is done."""
-        seen, run, path, epoch = 0, self.run, self._path, self._epoch
+        seen, run, epoch, new = 0, self.run, self._epoch, tuple.__new__
+        of, path = -1, ""
         kind: Kind = "planned"
         while kind != "done":
             at = 4 * seen
@@ -107,8 +108,10 @@ class EventLog:
             fields = iter(fresh)
             for kind, step, when, data in zip(fields, fields, fields, fields, strict=True):
                 seen += 1
+                if step != of:  # most often a step's events follow each other
+                    of, path = step, self._path(step) if step >= 0 else ""
                 told = {"seconds": data} if data.__class__ is float else data
-                yield Event._make((kind, run, seen, epoch + when, path(step) if step >= 0 else "", told))
+                yield new(Event, (kind, run, seen, epoch + when, path, told))  # what Event._make does, in half the time
             if not fresh:
                 self._wait(at)
 
