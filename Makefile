@@ -5,12 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
-PROMPT ?= a large red circle on the left on a white background
+PROMPT ?= an octopus, noto style on a cyan background
 
 .PHONY: demo test lint benchmarks clean
 
 demo: $(READY)
-	@$(BIN)/nodegraph run workflows/txt2img.json --set prompt="$(PROMPT)"
+	@$(BIN)/nodegraph run workflows/unclip_large.json --set prompt="$(PROMPT)"
 
 test: $(READY) lint
 	$(BIN)/python -m pytest tests/null

@@ -6,7 +6,7 @@ For captions as training words them, and for wordings that training never saw, e
 of painting is judged by `tests/icon_judge.py`: the right concept nearest (top-1) or
 among the five nearest, the right style, the right background. `zero-shot` lines are
 CLIP's own: a caption finds its picture among `--count`, beside chance and beside a
-linear map from a bag of words. With `--drawings` (see `benchmarks/enlarging.py`) the upsamplers are
+linear map from a bag of words. With `--drawings` (see `benchmarks/enlarging.py`) the upsampler is
 judged, too.
 """
 
@@ -236,12 +236,10 @@ def judge_shapes(model: Model, options: argparse.Namespace) -> None:
 # --- enlarging ----------------------------------------------------------------------
 
 
-def judge_upsamplers(model: str, drawings: Path, count: int) -> None:
-    """Both upsamplers beside bicubic interpolation and the ESRGAN networks, on what the decoder's autoencoder or a JPEG left."""
-    for name, side, spoil in ((model, 32, "decoded"), (f"{model}-upsampler", 128, "worn")):
-        for way, measures in compare(drawings, name, model, side, spoil, 0, count, steps=2).items():
-            line = "  ".join(f"{measure} {spread(values)}" for measure, values in measures.items())
-            print(f"{f'{side} to {4 * side}, {spoil}: {way}':<48}{line}", flush=True)
+def judge_upsampler(model: str, drawings: Path, count: int) -> None:
+    """The upsampler beside bicubic interpolation and the ESRGAN networks, on pictures that the decoder's autoencoder gave back."""
+    for way, measures in compare(drawings, model, model, 32, "decoded", 0, count, steps=2).items():
+        print(f"{f'32 to 128: {way}':<38}" + "  ".join(f"{name} {spread(values)}" for name, values in measures.items()), flush=True)
 
 
 # --- command line -------------------------------------------------------------------
@@ -264,7 +262,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prior-steps", type=int, default=25)
     parser.add_argument("--prior-guidance", type=float, default=2.0)
     parser.add_argument("--shapes", action="store_true", help="judge captions of coloured shapes too")
-    parser.add_argument("--drawings", type=Path, help="judge the upsamplers with these icons of 512 pixels")
+    parser.add_argument("--drawings", type=Path, help="judge the upsampler with these icons of 128 pixels or more")
     parser.add_argument("--no-clip", action="store_true", help="leave out the zero-shot lines")
     parser.add_argument("--sheet", type=Path, help="write the painted pictures of each way as one PNG in this folder")
     return parser.parse_args(arguments)
@@ -285,7 +283,7 @@ def main() -> None:
     if options.shapes:
         judge_shapes(model, options)
     if options.drawings:
-        judge_upsamplers(options.model.name, options.drawings, options.count // 4)
+        judge_upsampler(options.model.name, options.drawings, options.count // 4)
     judged: dict[tuple[str, str], list[Verdict]] = {}
     for way in filter(None, options.ways.split(",")):
         for kind, prompts in kinds.items():

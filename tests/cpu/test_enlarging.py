@@ -1,4 +1,4 @@
-"""How benchmarks/enlarging.py measures nearness, and that the built-in upsamplers come nearer than interpolation."""
+"""How benchmarks/enlarging.py measures nearness, and that the built-in upsampler comes nearer than interpolation."""
 
 from __future__ import annotations
 
@@ -55,20 +55,19 @@ def test_pairs_are_one_picture_at_two_sizes() -> None:
     assert not torch.equal(draw_pairs(icons, 0, 6, 32)[0], small)
 
 
-@pytest.mark.parametrize(("model", "side"), [("tiny-unclip", 32), ("tiny-unclip-upsampler", 64)])
-def test_the_upsamplers_beat_interpolation(model: str, side: int) -> None:
+def test_the_upsampler_beats_interpolation() -> None:
     with Engine(cache=False, device="cpu") as engine:
-        found = enlarged(engine, model, shapes(8, side), steps=2)
-    truth = shapes(8, 4 * side)
-    assert psnr(found["diffusion"], truth).mean() > psnr(found["bicubic"], truth).mean() + 1
-    assert gmsd(found["diffusion"], truth).mean() < gmsd(found["bicubic"], truth).mean()
+        found = enlarged(engine, "tiny-unclip", shapes(8, 32), steps=2)
+    truth = shapes(8, 128)
+    assert psnr(found["diffusion"], truth).mean() > psnr(found["bicubic"], truth).mean() + 0.5
+    assert gmsd(found["diffusion"], truth).mean() < 0.8 * gmsd(found["bicubic"], truth).mean()
 
 
-def test_the_second_takes_any_size() -> None:
+def test_the_upsampler_takes_any_size() -> None:
     workflow = {
         "inputs": {"image": {"type": "image"}},
         "nodes": {
-            "parts": {"use": "load_unclip", "with": {"name": "tiny-unclip-upsampler"}},
+            "parts": {"use": "load_unclip", "with": {"name": "tiny-unclip"}},
             "large": {"use": "upsample_diffusion", "from": {"upsampler": "parts.upsampler", "image": "inputs.image"}, "with": {"steps": 2}},
         },
         "outputs": {"image": "large.image"},
