@@ -101,8 +101,6 @@ def shipped(engine: Engine, photo: Path, folder: Path) -> None:
     for file, name, prompt in ((start, "txt2img", PROMPTS[0]), (icon, "unclip", ICONS[1]), (other, "unclip", ICONS[7])):
         painted = engine.run(ROOT / "workflows" / f"{name}.json", prompt=prompt, seed=3).outputs["image"]
         painted.pil()[0].save(file)
-    large = engine.run(ROOT / "workflows" / "unclip_large.json", prompt=ICONS[1], seed=3).outputs["image"]
-    large.pil()[0].save(folder / "large.png")
     white = PIL.Image.new("L", (32, 32), 0)
     white.paste(255, (0, 0, 18, 32))
     white.save(hole)
@@ -123,7 +121,7 @@ def shipped(engine: Engine, photo: Path, folder: Path) -> None:
         "unclip_caption_only": Shown({"seed": 3}, icons),
         "unclip_resolved": Shown({"seed": 3}, {"prompt": [f"{wording}, noto style" for wording in WORDINGS]}),
         "unclip_large": Shown({"seed": 3}, icons, 1),
-        "upscale_diffusion": Shown({"image": str(folder / "large.png")}, zoom=1),
+        "upscale_diffusion": Shown({"image": str(icon)}, {"steps": [2, 7]}, 1),
         "variations": Shown({"image": str(icon)}, {"strength": [0.0, 0.4, 0.8]}),
         "interpolate": Shown({"first": str(icon), "second": str(other)}),
         "interpolate_prompts": Shown({"first": ICONS[0], "second": ICONS[3], "seed": 3}),
