@@ -155,8 +155,9 @@ class Live:
         this = Round(self._number, workflow, template, inputs, shown, origins, tuple(sorted(changed)))
         self._job = job
         self._tell(lambda view: view.begin(this))
-        self._follower = threading.Thread(target=self._follow, args=(this, job, begun), daemon=True, name="nodegraph-watch")
-        self._follower.start()
+        follower = threading.Thread(target=self._follow, args=(this, job, begun), daemon=True, name="nodegraph-watch")
+        follower.start()
+        self._follower = follower  # not before: another thread that closes this joins it
         return this
 
     def _follow(self, this: Round, job: Job, begun: float) -> None:
