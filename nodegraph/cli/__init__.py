@@ -53,7 +53,7 @@ COMMANDS = {
 
 def program() -> NoReturn:
     """`main` as a process of its own, which begins and ends sooner than Python would by itself."""
-    gc.set_threshold(50_000, 10, 10)  # looking for garbage among modules takes a fifth of their import
+    gc.set_threshold(100_000, 10, 10)  # looking for garbage among modules takes a fifth of their import
     code = main()
     atexit._run_exitfuncs()
     with contextlib.suppress(OSError, ValueError):
