@@ -265,7 +265,7 @@ def _read_json(path: str) -> Mapping[str, Any] | None:
     try:
         stat = os.stat(path)
         return _parsed(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -55,7 +56,8 @@ def program() -> NoReturn:
     """`main` as a process of its own, which begins and ends sooner than Python would by itself."""
     gc.set_threshold(100_000, 10, 10)  # looking for garbage among modules takes a fifth of their import
     code = main()
-    atexit._run_exitfuncs()
+    threading._shutdown()  # type: ignore[attr-defined]  # what Python does at its end: wait for threads that packs have left at work, …
+    atexit._run_exitfuncs()  # … then do what was registered
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -688,3 +688,17 @@ def test_the_process_calls_what_libraries_have_registered_for_its_end():
     ended = subprocess.run([sys.executable, "-c", code, "types"], capture_output=True, text=True)
     assert ended.returncode == 0
     assert ended.stdout.splitlines()[-1] == "registered"
+
+
+def test_the_process_waits_for_threads_that_a_pack_has_left_at_work():
+    code = """
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from nodegraph.cli import program
+ThreadPoolExecutor().submit(lambda: (time.sleep(0.3), sys.stdout.write("pooled\\n")))
+threading.Thread(target=lambda: (time.sleep(0.3), sys.stdout.write("threaded\\n"))).start()
+program()
+"""
+    ended = subprocess.run([sys.executable, "-c", code, "types"], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    assert {"pooled", "threaded"} <= set(ended.stdout.splitlines())

@@ -89,3 +89,9 @@ def test_a_model_that_changes_is_seen_with_values_that_are_given(engine: Engine,
     with pytest.raises(Exception, match="too wide"):
         engine.run(flow, most=7)
     assert engine.run(flow, most=9).outputs == {"n": 1}
+
+
+def test_a_configuration_that_is_nested_too_deeply_is_none(engine: Engine, tmp_path: Path) -> None:
+    config = tmp_path / "models" / "plain" / "config.json"
+    config.write_text('{"a":' * 100_000)
+    assert [problem.code for problem in engine.check(Workflow.of(FLOW))] == ["model-incomplete"]
