@@ -2,6 +2,7 @@
 
 A model is a folder with `model_index.json` or `config.json`, or one `.safetensors` file. Its kind is `diffusion` for a folder
 with `model_index.json`; otherwise what its `config.json` (`"nodegraph_kind"`) or the header of the file (`"kind"`) says.
+A folder whose `model_index.json` names a `"nodegraph_base"` has the parts that it lacks from that folder, which lies beside it.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class ModelFolder:
         """Where files lie now: all in one model, whose name does not matter. None when no model has them all."""
         for root, known in reversed(self._known.items()):
             if all(known.get(name) == digest for name, digest in files):
-                paths = {name: root / name if root.is_dir() else root for name, _ in files}
+                paths = {name: _at(root, name) for name, _ in files}
                 if all(path.is_file() for path in paths.values()):
                     return Files(paths)
         return None
@@ -146,12 +147,12 @@ class ModelFolder:
         root = self.find(model)
         if root is None or os.path.isabs(path) or ".." in Path(path).parts:
             return None
-        return _read_json(f"{root}/{path}")
+        return _read_json(str(_at(root, path)))
 
     def header(self, model: str, path: str = "") -> Mapping[str, Any] | None:
         """The header of a safetensors file, or None."""
         root = self.find(model)
-        return read_header(root / path if path else root) if root else None
+        return read_header(_at(root, path) if path else root) if root else None
 
     def files(self, model: str) -> Sequence[str]:
         """The paths of a model's files."""
@@ -229,17 +230,36 @@ def _files(path: Path) -> list[str]:
     """The files that make a model what it is, by their paths inside of it: no cards, pictures or hidden files."""
     if path.is_file():
         return [SINGLE]
+    own = _own_files(path)
+    if base := _base(path):
+        present = {file.partition("/")[0] for file in own}
+        own += [file for file in _own_files(base) if file.partition("/")[0] not in present]
+    return sorted(own)
+
+
+def _own_files(path: Path) -> list[str]:
     found = []
     for folder, inner, names in os.walk(path):
         inner[:] = [name for name in inner if not name.startswith(".")]
         chosen = (f"{folder}/{name}" for name in names if not name.startswith(".") and not name.endswith(_LEFT_OUT))
         found += [one[len(str(path)) + 1 :].replace(os.sep, "/") for one in chosen if os.path.isfile(one)]
-    return sorted(found)
+    return found
+
+
+def _base(path: Path) -> Path | None:
+    """The folder beside a model that has the parts which the model itself does not; it has no base of its own."""
+    name = (_read_json(f"{path}/model_index.json") or {}).get("nodegraph_base")
+    if not isinstance(name, str) or not name or name.startswith(".") or "/" in name or "\\" in name or name == path.name:
+        return None
+    return path.with_name(name)
 
 
 def _at(path: Path, file: str) -> Path:
     """Where a file of a model lies."""
-    return path / file if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    base = _base(path)
+    return base / file if base and not (path / file.partition("/")[0]).exists() else path / file
 
 
 def _size(path: Path) -> int:

@@ -117,6 +117,11 @@ class Icons:
         return canvases
 
     @cached_property
+    def painted_canvases(self) -> torch.Tensor:
+        """`canvases` at the size of a picture, made once."""
+        return self.canvases()
+
+    @cached_property
     def held_out(self) -> dict[str, frozenset[int]]:
         """Every wording that training never sees -> the numbers of the concepts it may mean."""
         meant: dict[str, set[int]] = {}

@@ -98,11 +98,14 @@ class Trainer:
         self.step = state["step"]
         return True
 
-    def start_from(self, model: Path) -> None:
-        """Take the weights of those modules that a finished model, a folder of theirs by name, has."""
+    def start_from(self, model: Path, fitted: Callable[[str, dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+        """Take the weights of those modules that a finished model, a folder of theirs by name, has.
+
+        `fitted(name, weights)` is what a module takes of them.
+        """
         for name, module in self.modules.items():
             for file in (model / name).glob("*.safetensors"):
-                weights = load_file(file)
+                weights = fitted(name, load_file(file))
                 module.load_state_dict(weights)
                 self.averages[name].load_state_dict(weights)
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import pairwise
-
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from training.shapes import PICTURE_SIZE, vocabulary
+from training import tokens
+from training.icons import Icons
+from training.shapes import PICTURE_SIZE
+from training.tokens import caption_words
 
 TOKENS = 32
 """Length of every token row; a longer prompt is cut."""
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 4
 LATENT_SIZE = PICTURE_SIZE // 4
-WORD_END = "</w>"
-START, END = "<|startoftext|>", "<|endoftext|>"
-PROMPT_WORDS = ("with", "no", "one", "two", "next", "to", "above", "below", "of", "shape", "object", "photo")
+PROMPT_WORDS = ("with", "no", "one", "two", "next", "to", "above", "below", "of", "shape", "object", "photo", "make", "move", "it")
+"""Words beside those of the captions that are one token each; the last three and "to" are of instructions."""
 
 
 def make_vae() -> AutoencoderKL:
@@ -37,22 +35,23 @@ def make_vae() -> AutoencoderKL:
     )
 
 
-def make_unet() -> UNet2DConditionModel:
+def make_unet(beside: int = 0, widths: tuple[int, int] = (64, 128)) -> UNet2DConditionModel:
     """Denoiser of latents [n, 4, 8, 8] with text states [n, 32, 128], attention at both levels, 4.3 M weights.
 
+    It is shown `beside` further channels, as those that inpaint (5) or follow instructions (4) are.
     Plain attention: for so few tokens it beats the fused kernels on a CPU.
     """
     unet = UNet2DConditionModel(
         sample_size=LATENT_SIZE,
-        in_channels=LATENT_CHANNELS,
+        in_channels=LATENT_CHANNELS + beside,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 128),
+        block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
-        norm_num_groups=16,
+        norm_num_groups=widths[0] // 4,
     )
     unet.set_attn_processor(AttnProcessor())
     return unet
@@ -90,44 +89,11 @@ def make_scheduler() -> DDIMScheduler:
     )
 
 
-def make_tokenizer() -> CLIPTokenizer:
-    """Byte-pair tokenizer with CLIP's own text handling, one token per word of the captions.
-
-    Every byte is a token, also at a word's end, so any prompt can be written. The end
-    token comes last, where both of CLIP's ways of finding it look. Token numbers are
-    the same on every machine.
-    """
-    merges = learn_merges(sorted({*vocabulary(), *PROMPT_WORDS}))
-    alphabet = sorted(ByteLevel.alphabet())
-    pieces = [*alphabet, *(byte + WORD_END for byte in alphabet), *(left + right for left, right in merges)]
-    numbers = {piece: number for number, piece in enumerate([*dict.fromkeys(pieces), START, END])}
-    return CLIPTokenizer(vocab=numbers, merges=merges, model_max_length=TOKENS)
-
-
-def learn_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges, most frequent pair first, until every word is one piece.
-
-    Ties go to the first pair in alphabetical order: the `tokenizers` trainer breaks
-    them differently from call to call.
-    """
-    rows = [[*word[:-1], word[-1] + WORD_END] for word in words]
-    merges = []
-    while any(len(row) > 1 for row in rows):
-        pairs = Counter(pair for row in rows for pair in pairwise(row))
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        merges.append(best)
-        rows = [_merge(row, best) for row in rows]
-    return merges
-
-
-def _merge(row: list[str], pair: tuple[str, str]) -> list[str]:
-    merged = []
-    for piece in row:
-        if merged and (merged[-1], piece) == pair:
-            merged[-1] += piece
-        else:
-            merged.append(piece)
-    return merged
+def make_tokenizer(icons: Icons) -> CLIPTokenizer:
+    """Byte-pair tokenizer with CLIP's own text handling, one token per word of the captions and instructions."""
+    phrases = [wording for concept in icons.concepts for wording in (concept.name, *concept.train)]
+    words = {*caption_words(phrases, list(icons.styles)), *PROMPT_WORDS}
+    return tokens.make_tokenizer(tokens.learn_merges(sorted(words)), TOKENS)
 
 
 def token_rows(tokenizer: CLIPTokenizer, texts: list[str]):

@@ -80,4 +80,5 @@ def test_inpaint(engine: Engine, kind: str, picture: tuple[Path, torch.Tensor], 
     (file, pixels), (mask_file, values) = picture, mask
     size = {"height": 32, "width": 32}
     expected = reference("StableDiffusionInpaintPipeline", kind, [3], image=pixels, mask_image=values, strength=1.0, **size)
-    assert torch.equal(graph(engine, "inpaint", kind, seed=3, image=str(file), mask=str(mask_file)), expected)
+    painted = graph(engine, "inpaint", kind, seed=3, image=str(file), mask=str(mask_file))
+    assert torch.equal(painted, torch.where(values >= 0.5, expected, pixels))  # all around the mask is as it was

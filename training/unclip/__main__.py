@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from training.loop import pick_device
+from training.recipe import change_of
 from training.unclip.ar_prior import train_ar_prior
 from training.unclip.assemble import assemble
 from training.unclip.autoencoder import encode_examples, train_vae
@@ -56,15 +57,6 @@ def recipe_of(changes: dict[str, float], preset: str = "cpu") -> Recipe:
     return replace(PRESETS[preset], **changes)
 
 
-def change(text: str) -> tuple[str, float]:
-    """NAME=VALUE as one changed number of the recipe."""
-    name, _, value = text.partition("=")
-    kinds = {field.name: type(field.default) for field in fields(Recipe)}
-    if name not in kinds:
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(kinds)}")
-    return name, kinds[name](value)
-
-
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,7 +65,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("training/runs/tiny-unclip"), help="checkpoints and caches")
     parser.add_argument("--stage", choices=("all", *STAGES, "assemble"), default="all")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="cpu")
-    parser.add_argument("--set", type=change, action="append", default=[], metavar="NAME=VALUE", help="change one number of the recipe")
+    parser.add_argument(
+        "--set", type=change_of(Recipe), action="append", default=[], metavar="NAME=VALUE", help="change one number of the recipe"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in the work folder")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="a finished model to go on from where there is no checkpoint")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import diffusers
@@ -10,7 +9,7 @@ import torch
 import transformers
 
 from nodes.language.facts import WORDINGS
-from training.tiny_sd import folder_size
+from training.assemble import PATTERN, folder_size, write_json
 from training.unclip import parts
 from training.unclip.ar_prior import ar_prior_trainer
 from training.unclip.autoencoder import vae_trainer
@@ -40,10 +39,6 @@ PREPROCESSOR = {
 """How pictures become the image encoder's input: 32 pixels square, -1..1."""
 
 
-PATTERN = r"(?:an? )?(?:(?:large|small) )?(?P<wording>.+?), \w+ style"
-"""Where the wording stands in a caption."""
-
-
 def assemble(run: Run, out: Path) -> None:
     """Write the averaged weights in half precision, the configurations and the card."""
     modules = run.finished(vae_trainer(run)) | trained_clip(run) | run.finished(decoder_trainer(run))
@@ -51,7 +46,7 @@ def assemble(run: Run, out: Path) -> None:
     for trainer in (ar_prior_trainer(run), upsampler_trainer(run)):
         if trainer.checkpoint.exists():  # the model paints without them
             modules |= run.finished(trainer)
-    modules["vae"].register_to_config(scaling_factor=torch.load(run.work / "latents.pt", weights_only=True)["scale"])
+    modules["vae"].register_to_config(scaling_factor=torch.load(run.latents, weights_only=True)["scale"])
     schedulers = {
         "prior_scheduler": parts.make_prior_scheduler(),
         "decoder_scheduler": parts.make_decoder_scheduler(),
@@ -94,9 +89,3 @@ def _library(part: object) -> str:
     if hasattr(diffusers, name):
         return "diffusers"
     return "transformers" if hasattr(transformers, name) else "unclip"
-
-
-def write_json(file: Path, content: dict) -> None:
-    """Write indented JSON, its folder made."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=2) + "\n")

@@ -43,7 +43,7 @@ def make_classifier(run: Run) -> NoisyClassifier:
 
 def cached(run: Run) -> dict[str, torch.Tensor]:
     """The latents of the examples, as the stage `latents` left them."""
-    return torch.load(run.work / "latents.pt", weights_only=True)
+    return torch.load(run.latents, weights_only=True)
 
 
 def classifier_trainer(run: Run) -> Trainer:

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from training.autoencoder import to_images
 from training.icons import Icons, draw_examples
 from training.loop import Schedule, Trainer, batches, mixed_precision, save_atomically, torch_generator
 from training.unclip import parts
-from training.unclip.recipe import Run, to_images
+from training.unclip.recipe import Run
 
 WORD_NOISE = 0.3
 """Deviation of the noise on token embeddings, as a share of theirs: neighbours of a word come to mean the same."""

@@ -70,7 +70,7 @@ def train_decoder(run: Run) -> None:
     """Train decoder and text projection on the cached latents and embeddings; leaves their checkpoint."""
     trainer = run.begin(decoder_trainer(run))
     decoder, projection = trainer.modules["decoder"], trainer.modules["text_proj"]
-    cache = torch.load(run.work / "latents.pt", weights_only=True)
+    cache = torch.load(run.latents, weights_only=True)
     moments = cache["moments"].to(run.device)
     conditions, empty = Conditions.load(run), Conditions.empty(run)
     noising = Noising.of(parts.make_decoder_scheduler(), run.device)

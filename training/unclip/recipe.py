@@ -1,19 +1,17 @@
-"""What the stages of the `tiny-unclip` training share: its numbers, its files, its device, its examples."""
+"""What the stages of the `tiny-unclip` training share: its numbers, its words, its examples."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import CLIPTokenizer
 
-from training.icons import Examples, Icons, draw_examples
-from training.loop import Trainer
+from training.icons import Examples, draw_examples
+from training.recipe import AnyRun
 from training.tokens import make_tokenizer
 from training.unclip.parts import TOKENS
 
@@ -82,21 +80,10 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class Run:
-    """Where a run keeps its files and what it runs on."""
+class Run(AnyRun):
+    """A run of `tiny-unclip`."""
 
     recipe: Recipe
-    data: Path
-    work: Path
-    device: torch.device
-    resume: bool
-    start: Path | None = None
-    """A finished model whose weights the stages begin with, where they have no checkpoint."""
-
-    @cached_property
-    def icons(self) -> Icons:
-        """The drawings of this run's concepts."""
-        return Icons.load(self.data, self.recipe.concepts)
 
     @cached_property
     def tokenizer(self) -> CLIPTokenizer:
@@ -114,22 +101,3 @@ class Run:
     def examples(self) -> Examples:
         """The captions and pictures that every stage learns from."""
         return draw_examples(self.icons, self.recipe.examples, [self.recipe.seed, 1])
-
-    def begin(self, trainer: Trainer) -> Trainer:
-        """The trainer at its checkpoint if this run resumes one, else at step 0, anew or with the weights of `start`."""
-        if self.resume and trainer.resume():
-            print(f"resumed {trainer.checkpoint.name} at step {trainer.step}", flush=True)
-        elif self.start is not None:
-            trainer.start_from(self.start)
-        return trainer
-
-    def finished(self, trainer: Trainer) -> dict[str, nn.Module]:
-        """The averaged modules of a stage's checkpoint. Raises FileNotFoundError where there is none."""
-        if not trainer.resume():
-            raise FileNotFoundError(f"{trainer.checkpoint}: train this stage first")
-        return trainer.averages
-
-
-def to_images(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures uint8 [n, 3, h, w] as float -1..1, channels last."""
-    return (pictures.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from training.autoencoder import to_images
 from training.icons import Icons, compose
 from training.loop import Schedule, Trainer, numpy_seed, torch_generator
 from training.shapes import BACKGROUNDS
 from training.unclip import parts
 from training.unclip.diffusion import Noising
-from training.unclip.recipe import Run, to_images
+from training.unclip.recipe import Run
 from training.unclip.upsampler import clean_loss, crop, enlarge
 from training.unclip.wear import wear
 

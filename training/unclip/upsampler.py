@@ -14,13 +14,14 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional
 
+from training.autoencoder import to_images
 from training.icons import LAYOUT_SHARES, Icons, compose
 from training.loop import Schedule, Trainer, mixed_precision, torch_generator
 from training.shapes import BACKGROUNDS, PICTURE_SIZE
 from training.unclip import parts
 from training.unclip.autoencoder import vae_trainer
 from training.unclip.diffusion import Noising
-from training.unclip.recipe import Run, to_images
+from training.unclip.recipe import Run
 
 FACTOR = 4
 CROP = 48

@@ -1,0 +1,56 @@
+"""Models that have parts of another, which lies beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nodegraph.models import ModelFolder
+
+BASE = {"model_index.json": {"unet": 1}, "unet/config.json": {"of": "base"}, "vae/config.json": {"of": "base"}}
+VARIANT = {"model_index.json": {"nodegraph_base": "base"}, "unet/config.json": {"of": "variant"}}
+
+
+def write(folder: Path, files: dict) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+
+
+@pytest.fixture
+def models(tmp_path):
+    write(tmp_path / "base", BASE)
+    write(tmp_path / "base/unet", {"only_of_base.json": {}})
+    write(tmp_path / "variant", VARIANT)
+    return ModelFolder([tmp_path], lambda path: path.read_bytes()[:8] + str(path).encode())
+
+
+def test_a_model_has_the_parts_that_it_lacks_from_its_base(models):
+    assert models.files("variant") == ["model_index.json", "unet/config.json", "vae/config.json"]
+    assert models.json("variant", "unet/config.json") == {"of": "variant"}
+    assert models.json("variant", "vae/config.json") == {"of": "base"}
+    assert models.json("variant", "unet/only_of_base.json") is None  # a part is of one of them, whole
+
+
+def test_its_files_are_found_where_they_lie(models, tmp_path):
+    reference = models.ref("variant")
+    located = models.locate(reference.files)
+    assert located.path("unet/config.json") == tmp_path / "variant/unet/config.json"
+    assert located.path("vae/config.json") == tmp_path / "base/vae/config.json"
+    assert models.info("variant")["bytes"] == sum(located.path(name).stat().st_size for name in models.files("variant"))
+    (tmp_path / "base/vae/config.json").unlink()
+    assert models.locate(reference.files) is None
+
+
+def test_one_that_is_not_there_gives_nothing(models, tmp_path):
+    write(tmp_path / "alone", {"model_index.json": {"nodegraph_base": "nowhere"}})
+    assert models.files("alone") == ["model_index.json"]
+    assert models.json("alone", "vae/config.json") is None
+
+
+@pytest.mark.parametrize("name", ["variant", "../base", "..", "", "a\\b", 3, None])
+def test_a_base_is_another_folder_beside_the_model(models, tmp_path, name):
+    write(tmp_path / "variant", {"model_index.json": {"nodegraph_base": name}})
+    assert models.files("variant") == ["model_index.json", "unet/config.json"]
