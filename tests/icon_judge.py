@@ -42,11 +42,14 @@ class Expected:
 class Verdict:
     """What the judge says: how many other concepts are nearer than the right one, and what else is right.
 
-    `style` is the nearest style of the right concept.
+    `style` is that of the nearest drawing of all, whatever it shows. `own_style` is the
+    nearest style of the right concept, which says something only of a picture of that
+    concept: of another one it is right half the time by chance.
     """
 
     rank: int
     style: bool
+    own_style: bool
     background: bool
     nearest: int
 
@@ -81,7 +84,11 @@ class Judge:
         order = distances.amin(1).argsort().tolist()
         right = min(wanted.concepts, key=order.index)
         return Verdict(
-            order.index(right), int(distances[right].argmin()) == wanted.style, see_background(image) == wanted.background, order[0]
+            rank=order.index(right),
+            style=int(distances[order[0]].argmin()) == wanted.style,
+            own_style=int(distances[right].argmin()) == wanted.style,
+            background=see_background(image) == wanted.background,
+            nearest=order[0],
         )
 
     def _make_gallery(self, layout: int, background: int) -> torch.Tensor:
@@ -115,7 +122,7 @@ def see_background(image: torch.Tensor) -> int:
 
 def shares(verdicts: Collection[Verdict]) -> dict[str, tuple[float, float, float]]:
     """Per judgement its share and the 95 % interval round it (Wilson 1927)."""
-    counts = {name: [getattr(verdict, name) for verdict in verdicts] for name in ("top1", "top5", "style", "background")}
+    counts = {name: [getattr(verdict, name) for verdict in verdicts] for name in ("top1", "top5", "style", "own_style", "background")}
     return {name: (float(np.mean(values)), *interval(sum(values), len(values))) for name, values in counts.items()}
 
 

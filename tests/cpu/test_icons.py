@@ -13,6 +13,7 @@ from icon_judge import Expected, Judge, interval, see_background, shares
 from training.icons import (
     LAYOUT_SHARES,
     LAYOUTS,
+    Concept,
     IconCaption,
     Icons,
     Scene,
@@ -212,6 +213,17 @@ def test_a_shifted_picture_is_still_right(icons):
 def test_what_is_wrong_is_named(icons, painted, wrong):
     verdict = Judge(icons).judge(true_picture(icons, painted)[None], [expected(Scene(0, 0, 0, 0))])[0]
     assert [name for name in ("top1", "style", "background") if not getattr(verdict, name)] == [wrong]
+
+
+def test_the_style_of_another_thing_is_seen():
+    red, blue = ((200, 0, 0, 255), (0, 0, 200, 255))
+    drawings = torch.tensor([[red, blue], [blue, red]], dtype=torch.uint8)[..., None, None].repeat(1, 1, 1, 28, 28)
+    drawings[1, :, :, :14] = 0
+    icons = Icons((Concept("whole", "whole", (), ()), Concept("half", "half", (), ())), ("noto", "fluent"), drawings)
+    verdict = Judge(icons).judge(true_picture(icons, Scene(1, 0, 0, 0))[None], [expected(Scene(0, 0, 0, 0))])[0]
+    assert not verdict.top1
+    assert verdict.style
+    assert not verdict.own_style  # a blue half is nearer to the blue whole
 
 
 def test_any_of_several_concepts_is_right(icons):
