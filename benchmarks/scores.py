@@ -29,7 +29,7 @@ def share_of(right: Sequence[bool]) -> Share:
 
 def decibels(values: Sequence[float]) -> str:
     """The mean of PSNRs with its interval, and the least."""
-    reach = 1.96 * np.std(values, ddof=1) / len(values) ** 0.5
+    reach = 1.96 * np.std(values) / len(values) ** 0.5
     return f"{np.mean(values):.1f} dB ({np.mean(values) - reach:.1f}-{np.mean(values) + reach:.1f}), least {min(values):.1f}"
 
 
