@@ -24,7 +24,7 @@ from nodegraph.placeholders import BUILTINS, REAL, Placeholder, stand_in
 from nodegraph.spec import SKELETONS
 
 PATIENCE = 2.0
-"""Seconds that the statements of one module may take together."""
+"""Seconds of processor time that the statements of one module may take together; a busy or sleeping machine uses up none of it."""
 
 
 class Missing(ImportError):
@@ -225,22 +225,27 @@ def _run(body: list[ast.stmt], module: python_types.ModuleType) -> None:
 @contextmanager
 def _limited() -> Iterator[None]:
     """Raise TooSlow in what is executed for longer than PATIENCE."""
-    until = time.monotonic() + PATIENCE
-
-    def watch(frame: Any, event: str, value: Any) -> Any:
-        if time.monotonic() > until:
-            raise TooSlow
-        return watch if frame.f_code.co_filename.startswith(SKELETONS) else None
-
     before = sys.gettrace()
     if before is not None:  # a debugger, or a measurement of coverage, or an outer module
         yield
         return
-    sys.settrace(watch)
+    sys.settrace(_Watch())
     try:
         yield
     finally:
         sys.settrace(None)
+
+
+class _Watch:
+    """A trace function with a deadline, in processor seconds of this thread."""
+
+    def __init__(self) -> None:
+        self.until = time.thread_time() + PATIENCE
+
+    def __call__(self, frame: Any, event: str, value: Any) -> Any:
+        if time.thread_time() > self.until:
+            raise TooSlow
+        return self if frame.f_code.co_filename.startswith(SKELETONS) else None
 
 
 def _is_future(statement: ast.stmt) -> bool:
@@ -271,7 +276,7 @@ class _Importer:
 
 def _really(name: str, top: str, fromlist: Iterable[str]) -> Any:
     """The module itself, with what is asked of it: its own time does not count, and nobody watches what it does."""
-    watching = sys.gettrace()
+    watching, begun = sys.gettrace(), time.thread_time()
     sys.settrace(None)
     try:
         module = importlib.import_module(name)
@@ -279,6 +284,8 @@ def _really(name: str, top: str, fromlist: Iterable[str]) -> Any:
             getattr(module, one, None)
         return module if fromlist else sys.modules[top]
     finally:
+        if isinstance(watching, _Watch):
+            watching.until += time.thread_time() - begun
         sys.settrace(watching)
 
 

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import goldens
 import pytest
 from cases import bare_engine
 
-from nodegraph import spec_index
+from nodegraph import skeleton, spec_index
 from nodegraph.errors import render
 from nodegraph.packs import load_all
 from nodegraph.registry import Registry
@@ -116,6 +118,23 @@ def test_wrong_pack(name, tmp_path, good):
         text, fix = registry.unknown("plum")
         assert text.startswith(f"'plum' is in the pack '{infos[1].name}', which could not be loaded: ")
         assert fix
+
+
+@pytest.mark.parametrize("clock", [time.monotonic, time.thread_time])
+def test_time_that_a_pack_does_not_take_is_not_counted(clock, tmp_path, monkeypatch):
+    """That of other processes while it is read, and that of what it imports."""
+
+    def importing(name):
+        until = clock() + 0.3
+        while name == "decimal" and clock() < until:
+            time.sleep(0.05) if clock is time.monotonic else None
+        return importlib.__import__(name, fromlist=["*"])
+
+    monkeypatch.setattr(skeleton, "PATIENCE", 0.2)
+    monkeypatch.setattr(skeleton.importlib, "import_module", importing)
+    nodes = HEAD + "import decimal\nMOST = int(decimal.Decimal(3))\n@node\ndef plum(x: int = MOST) -> int:\n    return x\n"
+    (info,) = load_all(Registry(), [write(tmp_path / "slowly", {"pack.toml": "", "nodes.py": nodes})])
+    assert info.problems == []
 
 
 def test_folder_without_pack(tmp_path):
