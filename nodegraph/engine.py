@@ -47,6 +47,8 @@ MEMORY = 2 << 30
 DISK = 20 << 30
 """Bytes of the disk tier, unless said otherwise."""
 _LISTS = ("packs", "models", "roots")
+FILES = 16
+"""Workflow files that an engine remembers as it read them last."""
 WEIGHTS = 8 << 30
 """Bytes of weights that stay resident while nobody uses them, unless said otherwise."""
 
@@ -115,6 +117,7 @@ class Engine:
         self.cache = Cache(self.store, budget, budget, self.models.valid, settings.debug)
         self.resident = Resident(self.models, weights)
         self.checker = Checker(self.registry, self.world)
+        self._files: dict[str, Workflow] = {}
         self._lanes: dict[str, Any] = {}
         self._shared: Shared | None = None
         self._runs: weakref.WeakSet[Execution] = weakref.WeakSet()
@@ -133,7 +136,7 @@ class Engine:
         """Every problem of a workflow (a path, a dict, a Workflow), in file order. Nothing is run and no weight is read."""
         try:
             with collector.held():
-                return self._template(Workflow.of(workflow)).all_problems
+                return self._template(self._read(workflow)).all_problems
         except WorkflowInvalid as error:
             return list(error.problems)
 
@@ -142,7 +145,7 @@ class Engine:
         from nodegraph.run import Execution
 
         shared = self._ready()
-        plan, outputs, effects, name, _ = self._plan(Workflow.of(workflow), {**(inputs or {}), **more}, only, shared=shared)
+        plan, outputs, effects, name, _ = self._plan(self._read(workflow), {**(inputs or {}), **more}, only, shared=shared)
         run = Execution(shared, plan, "preview", name, True, self.output, dict)
         return _preview(run, plan, outputs, effects)
 
@@ -200,7 +203,7 @@ class Engine:
 
         if self._closed:
             raise RuntimeError("the engine is closed")
-        source = Workflow.of(workflow)
+        source = self._read(workflow)
         if token is not None and "token" in source.inputs and "token" not in (inputs or {}):
             text, fix = "'token' is an input of this workflow, and the id of a run", "give the input in a mapping: {'token': …}"
             raise WorkflowInvalid([source.problem("ambiguous-input", ("inputs", "token"), text, fix)])
@@ -267,6 +270,17 @@ class Engine:
     def _model_roots(self) -> list[Path]:
         folders = (f"{pack.path}/models" for pack in self.packs)
         return [*self.settings.models, *(Path(folder) for folder in folders if os.path.isdir(folder))]
+
+    def _read(self, source: Any) -> Workflow:
+        """A workflow from anything that is one. A file whose text stays the same stays the same workflow, with what check made of it."""
+        if not isinstance(source, str | os.PathLike):
+            return Workflow.of(source)
+        name = os.fspath(source)
+        read = Workflow.load(name, self._files.pop(name, None))
+        if len(self._files) >= FILES:
+            self._files.clear()
+        self._files[name] = read
+        return read
 
     def _template(self, workflow: Workflow, checker: Checker | None = None) -> Template:
         with self._lock:

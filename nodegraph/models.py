@@ -13,11 +13,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nodegraph.context import Files
 from nodegraph.errors import Problem, did_you_mean, listing
@@ -28,6 +28,8 @@ from nodegraph.values import File
 _LEFT_OUT = (".md", ".txt.bak", ".png", ".jpg", ".gitattributes", ".gitignore")
 SINGLE = "model.safetensors"
 """What the only file of a model that is one file is called inside of it."""
+SETTLED = 2_000_000_000
+"""Nanoseconds after which a further change of a file is sure to have another time."""
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 """Files that are, or may be, pickles: never opened."""
 
@@ -42,13 +44,22 @@ class ModelInfo:
     size: int
 
 
+class _Known(NamedTuple):
+    """What is known of a model: where its files lie, what tells whether they are as they were, itself, their digests."""
+
+    paths: dict[str, str]
+    stamps: dict[str, tuple[int, ...]]
+    reference: ModelRef
+    digests: dict[str, bytes]
+
+
 class ModelFolder:
     """Finds models in roots, in order: the first root that has a name wins. `digest(path)` gives a file's digest."""
 
     def __init__(self, roots: Iterable[Path], digest: Callable[[Path], bytes]):
         self.roots = [Path(root) for root in roots]
         self._digest = digest
-        self._known: dict[Path, dict[str, bytes]] = {}  # model → digests of its files, as they were when it was asked for
+        self._known: dict[Path, _Known] = {}  # as they were when they were asked for
         self._lock = threading.Lock()
         self._crowded = 64  # when so many are known, those that are gone are forgotten
 
@@ -68,7 +79,7 @@ class ModelFolder:
             return None
         for root in self.roots:
             for path in (f"{root}/{name}", f"{root}/{name}.safetensors"):
-                if _kind(path) is not None:
+                if os.path.exists(path) and _kind(path) is not None:
                     return Path(path)
         return None
 
@@ -114,22 +125,33 @@ class ModelFolder:
         path = self.find(name)
         if path is None:
             raise self._unknown(name, "")
-        files = [(file, self._digest(_at(path, file))) for file in _files(path)]
+        paths = _paths(path)
+        stamps = {file: _stamp(found) for file, found in paths.items()}
+        if path in self._known and self._known[path].stamps == stamps:
+            return self._known[path].reference
+        files = tuple((file, self._digest(Path(found))) for file, found in paths.items())
+        made = ModelRef(name, files)
+        if time.time_ns() - max((stamp[-1] for stamp in stamps.values()), default=0) <= SETTLED:
+            stamps = {}  # what has only just changed may change again without another time
         with self._lock:
             known = self._known
             if len(known) >= self._crowded:
-                known = {one: digests for one, digests in known.items() if one.exists()}
+                known = {one: what for one, what in known.items() if one.exists()}
                 self._crowded = max(64, 2 * len(known))
-            self._known = {**known, path: dict(files)}  # a new one, as other threads walk through the old
-        return ModelRef(name, tuple(files))
+            self._known = {**known, path: _Known(paths, stamps, made, dict(files))}  # a new one, as other threads walk through the old
+        return made
 
     def locate(self, files: FileDigests) -> Files | None:
         """Where files lie now: all in one model, whose name does not matter. None when no model has them all."""
-        for root, known in reversed(self._known.items()):
-            if all(known.get(name) == digest for name, digest in files):
-                paths = {name: _at(root, name) for name, _ in files}
-                if all(path.is_file() for path in paths.values()):
-                    return Files(paths)
+        paths = self._paths(files)
+        return None if paths is None else Files({name: Path(path) for name, path in paths.items()})
+
+    def _paths(self, files: FileDigests) -> dict[str, str] | None:
+        for known in reversed(self._known.values()):
+            if all(known.digests.get(name) == digest for name, digest in files):
+                paths = {name: known.paths[name] for name, _ in files}
+                if all(map(os.path.isfile, paths.values())):
+                    return paths
         return None
 
     def valid(self, value: Any) -> bool:
@@ -137,7 +159,7 @@ class ModelFolder:
         if isinstance(value, File):
             return value.still_valid()
         if isinstance(value, Handle):
-            return self.locate(value.files) is not None
+            return self._paths(value.files) is not None
         return True
 
     # -- what facts may look at ------------------------------------------------------------------------------------
@@ -145,7 +167,7 @@ class ModelFolder:
     def json(self, model: str, path: str) -> Mapping[str, Any] | None:
         """A JSON file inside of a model folder, or None."""
         root = self.find(model)
-        if root is None or os.path.isabs(path) or ".." in Path(path).parts:
+        if root is None or os.path.isabs(path) or ".." in path.replace(os.sep, "/").split("/"):
             return None
         return _read_json(str(_at(root, path)))
 
@@ -159,7 +181,7 @@ class ModelFolder:
         root = self.find(model)
         if root is None:
             return []
-        return _files(root)
+        return list(_paths(root))
 
     # -- for people ------------------------------------------------------------------------------------------------
 
@@ -194,7 +216,7 @@ class ModelFolder:
         if path is None:
             raise self._unknown(name, "")
         ref = self.ref(name)
-        sizes = {file: _at(path, file).stat().st_size for file, _ in ref.files}
+        sizes = {file: os.path.getsize(found) for file, found in _paths(path).items()}
         files = [{"file": file, "digest": digest.hex(), "bytes": sizes[file]} for file, digest in ref.files]
         return {
             "name": name,
@@ -211,7 +233,7 @@ class ModelFolder:
         if path is None:
             raise self._unknown(name, "")
         problems = []
-        for file in (_at(path, name) for name in _files(path)):
+        for file in map(Path, _paths(path).values()):
             if file.suffix in UNSAFE:
                 problems.append(
                     Problem("unsafe-weights", file.name, f"{file.name!r} may be a pickle", "convert it to safetensors and remove it")
@@ -226,24 +248,29 @@ def _candidates(root: Path) -> Iterator[Path]:
         yield from sorted(one for one in root.iterdir() if not one.name.startswith(".") and (one.is_dir() or one.suffix == ".safetensors"))
 
 
-def _files(path: Path) -> list[str]:
-    """The files that make a model what it is, by their paths inside of it: no cards, pictures or hidden files."""
+def _paths(path: Path) -> dict[str, str]:
+    """The files that make a model what it is, by their names inside of it, and where they lie: no cards, pictures, hidden files."""
     if path.is_file():
-        return [SINGLE]
-    own = _own_files(path)
+        return {SINGLE: str(path)}
+    found = {file: f"{path}/{file}" for file in _inside(str(path))}
     if base := _base(path):
-        present = {file.partition("/")[0] for file in own}
-        own += [file for file in _own_files(base) if file.partition("/")[0] not in present]
-    return sorted(own)
+        present = {file.partition("/")[0] for file in found}
+        found |= {file: f"{base}/{file}" for file in _inside(str(base)) if file.partition("/")[0] not in present}
+    return dict(sorted(found.items()))
 
 
-def _own_files(path: Path) -> list[str]:
-    found = []
-    for folder, inner, names in os.walk(path):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        chosen = (f"{folder}/{name}" for name in names if not name.startswith(".") and not name.endswith(_LEFT_OUT))
-        found += [one[len(str(path)) + 1 :].replace(os.sep, "/") for one in chosen if os.path.isfile(one)]
-    return found
+def _inside(top: str) -> Iterator[str]:
+    folders = [""]
+    while folders:
+        inside = folders.pop()
+        with suppress(OSError), os.scandir(f"{top}/{inside}") as entries:
+            for one in entries:
+                if one.name.startswith("."):
+                    continue
+                if one.is_dir(follow_symlinks=False):
+                    folders.append(f"{inside}{one.name}/")
+                elif not one.name.endswith(_LEFT_OUT) and (os.path.isfile(one) if one.is_symlink() else one.is_file()):
+                    yield f"{inside}{one.name}"
 
 
 def _base(path: Path) -> Path | None:
@@ -254,8 +281,14 @@ def _base(path: Path) -> Path | None:
     return path.with_name(name)
 
 
+def _stamp(path: str) -> tuple[int, ...]:
+    """What tells whether a file is as it was: device, inode, size and times."""
+    stat = os.stat(path)
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns, stat.st_mtime_ns
+
+
 def _at(path: Path, file: str) -> Path:
-    """Where a file of a model lies."""
+    """Where a file of a model lies, if it is there."""
     if not path.is_dir():
         return path
     base = _base(path)
@@ -264,7 +297,7 @@ def _at(path: Path, file: str) -> Path:
 
 def _size(path: Path) -> int:
     """Bytes of a model."""
-    return sum(_at(path, file).stat().st_size for file in _files(path))
+    return sum(map(os.path.getsize, _paths(path).values()))
 
 
 def _kind(path: Path | str) -> str | None:

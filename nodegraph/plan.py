@@ -379,12 +379,14 @@ class Plan:
         """The sources of all inputs of a workflow: given ones, and the defaults of the others."""
         for name, port in template.inputs.items():
             if name not in bound and port.default is not REQUIRED:
-                bound[name] = Const(self.resolve_default(template, port))
+                bound[name] = template.defaults.get(name) or self._default(template, port)
         return bound
 
-    def resolve_default(self, template: Template, port: Port) -> Any:
-        value = None if port.default is None else literal(port, port.default, self._outside(template))
-        return self.resolved(value)
+    def _default(self, template: Template, port: Port) -> Const:
+        made = Const(self.resolved(None if port.default is None else literal(port, port.default, self._outside(template))))
+        if kinds.is_json(made.value):  # and nothing outside, which may change
+            template.defaults[port.name] = made
+        return made
 
     def resolved(self, value: Any) -> Any:
         """A literal with what it names outside looked up."""

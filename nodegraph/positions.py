@@ -19,7 +19,7 @@ class Positions:
     """
 
     def __init__(self, text: str):
-        self._text = text
+        self.text = text
         self._inside: dict[int, dict[str | int, int]] = {}
         self._lines: list[int] = []
 
@@ -28,14 +28,14 @@ class Positions:
         from bisect import bisect_right
 
         if not self._lines:
-            self._lines = [0, *(match.end() for match in re.finditer("\n", self._text))]
+            self._lines = [0, *(match.end() for match in re.finditer("\n", self.text))]
         index = self.offset(path)
         line = bisect_right(self._lines, index)
         return line, index - self._lines[line - 1] + 1
 
     def offset(self, path: Path) -> int:
         """The character offset of the value at `path`, or of its nearest enclosing value."""
-        here = skip(self._text, 0)
+        here = skip(self.text, 0)
         for step in path:
             found = self._members(here).get(step)
             if found is None:
@@ -47,8 +47,8 @@ class Positions:
         """Offsets of the values inside of the object or list at `here`. Of a repeated key the last one, as in parsing."""
         known = self._inside.get(here)
         if known is None:
-            mark = self._text[here : here + 1]
-            pairs = ((key, value) for key, _, value in members(self._text, here)) if mark == "{" else enumerate(elements(self._text, here))
+            mark = self.text[here : here + 1]
+            pairs = ((key, value) for key, _, value in members(self.text, here)) if mark == "{" else enumerate(elements(self.text, here))
             known = self._inside[here] = dict(pairs) if mark in ("{", "[") else {}
         return known
 

@@ -89,8 +89,8 @@ class Workflow(_Model):
         return self._folder
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Workflow:
-        """Read a file."""
+    def load(cls, path: str | os.PathLike[str], known: Workflow | None = None) -> Workflow:
+        """Read a file. `known`: what was read from it before; that is given back as long as the text is the same."""
         file, shown = Path(path), str(path)
         try:
             stat = file.stat()
@@ -98,16 +98,18 @@ class Workflow(_Model):
                 text = f"{shown!r} is larger than {MAX_BYTES >> 20} MiB"
                 refuse(Problem("file-too-large", "", text, "split the workflow into several files", shown))
             text = file.read_text(encoding="utf-8-sig")
-            folder = file.resolve().parent
+            whole = file.resolve()
         except UnicodeDecodeError as error:
             refuse(Problem("not-text", "", f"{shown!r} is not UTF-8 text (byte {error.start})", "save it as UTF-8", shown))
         except OSError as error:
             refuse(Problem("file-missing", "", f"cannot read {shown!r}: {error.strerror}", _near_file(file), shown))
         except (ValueError, RuntimeError):  # a null character; a circle of links
             refuse(Problem("file-missing", "", f"{shown!r} is no path", _NO_PATH, shown))
-        workflow = cls.read(text, file=shown, folder=folder)
-        workflow._stamp = (str(file.resolve()), stat.st_mtime_ns, stat.st_size)
-        return workflow
+        same = known is not None and known._positions is not None and known._positions.text == text
+        if known is None or not same or (known._file, known._folder) != (shown, whole.parent):
+            known = cls.read(text, file=shown, folder=whole.parent)
+        known._stamp = (str(whole), stat.st_mtime_ns, stat.st_size)
+        return known
 
     @classmethod
     @collector.held()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from small_packs import HEAD, write
 
-from nodegraph import Engine, Workflow
+from nodegraph import Engine, Workflow, keys
+from nodegraph.models import ModelFolder
 
 NODES = (
     HEAD
@@ -95,3 +97,45 @@ def test_a_configuration_that_is_nested_too_deeply_is_none(engine: Engine, tmp_p
     config = tmp_path / "models" / "plain" / "config.json"
     config.write_text('{"a":' * 100_000)
     assert [problem.code for problem in engine.check(Workflow.of(FLOW))] == ["model-incomplete"]
+
+
+def test_a_file_is_what_its_text_says_whatever_its_time(engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "flow.json"
+    file.write_text(json.dumps({"nodegraph": 1, **FLOW}))
+    assert engine.run(file).outputs == {"n": 1}
+    read = engine._read(file)
+    os.utime(file, ns=(1, 1))
+    assert engine._read(str(file)) is read
+    file.write_text(file.read_text().replace('"n.int"', '"w.int"').replace('"n":', '"o":'))
+    os.utime(file, ns=(1, 1))
+    assert list(engine.run(file).outputs) == ["o"]
+    file.write_text("[")
+    assert [problem.code for problem in engine.check(file)] == ["bad-json"]
+
+
+def test_an_engine_remembers_a_few_files(engine: Engine, tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.json").write_text(json.dumps({"nodegraph": 1, **FLOW}))
+        engine.check(tmp_path / f"{number}.json")
+    assert 0 < len(engine._files) <= 16
+
+
+def test_files_of_a_model_are_read_again_when_they_have_changed(tmp_path: Path) -> None:
+    configured(tmp_path, 4)
+    config, read = tmp_path / "models" / "plain" / "config.json", []
+
+    def digest(path: Path) -> bytes:
+        read.append(path)
+        return keys.file_digest(path)
+
+    folder = ModelFolder([tmp_path / "models"], digest)
+    fresh = folder.ref("plain")
+    assert folder.ref("plain") == fresh
+    assert len(read) == 2, "what has only just changed may change again without another time"
+    os.utime(config, ns=(1, 1))
+    assert folder.ref("plain") == fresh == folder.ref("plain")
+    assert len(read) == 3
+    config.write_text(config.read_text().replace("4", "5"))
+    assert folder.ref("plain") != fresh
+    (config.parent / "more.json").write_text("{}")
+    assert [name for name, _ in folder.ref("plain").files] == ["config.json", "more.json"]
