@@ -101,7 +101,7 @@ def workflow_painter(way: str, options: argparse.Namespace) -> Painter:
     drawing = {"prior": PRIORS.get(way), "steps": options.prior_steps, "guidance": options.prior_guidance, "draws": options.draws}
 
     def paint_one(engine: Engine, text: str, seed: int) -> np.ndarray:
-        told = {}
+        told = {"rank": options.rank} if way == "unclip-resolved" else {}
         if way in PRIORS:
             drawn = engine.run(WORKFLOWS / "embed_prompt.json", model=options.model.name, prompt=text, seed=seed, **drawing)
             told["embedding"], seed = drawn.outputs["embedding"], drawn.outputs["rng"]
@@ -151,9 +151,10 @@ def parts_painter(model: Model, way: str, prompts: Prompts, options: argparse.Na
 
 
 def resolved(texts: list[str], options: argparse.Namespace) -> list[str]:
-    """The captions in the known wordings nearest to theirs, as the workflow `unclip_resolved` has them painted."""
+    """The captions in the known wordings nearest to theirs, as `unclip_resolved` has them painted; `options.rank` takes the next ones."""
     workflow = json.loads((WORKFLOWS / "unclip_resolved.json").read_text())
     del workflow["nodes"]["paint"], workflow["outputs"]["image"]
-    workflow["inputs"] = {name: workflow["inputs"][name] for name in ("model", "prompt")}
+    workflow["inputs"] = {name: workflow["inputs"][name] for name in ("model", "prompt", "rank")}
     with Engine(models=[options.model.resolve().parent]) as engine:
-        return [engine.run(workflow, model=options.model.name, prompt=text).outputs["prompt"] for text in texts]
+        given = {"model": options.model.name, "rank": options.rank}
+        return [engine.run(workflow, prompt=text, **given).outputs["prompt"] for text in texts]

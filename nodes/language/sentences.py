@@ -83,13 +83,14 @@ def resolve_wording(
     known: Annotated[Embedding | None, "embed_sentences of the wordings, of the same phrase: saves embedding them for each text."] = None,
     names: Annotated[list[str] | None, "For each wording the name of what it means, from known_wordings; else each is a name."] = None,
     phrase: Phrase = "{}",
+    rank: Annotated[int, Field(ge=0), "Which meaning is taken: 0 the nearest, 1 the next one, ..."] = 0,
     *,
     run: Run,
 ) -> Resolved:
     """Say it in words that are known: replaces a wording by the name of the known one of the nearest meaning.
 
     Nearness is the cosine of two wordings, averaged with that of the wording's name. A wording that is known, whatever its
-    capitals and spaces, stays. A text that the pattern does not fit stays, too.
+    capitals and spaces, stays; ranks from 1 on give other meanings. A text that the pattern does not fit stays, too.
     """
     if problem := facts.pattern_problem(pattern):
         raise _invalid("pattern", problem)
@@ -104,16 +105,28 @@ def resolve_wording(
     wording = match["wording"] if match else None
     if not match or not wording or not wording.strip():
         return Resolved(text, "", 0.0)
-    if same := next((one for one in wordings if _plain(one) == _plain(wording)), None):
-        return Resolved(text, same, 1.0)
-    cosines = _cosines(encoder, wording, list(wordings), phrase, known, run)
     named = list(names or wordings)
-    near = [(cosines[place] + cosines[wordings.index(name)]) / 2 for place, name in enumerate(named)]
-    similarity = max(near)
-    best = named[near.index(similarity)]
+    same = next((place for place, one in enumerate(wordings) if _plain(one) == _plain(wording)), None)
+    if same is not None and rank == 0:
+        return Resolved(text, wordings[same], 1.0)
+    near = _nearness(named, wordings, _cosines(encoder, wording, list(wordings), phrase, known, run))
+    if same is not None:
+        near[named[same]] = 2.0  # it is the first, however near another one may be
+    if rank >= len(near):
+        raise Invalid(f"there is no rank {rank} among {len(near)} meanings", fix=f"use at most {len(near) - 1}", port="rank")
+    best = sorted(near, key=near.__getitem__, reverse=True)[rank]
+    similarity = near[best]
     if similarity < least:
         return Resolved(text, "", similarity)
     return Resolved(text[: match.start("wording")] + best + text[match.end("wording") :], best, similarity)
+
+
+def _nearness(names: list[str], wordings: list[str], cosines: list[float]) -> dict[str, float]:
+    """Name -> how near it is, by the nearest of its wordings."""
+    near: dict[str, float] = {}
+    for place, name in enumerate(names):
+        near[name] = max(near.get(name, -1.0), (cosines[place] + cosines[wordings.index(name)]) / 2)
+    return near
 
 
 def _cosines(encoder: TextEncoder, wording: str, wordings: list[str], phrase: str, known: Embedding | None, run: Run) -> list[float]:

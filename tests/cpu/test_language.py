@@ -217,6 +217,22 @@ def test_a_wording_is_said_by_its_name(encoder: TextEncoder, run: FolderRun) -> 
     assert known == ("Frozen  dessert", "frozen dessert", 1.0)
 
 
+def test_ranks_go_on_to_the_next_meanings(encoder: TextEncoder, run: FolderRun) -> None:
+    ranked = [sentences.resolve_wording(encoder, "cold weather", KNOWN, least=-1.0, rank=rank, run=run) for rank in range(5)]
+    assert ranked[0].wording == "snowflake"
+    assert {one.wording for one in ranked} == set(KNOWN)
+    assert [one.similarity for one in ranked] == sorted((one.similarity for one in ranked), reverse=True)
+    with pytest.raises(Invalid, match="there is no rank 5 among 5 meanings"):
+        sentences.resolve_wording(encoder, "cold weather", KNOWN, rank=5, run=run)
+
+
+def test_ranks_of_a_known_wording_give_other_meanings(encoder: TextEncoder, run: FolderRun) -> None:
+    wordings, names = ["snowflake", "cold weather", "ice cream"], ["snowflake", "snowflake", "ice cream"]
+    found = sentences.resolve_wording(encoder, "cold weather", wordings, names=names, least=-1.0, rank=1, run=run)
+    assert found.wording == "ice cream"
+    assert found.similarity < 1
+
+
 def test_a_phrase_goes_round_every_wording(encoder: TextEncoder, run: FolderRun) -> None:
     phrase = "a picture of {}"
     known = sentences.embed_sentences(encoder, KNOWN, phrase, run=run)
