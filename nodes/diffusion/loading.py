@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import Files, Invalid
 
 from .facts import CONFIGS, PICKLES, denoiser_part, scheduler_part, vae_part
+from .late import defer_scipy_stats
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
@@ -113,6 +114,7 @@ def load_part(files: Files, part: str, device: str, dtype: str) -> Any:
     """A network of diffusers by the name of its folder."""
     import diffusers
 
+    defer_scipy_stats()
     name = str(read_config(files, part).get("_class_name"))
     cls: type[ModelMixin] | None = getattr(diffusers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, diffusers.ModelMixin)):

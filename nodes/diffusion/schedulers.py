@@ -12,6 +12,7 @@ import torch
 from nodegraph import Invalid
 
 from .facts import prediction_of, sampler_problem
+from .late import defer_scipy_stats
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
@@ -68,6 +69,7 @@ def make_scheduler(config: Mapping[str, Any], sampler: str = "default", sigmas: 
 def _scheduler_class(name: str) -> Any:
     import diffusers
 
+    defer_scipy_stats()
     cls = getattr(diffusers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
         raise Invalid(f"the scheduler of the model is a {name!r}, which is no scheduler of diffusers {diffusers.__version__}", port="model")
