@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from nodegraph import arrays
-from nodegraph.entries import Entry, PlainEntry, Smaller, compacted, host_bytes, rebuilt, storages_in
+from nodegraph.entries import CHEAP, OVERHEAD, Entry, PlainEntry, Smaller, compacted, host_bytes, rebuilt, storages_in
 from nodegraph.eviction import Eviction
 from nodegraph.store import Store
 
@@ -33,6 +33,8 @@ class Cache:
     def __init__(self, store: Store | None, budget: int, device_budget: int, valid: Callable[[Any], bool], debug: bool = False):
         self.store, self.budget, self.device_budget, self._valid = store, budget, device_budget, valid
         self._entries: dict[bytes, Entry] = {}
+        self._values: dict[bytes, Any] = {}  # small values of cheap nodes as they are, until they are asked for
+        self._ports: dict[bytes, tuple[str, ...]] = {}  # of these values
         self._links: dict[bytes, bytes | tuple[bytes, Outside]] = {}  # a bare work key where nothing outside is behind it
         self._storages: dict[tuple[int, int], int] = {}
         self._lock = threading.RLock()
@@ -44,11 +46,11 @@ class Cache:
         self.evictions = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._values)
 
     def may_have(self, key: bytes) -> bool:
         """False when surely no tier has a result under a work key."""
-        return key in self._entries or (self.store is not None and self.store.may_have(key))
+        return key in self._entries or key in self._values or (self.store is not None and self.store.may_have(key))
 
     def may_link(self, plan_key: bytes) -> bool:
         """False when surely nothing is known of a plan key."""
@@ -56,7 +58,7 @@ class Cache:
 
     def get(self, key: bytes) -> Entry | None:
         """The result under a work key, from any tier, while the outside values in it are valid. Values on disk are not read yet."""
-        entry = self._entries.get(key)
+        entry = self._entries.get(key) or self._entry_of(key)
         if entry is not None:
             self._eviction.used(entry)
         elif self.store:
@@ -83,27 +85,36 @@ class Cache:
         if entry.key is not None and _may_be_linked(outside):
             with self._lock:
                 self._links[plan_key] = (entry.key, outside) if outside else entry.key
-                if len(self._links) > 4 * len(self._entries) + LINKS:
+                if len(self._links) > 4 * len(self) + LINKS:
                     for oldest in list(self._links)[: len(self._links) // 2]:
                         del self._links[oldest]
             if entry.stored and self.store:
                 self.store.link(plan_key, entry.key, outside)
 
-    def put_plain(self, entry: PlainEntry, plan_key: bytes | None) -> None:
-        """Keep a fresh result that nothing outside is behind."""
-        key, nbytes = entry.key, entry.nbytes
-        entry.age = self._eviction.age
+    def put_plain(self, key: bytes, value: Any, ports: tuple[str, ...], plan_key: bytes) -> None:
+        """Keep what a cheap node has just given: a number, bool or short text that nothing outside is behind."""
         with self._lock:
-            if key in self._entries:
+            if key in self._entries or key in self._values:
+                self._entry_of(key)
                 self._forget(key)
-            self._entries[key] = entry  # type: ignore[index]
-            self.used += nbytes
-            if plan_key is not None:
-                self._links[plan_key] = key  # type: ignore[assignment]
+            self._values[key], self._ports[key], self._links[plan_key] = value, ports, key
+            self.used += OVERHEAD + (len(value) if value.__class__ is str else 0)
             if self.used > self._threshold or self._debug:
                 self._within()
-        if entry.seconds > 0.02 and self.store:  # worth the disk whatever its size
-            self.store.put(entry, plan_key, ())
+
+    def _entry_of(self, key: bytes) -> Entry | None:
+        """The entry of a value that is kept as it is: from now on it is kept as any result."""
+        with self._lock:
+            if key in self._values:
+                entry = self._entries[key] = PlainEntry(key, self._ports.pop(key), self._values[key], CHEAP)
+                self._eviction.admitted(entry)
+                del self._values[key]
+            return self._entries.get(key)
+
+    def _weigh_all(self) -> None:
+        """Under the lock: have every result as an entry."""
+        for key in list(self._values):
+            self._entry_of(key)
 
     def put(self, entry: Entry, plan_key: bytes | None, outside: Outside) -> None:
         """Keep a fresh result, in memory and, if that is worth it, on disk."""
@@ -113,7 +124,7 @@ class Cache:
         if entry.kind == "values" and any(map(_may_hold_arrays, entry.values)):
             entry.values = tuple(map(compacted, entry.values))
         with self._lock:
-            if key in self._entries:
+            if self._entry_of(key) is not None:
                 self._forget(key)
             self._add(entry)
             if plan_key is not None:
@@ -167,6 +178,8 @@ class Cache:
         """Forget everything in memory; the disk tier is not touched."""
         with self._lock:
             self._entries.clear()
+            self._values.clear()
+            self._ports.clear()
             self._links.clear()
             self._storages.clear()
             self.used = self.device_used = 0
@@ -212,6 +225,7 @@ class Cache:
     def _evict_host(self) -> None:
         """Let the least worthy results go until the tier is well within its budget. What steps hold on to is beyond it: a large
         result that passes through does not drive out all others."""
+        self._weigh_all()
         entries = self._entries.values()
         held = _host_bytes_of([entry for entry in entries if not _may_leave(entry)])
         if self.used - held > self.budget:
@@ -244,6 +258,7 @@ class Cache:
 
     def _check(self) -> None:
         """Raise RuntimeError when a budget is passed, or bytes were miscounted."""
+        self._weigh_all()
         entries = self._entries.values()
         used = _host_bytes_of(entries)
         device_used = sum({storage: storage[1] for entry in entries for storage, host in _storages(entry).items() if not host}.values())

@@ -161,7 +161,7 @@ def begin(run: Execution, step: int) -> Any:
         return None
     if used.__class__ is Mapped:
         return _begin_mapped(run, step, used)
-    traits = shared.traits(used)
+    traits = run.traits[step]
     run.state[step] = RUNNING
     key, claimed = None, False
     if traits.keyed:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
-from nodegraph.entries import Entry
+from nodegraph.entries import PLAIN, Entry
 from nodegraph.inputs import Items, smaller_behind, value_of
 from nodegraph.job import Result
 from nodegraph.sources import Item, Source
@@ -41,9 +41,12 @@ def _plain(value: Any) -> Any:
 def _keep_on_disk(run: Execution, source: Source) -> None:
     while source.__class__ is tuple:
         step = source[0]
-        done = run.done[step]
+        done, plan_key = run.done[step], run.plan.keys[step]
+        if done.__class__ in PLAIN and plan_key is not None and (found := run.shared.cache.linked(plan_key)):
+            done = found[0]
         if isinstance(done, Entry):
-            run.shared.cache.keep(done, run.plan.keys[step], run.outside.get(step, ()))
+            run.shared.cache.keep(done, plan_key, run.outside.get(step, ()))
+        if done.__class__ is not dict:
             return
         source = done[source[1]]
     for one in source if source.__class__ is list else [source.source] if source.__class__ is Item else []:

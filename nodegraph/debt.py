@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from nodegraph.entries import PINNED, Entry
+from nodegraph.entries import CHEAP, PINNED, Entry
 from nodegraph.store import Store
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ OWED = 0.5
 """Seconds of work that a run owes at most; with what the writer has in hand, less than a second is lost."""
 PACE = 500e6
 """Bytes that may be written for each second owed. Beyond that, writing would take longer than doing the work again."""
-CHEAP = 100e-6
-"""What takes less than so many seconds is done again sooner than it is written and read."""
 
 
 class Debt:

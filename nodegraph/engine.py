@@ -213,14 +213,14 @@ class Engine:
         shared = self._ready()
         with collector.held():
             plan, outputs, effects, name, provenance = self._plan(source, given, only, origins, shared)
-        if self.store:
-            self.store.refresh()
-        run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance)
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the engine is closed")
-            self._runs.add(run)
-        run.start(outputs, effects)
+            if self.store:
+                self.store.refresh()
+            run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance)
+            with self._lock:
+                if self._closed:
+                    raise RuntimeError("the engine is closed")
+                self._runs.add(run)
+            run.start(outputs, effects)
         return run.job
 
     def run(self, workflow: Any, inputs: Mapping[str, Any] | None = None, /, **options: Any) -> Result:

@@ -9,6 +9,13 @@ from nodegraph import arrays, keys, kinds
 OVERHEAD = 300
 """Host bytes that an entry takes beside its values: keys, identities, bookkeeping."""
 
+CHEAP = 100e-6
+"""What takes less than so many seconds is done again sooner than it is written and read."""
+
+PLAIN = frozenset({int, float, bool, str})
+"""The classes of values that are kept as they are, in runs and in the cache: an Entry for each would be an object more for the
+garbage collector to walk through, which in large graphs costs as much as the nodes."""
+
 PINNED = 4096
 """Results of more bytes than this stay in memory while steps wait for them; smaller ones are soon computed again."""
 
@@ -55,8 +62,7 @@ class Entry:
 
 
 class PlainEntry(Entry):
-    """The result of a plain step: one number, bool or short text. It is its own identity, and too small to be let go while a run
-    holds the entry. It allocates no other object that the garbage collector would count."""
+    """The result of a plain step, when somebody asks for it: one number, bool or short text, which is its own identity."""
 
     __slots__ = ("value",)
     kind = "values"
@@ -84,7 +90,7 @@ class PlainEntry(Entry):
 
 
 LONGEST_PLAIN = 200
-"""Characters of a text that a PlainEntry may hold."""
+"""Characters of a text that is kept as it is."""
 
 
 def output_ident(key: bytes, port: str, value: Any, by_content: bool) -> bytes:

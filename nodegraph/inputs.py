@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
-from nodegraph.entries import PlainEntry, Smaller
+from nodegraph.entries import PLAIN, Entry, Smaller
 from nodegraph.noderun import NodeRun
 from nodegraph.outcomes import Lazy
 from nodegraph.plan import Form, as_port
@@ -29,7 +29,7 @@ class Gone(Exception):
 def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict[str, Any]:
     """The keyword arguments of a call under a work key. Raises Gone."""
     inputs = dict(run.plan.literals[step])
-    lazy = run.shared.traits(used).lazy
+    lazy = run.traits[step].lazy
     for port, source in run.plan.sources[step].items():
         declared = used.inputs.get(port)
         if lazy and (declared.lazy if declared else None in lazy):
@@ -61,6 +61,8 @@ def value_of(run: Execution, source: Source) -> Any:
     kind = source.__class__
     if kind is tuple:
         entry = run.done[source[0]]
+        if entry.__class__ in PLAIN:
+            return entry
         values = entry.values
         if values is None and (values := run.shared.cache.load(entry)) is None:
             raise Gone([source[0]])
@@ -71,8 +73,8 @@ def value_of(run: Execution, source: Source) -> Any:
         return value_of(run, source.source)[source.index]
     values, done = [], run.done
     for one in source:
-        if one.__class__ is tuple and (entry := done[one[0]]).__class__ is PlainEntry:
-            values.append(entry.value)
+        if one.__class__ is tuple and (entry := done[one[0]]).__class__ in PLAIN:
+            values.append(entry)
         elif _in_memory(run, one):
             values.append(value_of(run, one))
         else:
@@ -82,7 +84,8 @@ def value_of(run: Execution, source: Source) -> Any:
 
 def _in_memory(run: Execution, source: Source) -> bool:
     final = run.final(source)
-    return final.__class__ is not tuple or run.done[final[0]].values is not None
+    entry = run.done[final[0]] if final.__class__ is tuple else None
+    return not isinstance(entry, Entry) or entry.values is not None
 
 
 class Items(Sequence[Any]):
@@ -90,11 +93,7 @@ class Items(Sequence[Any]):
 
     def __init__(self, run: Execution, sources: list[Source]):
         self._run, self._sources = run, sources
-        missing = [
-            final[0]
-            for one in sources
-            if (final := run.final(one)).__class__ is tuple and run.done[final[0]].values is None and not _readable(run, final[0])
-        ]
+        missing = [final[0] for one in sources if not _in_memory(run, one) and not _readable(run, (final := run.final(one))[0])]
         if missing:
             raise Gone(missing)
 
@@ -116,7 +115,7 @@ def work_key(run: Execution, step: int, used: NodeType) -> bytes:
     """The key of the work: the node type, its literals, and the identities of the inputs it has asked for."""
     plan = run.plan
     parts = [*plan.parts[step]]
-    traits = run.shared.traits(used)
+    traits = run.traits[step]
     for port, source in plan.sources[step].items():
         if traits.lazy and run._is_lazy(step, port):
             continue

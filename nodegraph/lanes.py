@@ -18,7 +18,10 @@ PATIENCE = 50
 
 
 class Executor(Protocol):
-    """What a lane runs: `execute` does one step and returns the next for the same lane, or None."""
+    """What a lane runs: `execute` does one step and returns the next for the same lane, or None. `queued` is for lanes: the steps
+    that wait in each, the next one last."""
+
+    queued: dict[Any, list[int]]
 
     def execute(self, step: int) -> int | None: ...
 
@@ -30,7 +33,7 @@ class Lane:
 
     def __init__(self, name: str, threads: int):
         self.name, self.threads = name, threads
-        self._stack: deque[tuple[Executor, int]] = deque()
+        self._stack: deque[Executor] = deque()  # one entry for each step that waits: no objects that the garbage collector would count
         self._wake = threading.Condition(threading.Lock())
         self._workers: list[threading.Thread] = []
         self._idle = 0
@@ -40,8 +43,8 @@ class Lane:
 
     def push(self, executor: Executor, steps: list[int]) -> None:
         """Make steps ready. They are taken in the given order."""
-        for step in reversed(steps):
-            self._stack.append((executor, step))
+        executor.queued.setdefault(self, []).extend(steps[::-1])
+        self._stack.extend([executor] * len(steps))
         if not self._watching or self._idle == len(self._workers):  # a worker that watches looks up only now and then
             self._call_worker()
 
@@ -118,9 +121,10 @@ class Lane:
 
     def _pop(self) -> tuple[Executor, int] | None:
         try:
-            return self._stack.pop()
+            executor = self._stack.pop()
         except IndexError:
             return None
+        return executor, executor.queued[self].pop()
 
     def close(self, wait: bool = True) -> None:
         """Let the workers end after the step they are in."""

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import memory, recording
 from nodegraph.calling import Call
-from nodegraph.debt import CHEAP
-from nodegraph.entries import LONGEST_PLAIN, Entry, PlainEntry
+from nodegraph.entries import CHEAP, LONGEST_PLAIN, PLAIN, Entry
 from nodegraph.keys import identity
-from nodegraph.leases import LONG
 from nodegraph.shared import Traits
 from nodegraph.states import RUNNING
 
@@ -23,63 +21,70 @@ if TYPE_CHECKING:
 
 HUGE = 1 << 120
 """An int from here on is no small value."""
-OTHERWISE: Any = object()
-"""Nothing has been done: the step is not plain after all."""
+AT_ONCE = 50
+"""Steps after which the worker goes back to its lane, which counts steps to know whether it is stuck."""
 
 
-def execute(run: Execution, step: int, traits: Traits) -> int | None:
-    """Run a ready step of a plain node type. Returns the next step for the same lane, or OTHERWISE."""
+def execute(run: Execution, step: int) -> int | None:
+    """Run a ready step, and those that become ready in its place, as long as they are plain. Returns the next one for the same lane:
+    the given one if it is not plain after all, and nothing has been done."""
     plan, shared, done = run.plan, run.shared, run.done
-    if run.cancelled or not run.use_cache or run.outside or run.held or step in plan.checked or traits.long or shared.watched:
-        return OTHERWISE
-    inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
-    for port, source in plan.sources[step].items():
-        entry = done[source[0]] if source.__class__ is tuple else None
-        if entry.__class__ is PlainEntry:
-            value = entry.value
-            ident = identity(value)
-        elif isinstance(entry, Entry) and (values := entry.values) is not None:
-            index = entry.ports.index(source[1])
-            value, ident = values[index], entry.idents[index]
-        else:
-            return OTHERWISE
-        inputs[port] = float(value) if value.__class__ is int and port in traits.floats else value
-        parts.append(traits.heads[port] + len(ident).to_bytes(4, "little") + ident)
-    key = traits.form.work_key(parts)
-    if not shared.claim_at_once(key, run, step):
-        return OTHERWISE
-    if shared.cache.may_have(key):
-        shared.release(key)
-        return OTHERWISE
-    return _call(run, step, traits, key, inputs)
+    cache, all_traits, add = shared.cache, run.traits, run.log.add_at
+    if not run.use_cache or shared.watched:
+        return step
+    try:
+        for _ in range(AT_ONCE):
+            traits, plan_key = all_traits[step], plan.keys[step]
+            if not traits.quick or plan_key is None or run.cancelled or run.outside or run.held or step in plan.checked:
+                break
+            inputs, parts = dict(plan.literals[step]), [*plan.parts[step]]
+            for port, source in plan.sources[step].items():
+                value = done[source[0]] if source.__class__ is tuple else None
+                if value.__class__ in PLAIN:
+                    ident = identity(value)
+                elif isinstance(value, Entry) and (values := value.values) is not None:
+                    index = value.ports.index(source[1])
+                    ident, value = value.idents[index], values[index]
+                else:
+                    return step
+                inputs[port] = float(value) if value.__class__ is int and port in traits.floats else value
+                parts.append(traits.heads[port] + len(ident).to_bytes(4, "little") + ident)
+            key = traits.form.work_key(parts)
+            if not shared.claim_at_once(key, run, step):
+                break
+            if cache.may_have(key):
+                shared.release(key)
+                break
+            run.state[step] = RUNNING
+            begun = perf_counter()
+            add(begun, "started", step)
+            outcome: Any
+            try:
+                outcome = traits.function(**inputs)
+            except BaseException as error:  # in a worker's thread nothing but the node's own code raises
+                outcome = error.with_traceback(None) if memory.is_out_of_memory(error) else error
+            ended = perf_counter()
+            if ended - begun >= CHEAP or outcome.__class__ is not traits.gives or _is_long(outcome):
+                return _not_so_plain(run, step, traits, key, inputs, outcome, ended - begun)
+            cache.put_plain(key, outcome, traits.ports, plan_key)
+            following = run.record_plain(step, outcome, traits.lane, ended, ended - begun)
+            shared.release(key)
+            if following is None:
+                return None
+            step = following
+    except Exception as error:  # a mistake of the engine must fail the step, never hang the run
+        return run.give_up(step, None, error)
+    return step
 
 
-def _call(run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[str, Any]) -> int | None:
-    """Call the node, under a claim on its key, and record what it gave."""
-    run.state[step] = RUNNING
-    begun = perf_counter()
-    run.log.add_at(begun, "started", step)
-    outcome: Any
-    try:
-        outcome = traits.function(**inputs)
-    except BaseException as error:  # in a worker's thread nothing but the node's own code raises
-        outcome = error.with_traceback(None) if memory.is_out_of_memory(error) else error
-    seconds = perf_counter() - begun
-    kind = outcome.__class__
-    if kind is not traits.gives or (kind is int and not -HUGE < outcome < HUGE) or (kind is str and len(outcome) > LONGEST_PLAIN):
-        call = Call(run, step, run.plan.types[step], traits, key, True, inputs)
-        call.seconds = seconds
-        return run.record(step, call, recording.keep(run, step, call, call.settled(outcome)))
-    if seconds >= LONG:
-        traits.seconds = seconds
-    entry = PlainEntry(key, traits.ports, outcome, seconds)
-    run.shared.cache.put_plain(entry, run.plan.keys[step])
-    try:
-        following = run.record_plain(step, entry, traits.lane, begun + seconds)
-        if seconds > CHEAP and run.debt is not None:
-            run.debt.add(step, entry)
-    except Exception as error:  # a mistake of the engine must not hang the run
-        run.break_off(step, error)
-        return None
-    run.shared.release(key)
-    return following
+def _is_long(value: Any) -> bool:
+    return not -HUGE < value < HUGE if value.__class__ is int else value.__class__ is str and len(value) > LONGEST_PLAIN
+
+
+def _not_so_plain(
+    run: Execution, step: int, traits: Traits, key: bytes, inputs: dict[str, Any], outcome: Any, seconds: float
+) -> int | None:
+    """Record, as for any node, what is no small value, or took long enough to be worth more than that."""
+    call = Call(run, step, run.plan.types[step], traits, key, True, inputs)
+    call.seconds = seconds
+    return run.record(step, call, recording.keep(run, step, call, call.settled(outcome)))

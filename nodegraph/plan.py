@@ -163,15 +163,15 @@ class Plan:
         found: list[Any] = []
         for used, literals, sources in zip(self.types, self.literals, self.sources, strict=True):
             form = form_of(used)
-            parts = form.literals(literals)
-            all_parts.append(parts)
-            linked = [
-                link(port, source[1]) + found[source[0]]
-                if source.__class__ is tuple
-                else part(port, _listed([_output_ident(one, found) for one in source]))
-                for port, source in sources.items()
-            ]
-            found.append(form.plan_key([*parts, *linked]))
+            own = form.literals(literals)
+            parts = [*own]
+            for port, source in sources.items():
+                if source.__class__ is tuple:
+                    parts.append(link(port, source[1]) + found[source[0]])
+                else:
+                    parts.append(part(port, _listed([_output_ident(one, found) for one in source])))
+            all_parts.append(own)
+            found.append(form.plan_key(parts))
         return all_parts, found
 
     def _expand_node(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
 from nodegraph.calling import Settled
-from nodegraph.entries import Entry, output_ident
+from nodegraph.entries import PLAIN, Entry, output_ident
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, listing
 from nodegraph.failures import CANCELLED, Failure
 from nodegraph.inputs import note_outside
@@ -18,8 +18,6 @@ from nodegraph.spec import NodeType
 
 if TYPE_CHECKING:
     from nodegraph.run import Execution
-
-_PLAIN = frozenset({int, str, float, bool})
 
 
 def never_called(**inputs: Any) -> None:
@@ -66,11 +64,11 @@ def _values(run: Execution, step: int, call: Any, outcome: Any) -> Entry:
             raise _wrong_output(
                 run, step, f"says that {name!r} is {port.type}, but gave {kinds.describe(value)}", "return what is declared"
             )
-        if value.__class__ in _PLAIN:
+        if value.__class__ in PLAIN:
             idents.append(keys.identity(value))
         else:
             idents.append(output_ident(call.result_key or b"", name, value, by_content))
-    own = () if outcome.__class__ in _PLAIN else tuple(one for value in values for one in kinds.outside_in(value))
+    own = () if outcome.__class__ in PLAIN else tuple(one for value in values for one in kinds.outside_in(value))
     return Entry(call.result_key, "values", tuple(outputs), values, tuple(idents), call.seconds, own)
 
 

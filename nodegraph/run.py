@@ -17,7 +17,7 @@ from typing import Any
 from nodegraph import calling, collecting, keys, plain, recording
 from nodegraph.checkpoints import Kept
 from nodegraph.debt import Debt
-from nodegraph.entries import PINNED, Entry, PlainEntry
+from nodegraph.entries import PINNED, PLAIN, Entry
 from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, internal
 from nodegraph.inputs import Gone, list_ident
@@ -25,7 +25,7 @@ from nodegraph.job import EventLog, Job, Result
 from nodegraph.outcomes import Graph, Need
 from nodegraph.plan import Mapped, Plan, Scope
 from nodegraph.secret import redact
-from nodegraph.shared import Shared
+from nodegraph.shared import Shared, Traits
 from nodegraph.sources import Const, Item, Source, steps_in
 from nodegraph.spec import NodeType
 from nodegraph.states import DONE, FAILED, IDLE, READY, SKIPPED, WAITING
@@ -48,7 +48,8 @@ class Execution:
         self.cancelled = False
         self.lock = threading.RLock()
         self.state = bytearray()
-        self.done: list[Any] = []  # Entry, or a dict of sources for a step whose outputs are those of others
+        self.traits: list[Traits] = []
+        self.done: list[Any] = []  # Entry, a plain value, or a dict of sources for a step whose outputs are those of others
         self.pending: list[int] = []
         self.dependents: list[Any] = []
         self.outside: dict[int, tuple[Any, ...]] = {}  # outside values that a step gave, or that are behind it
@@ -71,6 +72,7 @@ class Execution:
         self._pinned = False  # whether any result was asked to stay in memory
         self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
         self._ready: dict[Any, list[int]] = {}  # steps to hand to lanes
+        self.queued: dict[Any, list[int]] = {}  # see lanes
         self._unblocked: deque[int] = deque()  # steps whose inputs are settled
         self.active = 0
         self.finished = False
@@ -100,6 +102,7 @@ class Execution:
     def _grow(self) -> None:
         """Make room for the steps that the plan has gained."""
         more = len(self.plan) - len(self.state)
+        self.traits += map(self.shared.traits, self.plan.types[len(self.traits) :])
         self.state.extend(bytes(more))
         self.done.extend([None] * more)
         self.pending.extend([0] * more)
@@ -211,7 +214,7 @@ class Execution:
     def _register(self, step: int) -> list[int]:
         """Under the lock: let a step wait for what its inputs still miss. Returns these steps."""
         waits: list[int] = []
-        lazy, state, dependents = self.shared.traits(self.plan.types[step]).lazy, self.state, self.dependents
+        lazy, state, dependents = self.traits[step].lazy, self.state, self.dependents
         for port, source in self.plan.sources[step].items():
             if source.__class__ is tuple and state[source[0]] < DONE and not lazy:
                 waits.append(source[0])
@@ -230,9 +233,10 @@ class Execution:
 
     def _is_lazy(self, step: int, port: str) -> bool:
         """Whether an input is lazy and was not asked for."""
-        used = self.plan.types[step]
-        lazy = self.shared.traits(used).lazy
-        return bool(lazy) and (port in lazy or (None in lazy and port not in used.inputs)) and port not in self.needed.get(step, ())
+        lazy = self.traits[step].lazy
+        if not lazy or port in self.needed.get(step, ()):
+            return False
+        return port in lazy or (None in lazy and port not in self.plan.types[step].inputs)
 
     def _unsettled(self, source: Source, found: list[int]) -> None:
         """Add the steps that a source waits for, through the outputs of steps that stand for others."""
@@ -334,7 +338,7 @@ class Execution:
             return
         self.state[step] = READY
         self.active += 1
-        self._ready.setdefault(self.shared.traits(self.plan.types[step]).lane, []).append(step)
+        self._ready.setdefault(self.traits[step].lane, []).append(step)
 
     # -- running one step ------------------------------------------------------------------------------------------
 
@@ -342,8 +346,7 @@ class Execution:
         """Run one step in a lane's worker. Returns the next ready step for the same lane."""
         call = None
         try:
-            traits = self.shared.traits(self.plan.types[step])
-            if traits.plain and (following := plain.execute(self, step, traits)) is not plain.OTHERWISE:
+            if self.traits[step].quick and (following := plain.execute(self, step)) != step:
                 return following
             call = calling.begin(self, step)
             if call is None:
@@ -351,7 +354,7 @@ class Execution:
                 return None
             return self.record(step, call, recording.keep(self, step, call, call.run()))
         except Exception as error:  # a mistake of the engine must fail the step, never hang the run
-            return self._give_up(step, call, error)
+            return self.give_up(step, call, error)
 
     async def execute_async(self, step: int) -> None:
         """Run one async step in the event loop."""
@@ -363,11 +366,11 @@ class Execution:
                 return
             following = self.record(step, call, recording.keep(self, step, call, await call.run_async(self)))
         except Exception as error:  # see above
-            following = self._give_up(step, call, error)
+            following = self.give_up(step, call, error)
         if following is not None:
-            self.shared.traits(self.plan.types[following]).lane.push(self, [following])
+            self.traits[following].lane.push(self, [following])
 
-    def _give_up(self, step: int, call: Any, error: Exception) -> int | None:
+    def give_up(self, step: int, call: Any, error: Exception) -> int | None:
         problem = internal(self.plan.path(step), error)
         if call is None:
             self.shared.release_of(self, step)
@@ -431,29 +434,23 @@ class Execution:
         for key in kept.keys:
             checkpoints.drop(key, outcome if isinstance(outcome, Entry) else None)
 
-    def record_plain(self, step: int, entry: PlainEntry, lane: Any, when: float) -> int | None:
+    def record_plain(self, step: int, value: Any, lane: Any, when: float, seconds: float) -> int | None:
         """Record the one small value that a step gave, and when, on the clock of events. Returns the next step for the same lane."""
-        with self.lock:
-            self.active -= 1
-            self.log.add_at(when, "finished", step, entry.seconds)
-            one = self.dependents[step]
-            if one.__class__ is int and (self.pending[one] > 1 or self._goes_on(one, lane)):
-                self.done[step], self.state[step], self.dependents[step] = entry, DONE, None
-                self.roots.discard(step)
-                self.pending[one] -= 1
-                following: int | None = None
-                if not self.pending[one]:
-                    self.state[one], following = READY, one
-                    self.active += 1
-            else:
-                following = self._done(step, entry, lane)
-            if self._wanted or self._unblocked:
-                self._drain()
-            if self._pinned:
-                self._unpin(step)
-            if not self.active:
-                self._end_if_over()
-        return following
+        try:
+            with self.lock:
+                self.active -= 1
+                self.log.add_at(when, "finished", step, seconds)
+                following = self._done(step, value, lane)
+                if self._wanted or self._unblocked:
+                    self._drain()
+                if self._pinned:
+                    self._unpin(step)
+                if not self.active:
+                    self._end_if_over()
+            return following
+        except Exception as error:
+            self.break_off(step, error)
+            return None
 
     def _record_outcome(self, step: int, call: Any, outcome: Any) -> None:
         """Under the lock: an outcome that is no value."""
@@ -473,13 +470,11 @@ class Execution:
 
     def _done(self, step: int, result: Any, lane: Any = None) -> int | None:
         """Under the lock: a step is done. Returns a dependent that became ready for the given lane."""
-        self.done[step] = result
-        self.state[step] = DONE
+        self.done[step], self.state[step] = result, DONE
         self.roots.discard(step)
-        waiting = self.dependents[step]
+        waiting, self.dependents[step] = self.dependents[step], None
         if waiting is None:
             return None
-        self.dependents[step] = None
         if result.__class__ is dict:
             self._forwarded = True
         if isinstance(result, Entry) and result.nbytes > PINNED:
@@ -508,7 +503,7 @@ class Execution:
         """Whether a step whose inputs are there goes to the given lane at once, as nothing needs to be looked at."""
         if lane is None or self._forwarded or self.causes or self.cancelled or step in self.sinks:
             return False
-        return self.state[step] == WAITING and self.shared.traits(self.plan.types[step]).lane is lane
+        return self.state[step] == WAITING and self.traits[step].lane is lane
 
     def _unpin(self, step: int) -> None:
         """Under the lock: what a step has taken need not stay in memory for it."""
@@ -649,8 +644,8 @@ class Execution:
         """The identity of a settled source in work keys."""
         if source.__class__ is tuple:
             entry = self.done[source[0]]
-            if entry.__class__ is PlainEntry:
-                return keys.identity(entry.value)
+            if entry.__class__ in PLAIN:
+                return keys.identity(entry)
             if isinstance(entry, Entry):
                 idents = entry.idents
                 return idents[0] if len(idents) == 1 else entry.ident(source[1])

@@ -33,11 +33,11 @@ class Traits:
     """What is worth knowing of a node type before each of its calls.
 
     `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
-    `gives`, a number, bool or text, comes out. `seconds`: what calls took of late, infinite before the first. `floats`: ports
-    that turn int into float. `keyed`: it has keys. `form`: how it enters them.
+    `gives`, a number, bool or text, comes out. `seconds`: what calls took of late, infinite before the first. `quick`: it is plain,
+    and calls do not take long. `floats`: ports that turn int into float. `keyed`: it has keys. `form`: how it enters them.
     """
 
-    __slots__ = ("floats", "form", "function", "gives", "heads", "keyed", "lane", "lazy", "plain", "ports", "seconds")
+    __slots__ = ("floats", "form", "function", "gives", "heads", "keyed", "lane", "lazy", "plain", "ports", "quick", "seconds")
 
     def __init__(self, used: Any, lanes: dict[str, Any], identities: Identities):
         self.lane: Any = lanes["cpu"]
@@ -45,7 +45,7 @@ class Traits:
         self.floats: frozenset[str] = frozenset()
         self.ports: tuple[str, ...] = ()
         self.gives: type | None = None
-        self.plain = False  # see the module `plain`
+        self.plain = self.quick = False
         self.seconds = math.inf
         self.form: Any = None
         self.heads: dict[str, bytes] = {}
@@ -76,6 +76,7 @@ class Traits:
     def took(self, seconds: float) -> None:
         """Note what a call took."""
         self.seconds = seconds if self.seconds == math.inf else max(seconds, self.seconds / 2)
+        self.quick = self.plain and not self.long
 
 
 class Shared:

@@ -113,11 +113,13 @@ class Store:
 
     def may_have(self, key: bytes) -> bool:
         """False when there is surely no result under a work key. Asks no lock."""
-        return self._database is not None and not self._results.surely_not(key)
+        known = self._results._known  # no further call, as every step asks
+        return (known is None or key[:8] in known) and self._database is not None
 
     def may_link(self, plan_key: bytes) -> bool:
         """False when there is surely no link from a plan key. Asks no lock."""
-        return self._database is not None and not self._links.surely_not(plan_key)
+        known = self._links._known
+        return (known is None or plan_key[:8] in known) and self._database is not None
 
     def get(self, key: bytes) -> Entry | None:
         """The result under a work key, without its values."""

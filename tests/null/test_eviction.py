@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nodegraph import Engine, Image, node
 from nodegraph.cache import Cache
-from nodegraph.entries import Entry, PlainEntry
+from nodegraph.entries import Entry
 from nodegraph.eviction import Eviction, saved
 
 BUDGET = 100_000
@@ -115,7 +115,7 @@ def test_no_tier_in_memory_passes_its_budget_and_what_is_pinned_stays(actions):
             cache.put(entry_of(number, (Image(array), "t" * (size % 5000)), seconds), None, ())
             pinned.pop(key, None)
         elif what == "plain":
-            cache.put_plain(PlainEntry(key, ("int",), number, seconds), None)
+            cache.put_plain(key, number, ("int",), key)
             pinned.pop(key, None)
         elif what == "share" and present is not None and isinstance(present, Entry) and present.__class__ is Entry:
             cache.put(entry_of(number + 100, present.values, seconds), None, ())

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from engine_nodes import CALLS, flow, make_engine, traced
+from engine_nodes import CALLS, NODES, flow, make_engine, traced
 
 from nodegraph import Engine, node
+from nodegraph.entries import OVERHEAD
 from nodegraph.packing import Packed, Unpackable, unpack
 from nodegraph.store import Store
 
@@ -305,6 +306,26 @@ def test_what_is_remembered_beside_results_is_bounded(tmp_path, monkeypatch):
                 folder.rmdir()
         assert len(engine.models._known) <= 2 * len(kept)
         assert all(engine.models.locate(engine.models.ref(folder.name).files) for folder in kept)
+
+
+def test_small_values_are_kept_without_further_objects_until_they_are_asked_for(tmp_path):
+    nodes = {"n0": {"use": "plus", "with": {"a": 0}}}
+    nodes.update({f"n{number}": {"use": "plus", "with": {"b": number}, "from": {"a": f"n{number - 1}.int"}} for number in range(1, 300)})
+    with Engine(nodes=NODES, cache=tmp_path) as engine:
+        whole = flow(nodes, {"n": "n299.int"})
+        assert engine.run(whole).outputs == {"n": sum(range(300))}
+        assert len(engine.cache) == 300
+        assert engine.cache.used >= 300 * OVERHEAD
+        assert len(engine.cache._entries) < 100, "the first, before it is known how long it takes, the output, and what was slow"
+        _, seen = traced(engine, {**whole, "outputs": {"n": "n150.int", "m": "n200.int"}})
+        assert "started" not in seen
+        assert len(engine.cache) == 300
+        engine.cache.clear()
+        assert (len(engine.cache), engine.cache.used) == (0, 0)
+    with Engine(nodes=NODES, cache=tmp_path) as engine:
+        result, seen = traced(engine, whole)
+        assert result.outputs == {"n": sum(range(300))}
+        assert "started" not in seen, "the output is on disk"
 
 
 def test_a_pruned_index_does_not_grow_in_memory(tmp_path):
