@@ -30,7 +30,6 @@ PROMPTS = [
     "a small red triangle at the bottom on a cyan background",
 ]
 
-
 ICONS = [
     "an octopus, noto style on a cyan background",
     "a red apple, fluent style",
@@ -41,6 +40,18 @@ ICONS = [
     "an owl, noto style on a gray background",
     "a castle, fluent style on a cyan background",
 ]
+PAINTED = [
+    "a panda, noto style on a pink background",
+    "a large rocket, fluent style, at the top on a cyan background",
+    "a birthday cake, fluent style",
+    PROMPTS[0],
+    "a small owl, noto style, on the left on a gray background",
+    "a strawberry, fluent style on a cyan background",
+    "a blue square at the top and a yellow circle at the bottom on a pink background",
+    "a snowman, noto style on a gray background",
+]
+"""What tiny-sd paints for the README."""
+INSTRUCTIONS = ["in noto style", "on a cyan background", "make it small", "in noto style and on a gray background"]
 WORDINGS = ["an ocean animal with tentacles", "a sweet yellow fruit", "a house for a king", "a thing that flies to the moon"]
 """Words for things that tiny-unclip knows by others."""
 
@@ -107,9 +118,10 @@ def shipped(engine: Engine, photo: Path, folder: Path) -> None:
     after = {"image": str(start), "prompt": "a large green cross on the left on a white background"}
     icons = {"prompt": ICONS[:4]}
     runs = {
-        "txt2img": Shown({"seed": 3}, {"prompt": PROMPTS[:4]}),
+        "txt2img": Shown({"seed": 3}, {"prompt": PAINTED[4:]}),
         "img2img": Shown({**after, "seed": 1}, {"strength": [0.25, 0.5, 0.75, 1.0]}),
         "inpaint": Shown({**after, "mask": str(hole)}, {"seed": [1, 2, 3, 4]}),
+        "instruct_edit": Shown({"image": str(icon), "seed": 3}, {"instruction": INSTRUCTIONS}),
         "outpaint": Shown({"image": str(start), "prompt": PROMPTS[0]}, {"seed": [1, 2, 3, 4]}, 2),
         "hires": Shown({"seed": 3}, {"prompt": PROMPTS[:4]}, 2),
         "photo_edit": Shown({"photo": str(photo), "size": 160}, {"saturation": [0.0, 0.7, 1.15, 1.6]}, 1),
@@ -163,7 +175,7 @@ def main() -> None:
         photo = Path(folder) / "cat.png"
         PIL.Image.fromarray(chelsea()[60:220, 110:310]).resize((200, 160)).save(photo)
         graph(engine)
-        prompts(engine, "txt2img.json", PROMPTS, "txt2img.png")
+        prompts(engine, "txt2img.json", PAINTED, "txt2img.png")
         prompts(engine, "unclip.json", ICONS, "unclip.png")
         upscaling(engine, photo)
         shipped(engine, photo, Path(folder))

@@ -17,7 +17,7 @@ from training.loop import Schedule, Trainer, batches, mixed_precision, numpy_see
 from training.recipe import Run
 from training.world import paint_scenes
 
-INPAINTING_WIDTHS, INSTRUCTION_WIDTHS = (32, 64), (36, 72)
+WIDTHS = (36, 72)
 """Channels of these denoisers: a picture tells them much of what the one that paints from words alone has to know."""
 WHOLE_SHARE = 0.25
 """How often the whole picture is masked."""
@@ -27,21 +27,17 @@ SHAPE_SHARE = 0.25
 
 def inpainting_trainer(run: Run) -> Trainer:
     """The denoiser that inpaints, untrained: it is shown the mask and the rest of the picture."""
-    return _trainer(
-        run, "inpainting", 1 + parts.LATENT_CHANNELS, INPAINTING_WIDTHS, run.recipe.inpainting_steps, run.recipe.inpainting_rate
-    )
+    return _trainer(run, "inpainting", 1 + parts.LATENT_CHANNELS, run.recipe.inpainting_steps, run.recipe.inpainting_rate)
 
 
 def instruction_trainer(run: Run) -> Trainer:
     """The denoiser that edits by instruction, untrained: it is shown the picture."""
-    return _trainer(
-        run, "instruction", parts.LATENT_CHANNELS, INSTRUCTION_WIDTHS, run.recipe.instruction_steps, run.recipe.instruction_rate
-    )
+    return _trainer(run, "instruction", parts.LATENT_CHANNELS, run.recipe.instruction_steps, run.recipe.instruction_rate)
 
 
-def _trainer(run: Run, stage: str, beside: int, widths: tuple[int, int], steps: int, rate: float) -> Trainer:
+def _trainer(run: Run, stage: str, beside: int, steps: int, rate: float) -> Trainer:
     torch.manual_seed(run.recipe.seed + 2)
-    unet = parts.make_unet(beside, widths).to(run.device, memory_format=torch.channels_last)
+    unet = parts.make_unet(beside, WIDTHS).to(run.device, memory_format=torch.channels_last)
     return Trainer({"unet": unet}, Schedule(steps, rate), run.work / f"{stage}.pt", average_decay=0.998)
 
 

@@ -21,7 +21,7 @@ COMMON: dict[str, Any] = {"prompt": "a red circle", "negative": "black"}
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    for kind, name in (("sd1", "tiny-sd"), ("sd2", ""), ("inpaint", "")):
+    for kind, name in (("sd1", "tiny-sd"), ("sd2", ""), ("inpaint", "tiny-sd-inpainting")):
         folder = model_folder(kind)
         if name and not (root() / name).exists():
             (root() / name).symlink_to(folder)

@@ -7,15 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
+from icon_judge import Expected, Judge
 from pictures import accuracy, graph_painter, painted, rejection
 from PIL import Image
 
 from nodegraph import Engine, Workflow
+from training.edits import draw_edit, picture
+from training.icons import Icons, Scene, describe, draw_scene, to_words
 from training.shapes import draw_captions, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,3 +199,65 @@ def test_bit_identical_to_the_pipeline_on_the_real_weights(name, strength, tmp_p
     with Engine(cache=False, device="cpu") as engine:
         result = engine.run(ROOT / "workflows" / f"{name}.json", prompt=PROMPT, steps=8, guidance=4.0, seed=5, **given)
     assert torch.equal(result.outputs["image"].tensor(), expected)
+
+
+@pytest.fixture(scope="module")
+def icons():
+    return Icons.load(ROOT / "tests" / "data" / "icons.npz", 131)
+
+
+def save_picture(picture: torch.Tensor, file: Path) -> Path:
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file)
+    return file
+
+
+def test_captions_of_things_show_them(icons):
+    rng = numpy.random.default_rng(SEED)
+    scenes = [draw_scene(icons, rng) for _ in range(40)]
+    with Engine(cache=False, device="cpu") as engine:
+        captions = [to_words(describe(icons, scene, rng)) for scene in scenes]
+        pictures = [engine.run(TXT2IMG, prompt=text, seed=seed).outputs["image"].bytes_hwc() for seed, text in enumerate(captions)]
+    asked = [Expected(frozenset([scene.concept]), scene.style, scene.layout, scene.background) for scene in scenes]
+    found = Judge(icons).judge(numpy.concatenate(pictures), asked)
+    assert sum(one.top1 and one.style and one.background for one in found) >= 34
+
+
+def test_instructions_are_followed(icons, tmp_path):
+    """Styles and backgrounds are changed, the thing stays what it is."""
+    rng, edits = numpy.random.default_rng(SEED), []
+    while len(edits) < 20:
+        edit = draw_edit(icons, rng)
+        if "style" in edit.instruction or "background" in edit.instruction:
+            edits.append(edit)
+    with Engine(cache=False, device="cpu") as engine:
+        pictures = []
+        for edit in edits:
+            source = save_picture(picture(icons, edit.source), tmp_path / "source.png")
+            edited = engine.run(ROOT / "workflows" / "instruct_edit.json", image=source, instruction=edit.instruction)
+            pictures.append(edited.outputs["image"].bytes_hwc())
+    asked = [Expected(frozenset([edit.target.concept]), edit.target.style, edit.target.layout, edit.target.background) for edit in edits]
+    found = Judge(icons).judge(numpy.concatenate(pictures), asked)
+    assert sum(one.background for one in found) >= 18
+    assert sum(one.top1 and one.style for one in found) >= 12
+
+
+def test_a_hole_is_filled_with_what_is_asked_for(icons, tmp_path):
+    """Another thing is painted where the first was; all around it every pixel is as it was."""
+    rng = numpy.random.default_rng(SEED)
+    scenes = [Scene(*rng.integers((131, 2, 1, 4))) for _ in range(20)]
+    others = [replace(scene, concept=(scene.concept + 40) % 131) for scene in scenes]
+    hole = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    hole[:, 2:30, 2:30] = 255
+    mask = save_picture(hole, tmp_path / "mask.png")
+    with Engine(cache=False, device="cpu") as engine:
+        pictures = []
+        for source, target in zip(scenes, others, strict=True):
+            image = save_picture(picture(icons, source), tmp_path / "source.png")
+            prompt = to_words(describe(icons, target, rng))
+            filled = engine.run(ROOT / "workflows" / "inpaint.json", image=image, mask=mask, prompt=prompt).outputs["image"].bytes_hwc()
+            around = hole[0].numpy() == 0
+            assert (filled[0][around] == picture(icons, source).permute(1, 2, 0).numpy()[around]).all()
+            pictures.append(filled)
+    asked = [Expected(frozenset([scene.concept]), scene.style, scene.layout, scene.background) for scene in others]
+    found = Judge(icons).judge(numpy.concatenate(pictures), asked)
+    assert sum(one.top1 for one in found) >= 12
