@@ -276,11 +276,16 @@ class Cache:
             return before - self.device_used
 
     def _sink_device(self, bound: float) -> None:
-        """Move the least worthy results from the device to the host."""
+        """Move the least worthy results from the device to the host; what the host has no room for is forgotten."""
         leaving = self._eviction.leaving([entry for entry in self._entries.values() if not all(_storages(entry).values())])
         while self.device_used > bound and (entry := next(leaving, None)) is not None:
+            try:
+                values = tuple(rebuilt(value, arrays.to_host) for value in entry.values)
+            except (MemoryError, RuntimeError):
+                self._forget(entry.key)
+                continue
             self._count(entry, -1)
-            entry.values = tuple(rebuilt(value, arrays.to_host) for value in entry.values)
+            entry.values = values
             entry.nbytes = host_bytes(entry.values) + sum(nbytes for _, nbytes in _storages(entry))
             self._count(entry, +1)
 

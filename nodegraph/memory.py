@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nodegraph.entries import Entry
 
 log = logging.getLogger("nodegraph.memory")
-_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "cublas_status_alloc_failed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

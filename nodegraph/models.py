@@ -393,7 +393,7 @@ class Resident:
                     weights.module = self._load(handle, load, device, dtype)
                     weights.place, weights.nbytes = device, _weight_bytes(weights.module)
                 elif weights.place != device:
-                    weights.module, weights.place = _moved(weights.module, device), device
+                    self._bring(weights, device)
             yield weights.module
         finally:
             with self._lock:
@@ -412,6 +412,16 @@ class Resident:
         if self.loaded is not None:
             self.loaded(handle.component or load.__name__, begun, time.perf_counter() - begun, _weight_bytes(module))
         return module
+
+    @staticmethod
+    def _bring(weights: _Weights, device: str) -> None:
+        """Move weights from the host to a device. What had been moved when it ran out of memory would be there uncounted."""
+        try:
+            weights.module = _moved(weights.module, device)
+        except BaseException:
+            weights.module = _moved(weights.module, weights.place)
+            raise
+        weights.place = device
 
     def make_room(self) -> int:
         """Bring idle weights within the budgets, longest idle first. Returns bytes freed on the device."""
@@ -444,7 +454,7 @@ class Resident:
                 freed += one.nbytes
                 try:
                     one.module, one.place = _moved(one.module, "cpu"), "cpu"
-                except (AttributeError, TypeError):  # nothing that knows how to move
+                except (AttributeError, TypeError, MemoryError, RuntimeError):  # it cannot move, or the host has no room
                     del self._loaded[name]
         return freed
 

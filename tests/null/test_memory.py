@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import time
@@ -121,6 +122,44 @@ def test_the_last_rung_is_an_account_and_the_next_run_is_not_affected(make_model
         assert engine.run(flow({**weights("a"), "x": work("a", 500, 1000)}, {"latent": "x.latent"})).ok
 
 
+def load_pair(files: Files, device: str, dtype: str) -> tuple[fake_device.FakeWeights, ...]:
+    return load_fake(files, device, dtype), load_fake(files, device, dtype)
+
+
+def test_weights_that_do_not_fit_leave_nothing_of_them_on_the_device(make_models):
+    """The first of two networks fits, the second does not."""
+    with engine_on(make_models(a=2000), 10_000) as engine:
+        handle = Upscaler.of(engine.models.ref("a"))
+        borrow = functools.partial(engine.resident.use, handle, load_pair, fake_device.NAME, "float32")
+        with borrow():
+            assert FAKE.used == 4000
+        engine.resident.rest()
+        in_the_way = fake_device.on_device(FAKE, np.zeros(7000, np.uint8))
+        with pytest.raises(OutOfMemory), borrow():
+            pass
+        assert FAKE.used == in_the_way.nbytes
+        del in_the_way
+        with borrow():
+            assert FAKE.used == 4000
+
+
+def test_what_the_host_has_no_room_for_is_let_go(make_models, monkeypatch):
+    """Both memories are short: neither cached results nor idle weights can go to the host."""
+
+    def full(*anything):
+        raise MemoryError("the host is full")
+
+    with engine_on(make_models(a=4000), 12_000, debug=True) as engine:
+        assert engine.run(flow({**weights("a"), "x": work("a", 1000, 6000)}, {"latent": "x.latent"})).ok
+        kept = len(engine.cache)
+        monkeypatch.setattr(fake_device.FakeArray, "cpu", full)
+        monkeypatch.setattr(fake_device.FakeWeights, "to", full)
+        assert engine.cache.leave_device() == 6000
+        assert engine.resident.rest() == 4000
+        assert (engine.cache.device_used, len(engine.cache), engine.resident.held()) == (0, kept - 1, 0)
+        engine.cache.settle()  # counts its bytes
+
+
 def test_other_faults_are_not_tried_again(make_models):
     with engine_on(make_models(a=1000), 4000) as engine:
         job = engine.submit(flow({**weights("a"), "x": {"use": "broken_work", "from": {"weights": "a.upscaler"}}}, {"latent": "x.latent"}))
@@ -133,6 +172,7 @@ def test_an_error_of_torch_is_known_by_its_words():
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(OutOfMemory("x"))
     assert is_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
