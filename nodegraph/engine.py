@@ -321,9 +321,10 @@ class Engine:
         if self._shared is None:
             with self._lock:
                 if self._shared is None:
-                    from nodegraph.lanes import Lane, LoopLane
+                    from nodegraph.lanes import Lane, LoopLane, one_arena
                     from nodegraph.shared import Shared
 
+                    one_arena()
                     workers = self.settings.threads or max(4, os.cpu_count() or 1)
                     self._lanes = {"cpu": Lane("cpu", workers), "device": Lane("device", 1), "async": LoopLane()}
                     device, dtype = choose_device(self.settings.device, self.settings.dtype)

@@ -6,6 +6,7 @@ waking a thread for every step would cost more than most steps.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,21 @@ POLL = 0.001
 """Seconds between looks of the one idle worker that watches a lane with waiting steps."""
 PATIENCE = 50
 """Looks at an empty lane before the watching worker goes to sleep."""
+
+
+def one_arena() -> None:
+    """Let the threads that are started from now on share the C library's first arena of memory, where it is glibc's.
+
+    Otherwise each takes an arena of its own, and what has become free in one is of no use to the others: a model that is loaded and
+    sampled in a lane peaks higher than in the main thread (2 % of 4 GB). It holds for the whole process; who has set arenas from
+    outside is left alone.
+    """
+    if os.name != "posix" or {"MALLOC_ARENA_MAX", "GLIBC_TUNABLES"} & os.environ.keys():
+        return
+    import ctypes
+
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(-8, 1)  # M_ARENA_MAX of malloc.h
 
 
 class Executor(Protocol):
