@@ -25,12 +25,21 @@ def invert(sampling: Sampling, turns: int, report: Callable[[int, int], None]) -
     """
     if not torch.is_tensor(getattr(sampling.scheduler, "alphas_cumprod", None)):
         raise Invalid("the model's noise levels are not those of DDIM", fix="use a model that predicts noise or velocity", port="model")
-    latents, span, worst = sampling.start.sample, sampling.span(), 0.0
+    latents, span, worst = reachable(sampling.scheduler, sampling.start.sample), sampling.span(), 0.0
     for done, index in enumerate(reversed(span), 1):
         latents, error = _before(sampling, index, latents, turns)
         worst = max(worst, error)
         report(done, len(span))
     return latents, worst
+
+
+def reachable(scheduler: object, latents: torch.Tensor) -> torch.Tensor:
+    """The nearest latents that a sampling can end with: a scheduler that clips what it predicts never comes to more.
+
+    A number beyond that would have to be explained by noise, more of it with each step back.
+    """
+    config = scheduler.config  # type: ignore[attr-defined]
+    return latents.clamp(-config.clip_sample_range, config.clip_sample_range) if config.get("clip_sample") else latents
 
 
 def _before(sampling: Sampling, index: int, after: torch.Tensor, turns: int) -> tuple[torch.Tensor, float]:

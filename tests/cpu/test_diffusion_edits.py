@@ -12,6 +12,7 @@ import torch
 
 from nodegraph import Image, Invalid, Latent
 from nodes.diffusion import editing, nodes
+from nodes.diffusion.inversion import reachable
 from tests.cpu.tiny_models import FolderRun, model_folder
 from training.shapes import draw_captions, lay_out, parse, render, to_text
 
@@ -118,6 +119,14 @@ def test_more_turns_invert_more_exactly(kind: str) -> None:
     told = nodes.encode_text(model.encoder, "a red circle", run=run)
     errors = [editing.invert_ddim(model.denoiser, told, latent, steps=10, turns=turns, run=run).error for turns in (1, 4, 16)]
     assert errors[0] > errors[1] > errors[2]
+
+
+def test_what_clipping_cannot_reach_is_clipped_before() -> None:
+    """The step back starts from the nearest latents that the sampler can end with: one number beyond grew without end."""
+    beyond = torch.tensor([[[[0.5, 1.2], [-3.0, -1.0]]]])
+    clipping = diffusers.DDIMScheduler(clip_sample=True, clip_sample_range=1.0)
+    assert torch.equal(reachable(clipping, beyond), torch.tensor([[[[0.5, 1.0], [-1.0, -1.0]]]]))
+    assert torch.equal(reachable(diffusers.DDIMScheduler(clip_sample=False), beyond), beyond)
 
 
 def test_nothing_is_left_to_invert_of_a_tiny_strength() -> None:
