@@ -68,8 +68,9 @@ def judge_edits(icons: Icons, judge: Judge, options: argparse.Namespace) -> None
         judge_variations(editor, icons)
         judge_text_diff(editor, icons, judge)
         judge_interpolation(editor, icons, judge)
-        judge_inpainting(editor, icons, judge)
-        if options.instruct:
+        if options.inpaint.is_dir():
+            judge_inpainting(editor, icons, judge)
+        if options.instruct.is_dir():
             judge_instructions(editor, icons, judge)
             judge_shape_instructions(editor, icons)
 

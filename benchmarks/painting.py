@@ -91,7 +91,7 @@ def asked(way: str, options: argparse.Namespace) -> tuple[int, float]:
 def engine_of(options: argparse.Namespace) -> Engine:
     """An engine without a cache that finds the models of the options."""
     folders = (options.model, options.sd, options.inpaint, options.instruct)
-    return Engine(cache=False, models=dict.fromkeys(folder.resolve().parent for folder in folders if folder))
+    return Engine(cache=False, models=dict.fromkeys(folder.resolve().parent for folder in folders))
 
 
 def workflow_painter(way: str, options: argparse.Namespace) -> Painter:

@@ -122,8 +122,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     models = ROOT / "nodes/diffusion/models"
     parser.add_argument("--model", type=Path, default=models / "tiny-unclip", help="the unCLIP model")
     parser.add_argument("--sd", type=Path, default=models / "tiny-sd", help="the latent diffusion model")
-    parser.add_argument("--inpaint", type=Path, default=models / "tiny-sd", help="the model that inpaints, for --edits")
-    parser.add_argument("--instruct", type=Path, help="the model that follows instructions, for --edits")
+    parser.add_argument("--inpaint", type=Path, default=models / "tiny-sd-inpainting", help="the model that inpaints, for --edits")
+    parser.add_argument(
+        "--instruct", type=Path, default=models / "tiny-sd-instruction", help="the model that takes instructions, for --edits"
+    )
     parser.add_argument("--data", type=Path, default=ROOT / "tests/data/icons.npz", help="the icons to judge with")
     parser.add_argument("--concepts", type=int, default=Recipe.concepts, help="how many concepts the models know")
     parser.add_argument("--count", type=int, default=200, help="prompts of each kind")
