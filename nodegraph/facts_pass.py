@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nodegraph.errors import Problem
@@ -12,6 +12,7 @@ from nodegraph.literals import Pending
 from nodegraph.registry import FactsFailed, Registry
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import INPUTS, Link, Template
+from nodegraph.typing_pass import declared_outputs
 from nodegraph.witness import Said, Witness
 
 Known = dict[Link, Facts]
@@ -32,8 +33,10 @@ class Flow:
         self._wanted: dict[Callable[..., Any], tuple[frozenset[str], bool]] = {}
 
     def check(self, template: Template, given: Mapping[str, Facts]) -> None:
-        """Add the mismatches of a template to its problems."""
-        template.problems += _Pass(self, template, given).run()[1]
+        """Add the mismatches of a template to its problems, and keep what is known in it."""
+        made = _Pass(self, template, given)
+        template.problems += made.run()[1]
+        template.facts = made.nodes, made.known, made.items
 
     def through(self, template: Template, given: Mapping[str, Facts]) -> Outcome:
         """What comes of a template when this is known of its inputs."""
@@ -48,8 +51,8 @@ class Flow:
         return kept[1]
 
     def mismatches(self, template: Template, given: Mapping[str, Facts]) -> list[Problem]:
-        """What does not go together when this is known of a workflow's own inputs."""
-        return _Pass(self, template, given).run()[1]
+        """What does not go together when this is known of the inputs of a workflow that `check` has been through."""
+        return _Pass(self, template, given, template.facts).run()[1]
 
     def wanted(self, function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
         """The ports that a facts function takes, and whether it takes all. Raises ValueError when it has no signature."""
@@ -61,18 +64,29 @@ class Flow:
 
 
 class _Pass:
-    """One template with facts of its inputs."""
+    """One template with facts of its inputs. `before`: what was found when nothing was known of them; then only what depends on them
+    is looked at again."""
 
-    def __init__(self, flow: Flow, template: Template, given: Mapping[str, Facts]):
+    def __init__(self, flow: Flow, template: Template, given: Mapping[str, Facts], before: tuple[list[int], Known, Known] | None = None):
         self.flow, self.template, self.given = flow, template, given
-        self.known: Known = {}
-        self.items: Known = {}  # what is known of each item of the list that a mapped node gives
+        self.again = before is not None
+        nodes, known, items = before or (self._with_facts(), {}, {})
+        self.nodes = nodes  # of which something can be known
+        self.known = known.copy()
+        self.items = items.copy()  # what is known of each item of the list that a mapped node gives
         self.problems: list[Problem] = []
 
     def run(self) -> Outcome:
         template = self.template
-        for index in self._with_facts():
+        changed: set[Link] = {(INPUTS, port) for port in self.given}
+        for index in self.nodes:
             used = template.types[index]
+            if self.again:
+                if changed.isdisjoint(_links(template, index)):
+                    continue
+                for output in declared_outputs(used):
+                    changed.add((index, output))
+                    (self.items if index in template.each else self.known).pop((index, output), None)
             found = self._child(index, used) if isinstance(used, Template) else self._node(index, used)
             (self.items if index in template.each else self.known).update({(index, port): facts for port, facts in found.items()})
         outputs = {name: self._linked(link) for name, link in template.outputs.items()}
@@ -178,6 +192,13 @@ class _Pass:
         if index != INPUTS:
             return self.known.get(link, Facts())
         return self.given.get(port) or default_facts(self.template.inputs[port])
+
+
+def _links(template: Template, index: int) -> Iterator[Link]:
+    """Everything that a node is linked to."""
+    for link in template.links[index].values():
+        yield from link if isinstance(link, list) else (link,)
+    yield from (link for link in template.each.get(index, {}).values() if isinstance(link, tuple))
 
 
 def _used_as(via: str) -> str:

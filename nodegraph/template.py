@@ -32,7 +32,8 @@ class Template:
     literals that stand for something outside are `Pending` and listed in `pending`. `each[i]` maps ports to a link or a literal list.
     `order` is topological, ties in file order; None when file order is. `checked[i]` names ports whose value must be checked when it is
     there, as its source is `any`. `said` is what the outside was asked for it. The first `settled` nodes are plain: literals that are
-    what they say, links back to other nodes, no inputs of the workflow. `parts`, `defaults` and `planned` are kept by plans.
+    what they say, links back to other nodes, no inputs of the workflow. `facts` is what check knows of its values. `parts`, `defaults`
+    and `planned` are kept by plans.
     """
 
     workflow: Workflow
@@ -52,6 +53,7 @@ class Template:
     children: list[Template] = field(default_factory=list)
     said: Said = field(default_factory=dict)
     settled: int = 0
+    facts: Any = None
     parts: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     planned: Any = None

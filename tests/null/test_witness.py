@@ -10,6 +10,7 @@ import pytest
 from small_packs import HEAD, write
 
 from nodegraph import Engine, Workflow, keys
+from nodegraph.facts import Facts
 from nodegraph.models import ModelFolder
 
 NODES = (
@@ -91,6 +92,25 @@ def test_a_model_that_changes_is_seen_with_values_that_are_given(engine: Engine,
     with pytest.raises(Exception, match="too wide"):
         engine.run(flow, most=7)
     assert engine.run(flow, most=9).outputs == {"n": 1}
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, 8])
+def test_values_that_are_given_are_looked_at_as_if_all_was_looked_at_again(engine: Engine, most: int) -> None:
+    nodes = {
+        "w": {"use": "wide", "with": {"model": "plain"}},
+        "free": {"use": "narrow", "from": {"width": "w.int"}},
+        "n": {"use": "narrow", "from": {"width": "w.int", "most": "inputs.most"}},
+        "lists": {"use": "narrow", "each": {"width": [1, 2]}, "from": {"most": "inputs.most"}},
+        "after": {"use": "narrow", "from": {"width": "n.int", "most": "inputs.most"}},
+        "inner": {"use": Workflow.of(FLOW), "from": {"most": "inputs.most"}},
+    }
+    template = engine._template(Workflow.of({"inputs": FLOW["inputs"], "nodes": nodes, "outputs": {"n": "n.int"}}))
+    flow, given = engine.checker.flow, {"most": Facts(value=most)}
+    assert not template.problems
+    again = flow.mismatches(template, given)
+    assert [problem.where for problem in again] == (["nodes.n.from.width", "nodes.inner.use.nodes.n.from.width"] if most < 4 else [])
+    template.facts = None
+    assert flow.mismatches(template, given) == again
 
 
 def test_a_configuration_that_is_nested_too_deeply_is_none(engine: Engine, tmp_path: Path) -> None:
