@@ -298,7 +298,8 @@ class Engine:
         template = self._template(workflow, shared.checker)
         if problems := template.all_problems:
             raise WorkflowInvalid(problems)
-        plan = Plan(shared.identities, _Resolver(self))
+        resolver = _Resolver(self, shared.checker)
+        plan = Plan(shared.identities, resolver)
         name = workflow.name or (Path(workflow.file).stem if workflow.file else "workflow")
         given = secret.bound(template.inputs, given, self._salt)
         bound = bind_inputs(plan, template, given, _Trusted(self))
@@ -314,6 +315,7 @@ class Engine:
         wanted = list(only)
         if wanted:
             outputs, effects = _narrow(plan, template, outputs, wanted)
+        resolver.checker = None  # what the plan gains later is looked up as it is by then
         return plan, outputs, effects, name, Provenance(self, template, name, given, origins or {}, plan)
 
     def _ready(self) -> Shared:
@@ -342,14 +344,14 @@ class Engine:
 
 
 class _Resolver:
-    """Looks up what literals from outside mean now: files and models by their digests."""
+    """Looks up what literals from outside mean now: files and models by their digests. `checker`: who has just looked at models."""
 
-    def __init__(self, engine: Engine):
-        self._engine = engine
+    def __init__(self, engine: Engine, checker: Checker | None):
+        self._engine, self.checker = engine, checker
 
     def __call__(self, pending: Pending) -> Any:
         if pending.kind == "model":
-            return self._engine.models.ref(pending.text)
+            return self._engine.models.ref(pending.text, self.checker.world.seen(pending.text) if self.checker else None)
         return File.at(pending.path)
 
     def outside(self, kind: Type, port: Port, given: Any, workflow: Workflow) -> Any:

@@ -30,6 +30,10 @@ SINGLE = "model.safetensors"
 """What the only file of a model that is one file is called inside of it."""
 SETTLED = 2_000_000_000
 """Nanoseconds after which a further change of a file is sure to have another time."""
+Stamps = dict[str, tuple[str, int, int, int, int, int]]
+"""Where a model's files lie, and device, inode, size and times of each, by their names inside of it."""
+Sight = tuple[Path, Stamps]
+"""Where a model lies, and what tells whether its files are as they were."""
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 """Files that are, or may be, pickles: never opened."""
 
@@ -48,7 +52,7 @@ class _Known(NamedTuple):
     """What is known of a model: where its files lie, what tells whether they are as they were, itself, their digests."""
 
     paths: dict[str, str]
-    stamps: dict[str, tuple[int, ...]]
+    stamps: Stamps
     reference: ModelRef
     digests: dict[str, bytes]
 
@@ -120,15 +124,20 @@ class ModelFolder:
         )
         return Refused("unknown-model", f"there is no model {name!r}", fix)
 
-    def ref(self, name: str) -> ModelRef:
-        """The model with the digests of its files. Reads each file once ever (digests are remembered)."""
+    def sight(self, name: str) -> Sight | None:
+        """A look at a model of that name, if there is one."""
         path = self.find(name)
-        if path is None:
+        return None if path is None else (path, _stamps(path))
+
+    def ref(self, name: str, seen: Sight | None = None) -> ModelRef:
+        """The model with the digests of its files, now or as it was `seen` a moment ago. Reads each file once ever."""
+        seen = seen or self.sight(name)
+        if seen is None:
             raise self._unknown(name, "")
-        paths = _paths(path)
-        stamps = {file: _stamp(found) for file, found in paths.items()}
+        path, stamps = seen
         if path in self._known and self._known[path].stamps == stamps:
             return self._known[path].reference
+        paths = {file: stamp[0] for file, stamp in stamps.items()}
         files = tuple((file, self._digest(Path(found))) for file, found in paths.items())
         made = ModelRef(name, files)
         if time.time_ns() - max((stamp[-1] for stamp in stamps.values()), default=0) <= SETTLED:
@@ -281,10 +290,12 @@ def _base(path: Path) -> Path | None:
     return path.with_name(name)
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    """What tells whether a file is as it was: device, inode, size and times."""
-    stat = os.stat(path)
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns, stat.st_mtime_ns
+def _stamps(path: Path) -> Stamps:
+    """What tells whether the files of a model are as they were."""
+    stats = {file: (found, os.stat(found)) for file, found in _paths(path).items()}
+    return {
+        file: (found, stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns, stat.st_mtime_ns) for file, (found, stat) in stats.items()
+    }
 
 
 def _at(path: Path, file: str) -> Path:

@@ -39,13 +39,28 @@ class Witness:
         return self._ask("model", name, kind)
 
     def json(self, model: str, path: str) -> Mapping[str, Any] | None:
-        return self._ask("json", model, path)
+        return self._part("json", model, path)
 
     def header(self, model: str, path: str = "") -> Mapping[str, Any] | None:
-        return self._ask("header", model, path)
+        return self._part("header", model, path)
 
     def files(self, model: str) -> list[str]:
-        return self._ask("files", model)
+        seen = self._ask("sight", model)
+        return list(seen[1]) if seen else []
+
+    def seen(self, model: str) -> Any:
+        """The model as it was seen at the last look, if it was looked at."""
+        return self._said.get(("sight", (model,)))
+
+    def _part(self, method: str, model: str, path: str) -> Any:
+        """What a file of a model says. It need not be asked again while the files of the model are as they were."""
+        seen = self._ask("sight", model)
+        if not seen or path not in seen[1]:
+            return self._ask(method, model, path)
+        question = method, (model, path)
+        if question not in self._said:
+            self._said[question] = getattr(self._world, method)(model, path)
+        return self._said[question]
 
     def mark(self) -> int:
         """A moment, for `since`."""

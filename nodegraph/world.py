@@ -9,7 +9,7 @@ from typing import Any
 from nodegraph import types
 from nodegraph.errors import did_you_mean_file
 from nodegraph.literals import Pending, Refused, article, described
-from nodegraph.models import ModelFolder
+from nodegraph.models import ModelFolder, Sight
 from nodegraph.spec import Port
 from nodegraph.types import Type
 
@@ -76,3 +76,6 @@ class World:
 
     def files(self, model: str) -> list[str]:
         return list(self._models.files(model))
+
+    def sight(self, model: str) -> Sight | None:
+        return self._models.sight(model)
