@@ -91,25 +91,30 @@ class Workflow(_Model):
     @classmethod
     def load(cls, path: str | os.PathLike[str], known: Workflow | None = None) -> Workflow:
         """Read a file. `known`: what was read from it before; that is given back as long as the text is the same."""
-        file, shown = Path(path), str(path)
+        shown = str(path)
         try:
-            stat = file.stat()
+            stat = os.stat(shown)
             if stat.st_size > MAX_BYTES:
                 text = f"{shown!r} is larger than {MAX_BYTES >> 20} MiB"
                 refuse(Problem("file-too-large", "", text, "split the workflow into several files", shown))
-            text = file.read_text(encoding="utf-8-sig")
-            whole = file.resolve()
+            with open(shown, encoding="utf-8-sig") as file:
+                text = file.read()
+            whole = os.path.realpath(shown)
         except UnicodeDecodeError as error:
             refuse(Problem("not-text", "", f"{shown!r} is not UTF-8 text (byte {error.start})", "save it as UTF-8", shown))
         except OSError as error:
-            refuse(Problem("file-missing", "", f"cannot read {shown!r}: {error.strerror}", _near_file(file), shown))
+            refuse(Problem("file-missing", "", f"cannot read {shown!r}: {error.strerror}", _near_file(Path(shown)), shown))
         except (ValueError, RuntimeError):  # a null character; a circle of links
             refuse(Problem("file-missing", "", f"{shown!r} is no path", _NO_PATH, shown))
-        same = known is not None and known._positions is not None and known._positions.text == text
-        if known is None or not same or (known._file, known._folder) != (shown, whole.parent):
-            known = cls.read(text, file=shown, folder=whole.parent)
-        known._stamp = (str(whole), stat.st_mtime_ns, stat.st_size)
+        if known is None or not known._reads(text, shown, whole):
+            known = cls.read(text, file=shown, folder=Path(whole).parent)
+        known._stamp = (whole, stat.st_mtime_ns, stat.st_size)
         return known
+
+    def _reads(self, text: str, shown: str, whole: str) -> bool:
+        """Whether it was read from this text, in the file of that name and path."""
+        was = self._positions is not None and self._positions.text == text
+        return was and self._file == shown and self._stamp is not None and self._stamp[0] == whole
 
     @classmethod
     @collector.held()

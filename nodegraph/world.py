@@ -44,7 +44,8 @@ class World:
         raise Refused("file-missing", f"there is no file {described(text)}", near or f"paths are relative to {start}")
 
     def _inside(self, path: Path, base: Path) -> bool:
-        return any(root == path or root in path.parents for root in (base.resolve(), *self.roots))
+        above = {path, *path.parents}
+        return base in above or not above.isdisjoint(self.roots) or base.resolve() in above
 
     def model(self, name: str, kind: str) -> str:
         return self._models.model(name, kind)
