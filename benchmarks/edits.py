@@ -175,8 +175,8 @@ def judge_instructions(editor: Editor, icons: Icons, judge: Judge) -> None:
     for number, edit in enumerate(edits):
         asked = changes(edit)
         kinds.setdefault(asked[0] if len(asked) == 1 else "several", []).append(number)
-    for _, numbers in sorted(kinds.items()):
-        report_edits("instruct", icons, judge, [edits[one] for one in numbers], [results[one] for one in numbers])
+    for kind, numbers in sorted(kinds.items()):
+        report_edits("instruct", icons, judge, [edits[one] for one in numbers], [results[one] for one in numbers], kind=kind)
     report_edits("instruct", icons, judge, edits, results, kind="all")
     report_edits("undone", icons, judge, edits, [picture(icons, edit.source).numpy() for edit in edits], kind="all")
 
