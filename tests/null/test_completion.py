@@ -151,7 +151,8 @@ CHOICES = {
     [
         ("--set sampler=", ["sampler=a", "sampler=b"]),
         ("--set tiled=t", ["tiled=true "]),
-        ("--set model=tiny-s", ["model=tiny-sd "]),
+        ("--set model=tiny-s", ["model=tiny-sd", "model=tiny-sd-inpainting", "model=tiny-sd-instruction"]),
+        ("--set model=tiny-sd-inp", ["model=tiny-sd-inpainting "]),
         ("--set photo=ch", ["photo=choices.json "]),
         ("--set sampler=a --set sam", []),
         ("--set token=@env:MY_", ["token=@env:MY_TOKEN "]),
@@ -173,7 +174,7 @@ def test_files_and_built_in_workflows() -> None:
     write(PAINT, "flows/inner.json")
     assert completed("nodegraph check flows/") == ["flows/inner.json "]
     assert "txt2img " in completed("nodegraph show txt2")
-    assert completed("nodegraph models show tiny-s") == ["tiny-sd "]
+    assert completed("nodegraph models show tiny-sd-inp") == ["tiny-sd-inpainting "]
     assert completed("nodegraph packs check flo") == ["flows/"]
     assert completed("nodegraph packs check . --node dark") == ["darker "]
     assert completed("nodegraph packs new dark") == []
