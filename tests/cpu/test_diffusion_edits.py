@@ -99,14 +99,15 @@ def test_a_picture_comes_back_through_its_noise(guidance: float, strength: float
     latent = nodes.encode_image(model.vae, pictures, 0, run=run).latent
     options: dict[str, Any] = {"steps": 20, "guidance": guidance, "strength": strength, "run": run}
     found = editing.invert_ddim(model.denoiser, told, latent, empty, **options)
-    assert 0.8 < float(found.latent.tensor().std()) < 2.5, "it is noise"
+    assert 0.8 < float(found.latent.tensor().std()) < (2.5 if guidance == 1 else 4), "it is noise, more of it where guidance is undone"
+    assert found.error < 0.02
 
     def back(eta: float) -> torch.Tensor:
         start = {"latent": found.latent, "sampler": "ddim", "add_noise": False, "eta": eta}
         sampled = nodes.sample_latent(model.denoiser, told, negative=empty, seed=1, **start, **options)
         return nodes.decode_latent(model.vae, sampled.latent, run=run).tensor()
 
-    assert min(psnr(back(0.0), pictures.tensor())) >= 30
+    assert min(psnr(back(0.0), pictures.tensor())) >= 35
     assert min(psnr(back(1.0), pictures.tensor())) < 28
 
 

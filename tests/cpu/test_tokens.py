@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import pytest
 
-from training import parts
 from training.shapes import vocabulary
 from training.tokens import WORD_END, caption_words, common_words, learn_merges, make_tokenizer, merge_pair, pieces_of
 
@@ -31,7 +30,6 @@ def plain_merges(words: list[str]) -> list[tuple[str, str]]:
 
 def test_merges_are_those_of_the_plain_method():
     assert learn_merges(WORDS) == plain_merges(WORDS)
-    assert learn_merges(WORDS) == parts.learn_merges(WORDS)
 
 
 def test_every_learned_word_is_one_token(tokenizer):
