@@ -92,6 +92,9 @@ class ModelFolder:
         path = self.find(name)
         if path is None:
             raise self._unknown(name, kind)
+        if (base := _base(path)) and not base.is_dir():
+            text = f"the model {name!r} has its other parts from {base.name!r}, which is not beside it"
+            raise Refused("model-incomplete", text, f"put {base.name!r} into {str(path.parent)!r} too")
         found = _kind(path)
         if kind and found != kind:
             others = [one.name for one in self.list() if one.kind == kind]

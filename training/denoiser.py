@@ -18,7 +18,8 @@ from training.recipe import Run
 TEXTLESS = (0.0, 0.1)
 """Which tenth of the training rows has an empty prompt, for guidance."""
 PICTURELESS = (0.05, 0.15)
-"""Which tenth has no picture beside the latent, for image guidance, where there is one; half of them have no prompt either."""
+"""Which tenth has no picture beside the latent, for image guidance; half of them have no prompt either."""
+NEVER = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,19 @@ def train_unet(run: Run) -> None:
     fit(run, trainer, "unet", run.recipe.unet_batch, Encoded.load(run.latents), lambda rows: text_encoder(rows)[0])
 
 
-def fit(run: Run, trainer: Trainer, stage: str, batch: int, examples: Encoded, states_of: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Train the module `unet` to predict velocity (arXiv:2202.00512); `states_of` makes text states [n, 32, 128] of token rows."""
+def fit(
+    run: Run,
+    trainer: Trainer,
+    stage: str,
+    batch: int,
+    examples: Encoded,
+    states_of: Callable[[torch.Tensor], torch.Tensor],
+    unseen: tuple[float, float] = NEVER,
+) -> None:
+    """Train the module `unet` to predict velocity (arXiv:2202.00512); `states_of` makes text states [n, 32, 128] of token rows.
+
+    `unseen`: which share of the rows is not shown what lies beside its latent.
+    """
     unet: nn.Module = trainer.modules["unet"]
     moments, tokens = examples.moments.to(run.device), examples.tokens.to(run.device)
     beside = None if examples.beside is None else examples.beside.to(run.device)
@@ -88,9 +100,7 @@ def fit(run: Run, trainer: Trainer, stage: str, batch: int, examples: Encoded, s
         noise_level = (1 - kept[draws.timesteps]).sqrt().view(-1, 1, 1, 1)
         seen = signal * clean + noise_level * draws.noise
         if beside is not None:
-            shown = beside[draws.rows].float()
-            if stage == "instruction":
-                shown = shown * ~draws.within(PICTURELESS)[:, None, None, None]
+            shown = beside[draws.rows].float() * ~draws.within(unseen)[:, None, None, None]
             seen = torch.cat([seen, shown], 1)
         with mixed_precision(run.device):
             predicted = unet(seen.contiguous(memory_format=torch.channels_last), draws.timesteps, states_of(prompts)).sample

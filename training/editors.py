@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from training import parts, shapes
 from training.autoencoder import encoded, to_images, vae_trainer
-from training.denoiser import Encoded, fit, unet_trainer
+from training.denoiser import NEVER, PICTURELESS, Encoded, fit, unet_trainer
 from training.edits import draw_edit, draw_shape_edit
 from training.loop import Schedule, Trainer, batches, mixed_precision, numpy_seed
 from training.recipe import Run
@@ -43,15 +43,15 @@ def _trainer(run: Run, stage: str, beside: int, steps: int, rate: float) -> Trai
 
 def train_inpainting(run: Run) -> None:
     """Train the denoiser that inpaints; leaves its checkpoint."""
-    _train(run, "inpainting", inpainting_trainer(run), run.recipe.inpainting_batch, encode_masked)
+    _train(run, "inpainting", inpainting_trainer(run), run.recipe.inpainting_batch, encode_masked, NEVER)
 
 
 def train_instruction(run: Run) -> None:
     """Train the denoiser that edits by instruction; leaves its checkpoint."""
-    _train(run, "instruction", instruction_trainer(run), run.recipe.instruction_batch, encode_edits)
+    _train(run, "instruction", instruction_trainer(run), run.recipe.instruction_batch, encode_edits, PICTURELESS)
 
 
-def _train(run: Run, stage: str, trainer: Trainer, batch: int, encode) -> None:
+def _train(run: Run, stage: str, trainer: Trainer, batch: int, encode, unseen: tuple[float, float]) -> None:
     trainer = run.begin(trainer, f"-{stage}")
     file = run.work / f"{stage}-latents.pt"
     if not (run.resume and file.exists()):
@@ -62,7 +62,7 @@ def _train(run: Run, stage: str, trainer: Trainer, batch: int, encode) -> None:
     def states_of(rows: torch.Tensor) -> torch.Tensor:
         return text_encoder(rows)[0]
 
-    fit(run, trainer, stage, batch, Encoded.load(file), states_of)
+    fit(run, trainer, stage, batch, Encoded.load(file), states_of, unseen)
 
 
 # --- inpainting ---------------------------------------------------------------------

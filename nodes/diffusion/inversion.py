@@ -66,7 +66,7 @@ def _before(sampling: Sampling, index: int, after: torch.Tensor, turns: int) -> 
         error = float(missed.float().square().mean())
         if error < least:
             best, least = guess, error
-        if error < TOLERANCE or error > 100 * least:
+        if error < TOLERANCE or not error <= 100 * least:  # nor where it is no number
             break
         guesses, misses = [*guesses[-MEMORY:], guess], [*misses[-MEMORY:], missed]
         guess = _mixed(guesses, misses, rate)

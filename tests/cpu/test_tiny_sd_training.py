@@ -15,6 +15,7 @@ from training import parts
 from training.denoiser import Encoded
 from training.editors import draw_mask
 from training.icons import Icons
+from training.loop import Trainer
 from training.recipe import Recipe
 from training.tiny_sd import main, parse_arguments
 from training.world import draw_world
@@ -55,11 +56,27 @@ def test_the_folders_are_ordinary_ones_of_diffusers(trained):
         assert editor("on a pink background", image=picture, **more, **given).images.shape == (1, 32, 32, 3)
 
 
-def test_a_stopped_run_resumes_to_the_same_weights(trained, folders, tmp_path):
+def test_a_stopped_run_resumes_to_the_same_weights(trained, folders, tmp_path, monkeypatch):
     data, work, _ = folders
-    for stage in ("vae", "latents", "unet"):
-        shorter = [one for one in NUMBERS if "unet_steps" not in one]
-        main([f"--data={data}", f"--work={tmp_path}", "--device=cpu", f"--stage={stage}", *shorter, "--set=unet_steps=2"])
+
+    def run(stage: str) -> None:
+        main([f"--data={data}", f"--work={tmp_path}", "--device=cpu", "--resume", f"--stage={stage}", *NUMBERS])
+
+    run("vae")
+    run("latents")
+    update = Trainer._update
+
+    def stopped(trainer: Trainer, loss: torch.Tensor) -> None:
+        update(trainer, loss)
+        trainer.save()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run("unet")
+    assert torch.load(tmp_path / "unet.pt", weights_only=True)["step"] == 1
+    run("unet")
     ours, theirs = (torch.load(folder / "unet.pt", weights_only=True)["averages"]["unet"] for folder in (tmp_path, work))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

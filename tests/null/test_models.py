@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nodegraph.literals import Refused
 from nodegraph.models import ModelFolder
 
 BASE = {"model_index.json": {"unet": 1}, "unet/config.json": {"of": "base"}, "vae/config.json": {"of": "base"}}
@@ -48,6 +49,9 @@ def test_one_that_is_not_there_gives_nothing(models, tmp_path):
     write(tmp_path / "alone", {"model_index.json": {"nodegraph_base": "nowhere"}})
     assert models.files("alone") == ["model_index.json"]
     assert models.json("alone", "vae/config.json") is None
+    with pytest.raises(Refused, match="has its other parts from 'nowhere', which is not beside it"):
+        models.model("alone", "diffusion")
+    assert models.model("variant", "diffusion") == "variant"
 
 
 @pytest.mark.parametrize("name", ["variant", "../base", "..", "", "a\\b", 3, None])
