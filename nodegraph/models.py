@@ -228,7 +228,7 @@ class ModelFolder:
         if path is None:
             raise self._unknown(name, "")
         ref = self.ref(name)
-        sizes = {file: os.path.getsize(found) for file, found in _paths(path).items()}
+        sizes = {file: stat.st_size for file, (_, stat) in _stats(path).items()}
         files = [{"file": file, "digest": digest.hex(), "bytes": sizes[file]} for file, digest in ref.files]
         return {
             "name": name,
@@ -295,10 +295,19 @@ def _base(path: Path) -> Path | None:
 
 def _stamps(path: Path) -> Stamps:
     """What tells whether the files of a model are as they were."""
-    stats = {file: (found, os.stat(found)) for file, found in _paths(path).items()}
     return {
-        file: (found, stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns, stat.st_mtime_ns) for file, (found, stat) in stats.items()
+        file: (found, stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns, stat.st_mtime_ns)
+        for file, (found, stat) in _stats(path).items()
     }
+
+
+def _stats(path: Path) -> dict[str, tuple[str, os.stat_result]]:
+    """Where the files of a model lie, and what the system tells of each; without what has vanished since it was listed."""
+    stats = {}
+    for file, found in _paths(path).items():
+        with suppress(FileNotFoundError):
+            stats[file] = (found, os.stat(found))
+    return stats
 
 
 def _at(path: Path, file: str) -> Path:
@@ -311,7 +320,7 @@ def _at(path: Path, file: str) -> Path:
 
 def _size(path: Path) -> int:
     """Bytes of a model."""
-    return sum(map(os.path.getsize, _paths(path).values()))
+    return sum(stat.st_size for _, stat in _stats(path).values())
 
 
 def _kind(path: Path | str) -> str | None:

@@ -58,3 +58,17 @@ def test_one_that_is_not_there_gives_nothing(models, tmp_path):
 def test_a_base_is_another_folder_beside_the_model(models, tmp_path, name):
     write(tmp_path / "variant", {"model_index.json": {"nodegraph_base": name}})
     assert models.files("variant") == ["model_index.json", "unet/config.json"]
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_not_there(models, monkeypatch):
+    from nodegraph import models as looked_at
+
+    listed = looked_at._paths
+
+    def late(path: Path) -> dict[str, str]:
+        return {**listed(path), "vae/gone.json": f"{path}/vae/gone.json"}
+
+    monkeypatch.setattr(looked_at, "_paths", late)
+    (found,) = (one for one in models.list() if one.name == "base")
+    assert found.size == sum(file.stat().st_size for file in found.path.rglob("*.json"))
+    assert "vae/gone.json" not in looked_at._stamps(found.path)
