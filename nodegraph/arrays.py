@@ -113,3 +113,18 @@ def to_numpy(array: Any) -> Any:
         return array
     host = array.detach().cpu()
     return (host if dtype_name(host) in NUMPY_NAMES else host.float()).numpy()
+
+
+def settle(device: str) -> None:
+    """Wait until a device, such as `cuda:0`, has done all that was asked of it."""
+    accelerator = getattr(sys.modules.get("torch"), "accelerator", None)
+    here = accelerator and accelerator.current_accelerator()
+    if here and device.startswith(here.type):
+        accelerator.synchronize(device)
+
+
+def release(device: str) -> None:
+    """Give memory that torch holds for nothing back to a device."""
+    backend = getattr(sys.modules.get("torch"), device.partition(":")[0], None)
+    if hasattr(backend, "empty_cache"):  # a CPU has none
+        backend.empty_cache()

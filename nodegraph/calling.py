@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import guard, keys, kinds, memory, types
+from nodegraph import arrays, guard, keys, kinds, memory, types
 from nodegraph.entries import Entry, Smaller
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
@@ -89,10 +90,11 @@ class Call:
         return guard.judged(self.path, self.used.name, before, self.inputs, self._call())
 
     def _call(self) -> Any:
-        if not self.used.stateful:
-            return self.used.call(**self.inputs)
-        with self.run_.shared.place(self.path):
-            return self.used.call(**self.inputs)
+        with self.run_.shared.place(self.path) if self.used.stateful else nullcontext():
+            outcome = self.used.call(**self.inputs)
+            if self.used.on_device:  # work that is merely queued would count as the next node's time, and its errors as that node's
+                arrays.settle(self.run_.shared.device)
+            return outcome
 
     async def run_async(self, run: Execution) -> Any:
         """Call an async node; a cancelled run cancels it."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from nodegraph import arrays
 from nodegraph.errors import OutOfMemory, Problem
 from nodegraph.failures import CANCELLED, Failure
 from nodegraph.secret import redact
@@ -44,7 +44,7 @@ def climb(call: Call, reason: str) -> Any:
         call.variant = variant
         if variant and (known := _known(call)) is not None:
             return known
-        _release()
+        _release(call.run_.shared.device)
         try:
             return call.attempt()
         except BaseException as error:
@@ -52,7 +52,7 @@ def climb(call: Call, reason: str) -> Any:
                 return call.raised(error)
             said.append(str(error))
         # out of the handler, so that the frames of the failed attempt, and what they hold, are gone
-    _release()
+    _release(call.run_.shared.device)
     return Failure(_account(call, said[-1]))
 
 
@@ -78,12 +78,10 @@ def _known(call: Call) -> Entry | None:
     return entry if entry is not None and entry.kind == "values" and run.shared.cache.load(entry) is not None else None
 
 
-def _release() -> None:
+def _release(device: str) -> None:
     """Give unused memory back to the device."""
     gc.collect(1)  # what the failed attempt left in circles is young; walking through everything would take long
-    torch: Any = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    arrays.release(device)
 
 
 def _account(call: Call, reason: str) -> Problem:

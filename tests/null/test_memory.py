@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import random
+import sys
 import time
+from types import SimpleNamespace
 from typing import Annotated
 
 import fake_device
@@ -245,6 +247,28 @@ def ran(engine: Engine, fits: int) -> tuple[float, list[int]]:
     TRIED.clear()
     METADATA.clear()
     return engine.run(shrinking_flow()).outputs["y"], list(TRIED)
+
+
+def test_queued_work_counts_for_the_node_that_queued_it(make_models, monkeypatch):
+    """A device lane's node is over when the device is done; what it frees is freed on that kind of device."""
+    asked: list[str] = []
+
+    def wait(device: str) -> None:
+        asked.append(f"wait {device}")
+        time.sleep(0.05)
+
+    accelerator = SimpleNamespace(current_accelerator=lambda: SimpleNamespace(type="fake"), synchronize=wait)
+    backend = SimpleNamespace(empty_cache=lambda: asked.append("release"))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(accelerator=accelerator, fake=backend))
+    nodes = {**weights("a"), "x": work("a", 1000, 2000), "value": {"use": "first_of", "from": {"latent": "x.latent"}}}
+    whole = flow(nodes, {"value": "value.float"})
+    with engine_on(make_models(a=4000), 12_000) as engine:
+        seconds = {event.node: event.data["seconds"] for event in engine.submit(whole).events() if event.kind == "finished"}
+        assert asked == [f"wait {fake_device.NAME}"], "the others run on the CPU"
+        assert seconds["x"] >= 0.05
+        fresh_device(engine, 6300)
+        engine.run(whole)
+    assert asked.count("release") == len(TRIED) - 1 > 0
 
 
 def test_what_a_smaller_variant_made_is_never_taken_for_the_whole(tmp_path):
