@@ -117,7 +117,7 @@ def to_numpy(array: Any) -> Any:
 
 def settle(device: str) -> None:
     """Wait until a device, such as `cuda:0`, has done all that was asked of it."""
-    accelerator = getattr(sys.modules.get("torch"), "accelerator", None)
+    accelerator: Any = getattr(sys.modules.get("torch"), "accelerator", None)
     here = accelerator and accelerator.current_accelerator()
     if here and device.startswith(here.type):
         accelerator.synchronize(device)
@@ -125,6 +125,6 @@ def settle(device: str) -> None:
 
 def release(device: str) -> None:
     """Give memory that torch holds for nothing back to a device."""
-    backend = getattr(sys.modules.get("torch"), device.partition(":")[0], None)
+    backend: Any = getattr(sys.modules.get("torch"), device.partition(":")[0], None)
     if hasattr(backend, "empty_cache"):  # a CPU has none
         backend.empty_cache()
