@@ -10,7 +10,7 @@ among the five nearest, the right style, the right background. `zero-shot` lines
 CLIP's own: a caption finds its picture among `--count`, beside chance and beside a
 linear map from a bag of words. `--shapes` asks for coloured shapes, which `tests/pictures.py`
 reads; `--edits` for edits of pictures (see `benchmarks/edits.py`). With `--drawings`
-(see `benchmarks/enlarging.py`) the upsampler is judged, too.
+(see `benchmarks/enlarging.py`) the upsamplers are judged, too.
 """
 
 from __future__ import annotations
@@ -107,10 +107,15 @@ def judge_shapes(model: Model, options: argparse.Namespace) -> None:
             report(f"{things} shape(s): {name}", found)
 
 
-def judge_upsampler(model: str, drawings: Path, count: int) -> None:
-    """The upsampler beside bicubic interpolation and the ESRGAN networks, on pictures that the decoder's autoencoder gave back."""
-    for way, measures in compare(drawings, model, model, 32, "decoded", 0, count, steps=2).items():
-        print(f"{f'32 to 128: {way}':<38}" + "  ".join(f"{name} {spread(values)}" for name, values in measures.items()), flush=True)
+def judge_upsamplers(model: str, drawings: Path, count: int) -> None:
+    """Both upsamplers beside bicubic interpolation and the ESRGAN networks.
+
+    The first on pictures that the decoder's autoencoder gave back, the second, a model of its own, on worn ones.
+    """
+    for name, side, spoil in ((model, 32, "decoded"), (f"{model}-upsampler", 128, "worn")):
+        for way, measures in compare(drawings, name, model, side, spoil, 0, count, steps=2).items():
+            told = "  ".join(f"{measure} {spread(values)}" for measure, values in measures.items())
+            print(f"{f'{side} to {4 * side}: {way}':<38}{told}", flush=True)
 
 
 # --- command line -------------------------------------------------------------------
@@ -143,7 +148,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prior-guidance", type=float, default=2.0)
     parser.add_argument("--shapes", action="store_true", help="judge captions of coloured shapes too")
     parser.add_argument("--edits", action="store_true", help="judge edits too")
-    parser.add_argument("--drawings", type=Path, help="judge the upsampler with these icons of 128 pixels or more")
+    parser.add_argument("--drawings", type=Path, help="judge the upsamplers with these icons of 512 pixels")
     parser.add_argument("--no-clip", action="store_true", help="leave out the zero-shot lines")
     parser.add_argument("--sheet", type=Path, help="write the painted pictures of each way as one PNG in this folder")
     return parser.parse_args(arguments)
@@ -166,7 +171,7 @@ def main() -> None:
     if options.edits:
         judge_edits(icons, judge, options)
     if options.drawings:
-        judge_upsampler(options.model.name, options.drawings, options.count // 4)
+        judge_upsamplers(options.model.name, options.drawings, options.count // 4)
     judge_ways(model, judge, kinds, options)
 
 

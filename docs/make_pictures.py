@@ -133,6 +133,7 @@ def shipped(engine: Engine, photo: Path, folder: Path) -> None:
         "unclip_caption_only": Shown({"seed": 3}, icons),
         "unclip_resolved": Shown({"seed": 3}, {"prompt": [f"{wording}, noto style" for wording in WORDINGS]}),
         "unclip_large": Shown({"seed": 3}, icons, 1),
+        "unclip_huge": Shown({"seed": 3}, {"prompt": ICONS[1:2]}, 1),
         "upscale_diffusion": Shown({"image": str(icon)}, {"steps": [2, 7]}, 1),
         "variations": Shown({"image": str(icon)}, {"strength": [0.0, 0.4, 0.8]}),
         "interpolate": Shown({"first": str(icon), "second": str(other)}),

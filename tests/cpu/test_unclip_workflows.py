@@ -77,6 +77,15 @@ def test_unclip_is_the_pipeline(engine: Engine) -> None:
     assert distance(found["image"].tensor(), torch.from_numpy(expected).permute(0, 3, 1, 2)) < 1e-3
 
 
+def test_the_second_upsampler_goes_on_from_the_first(engine: Engine) -> None:
+    given = {**QUICK, **PRIOR, "upsampler_steps": 2}
+    huge = outputs(engine, "unclip_huge", "karlo", upsampler="karlo", **given)
+    large = outputs(engine, "unclip_large", "karlo", **given)
+    assert torch.equal(huge["large"].tensor(), large["image"].tensor())
+    factor = huge["large"].shape[-1] // huge["small"].shape[-1]
+    assert huge["image"].shape[-1] == factor * huge["large"].shape[-1]
+
+
 def test_every_way_from_a_prompt_paints_another_picture(engine: Engine) -> None:
     """Both priors, the embedding of the text, and the caption alone; the same again gives the same."""
     small = [picture(engine, "unclip", **QUICK, **PRIOR, prior=prior) for prior in ("diffusion", "autoregressive")]

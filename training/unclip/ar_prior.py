@@ -13,6 +13,9 @@ from training.unclip.decoder import Conditions
 from training.unclip.prior import CAPTION_DROPOUT
 from training.unclip.recipe import Run
 
+SOFTNESS = 0.7
+"""Deviation, in levels, of what a code's target is spread over: to say a neighbouring level is no great mistake."""
+
 
 def ar_prior_trainer(run: Run) -> Trainer:
     """The prior, untrained, its codes not fitted yet, and how it is to be trained."""
@@ -35,6 +38,7 @@ def train_ar_prior(run: Run) -> None:
             one.fit(conditions.images, conditions.texts)
     codes = prior.encode(conditions.images)
     similarities = prior.similarity(conditions.images, conditions.texts)
+    targets = soft_levels(prior.config.levels).to(run.device)
 
     def loss_at(step: int) -> torch.Tensor:
         draw = torch_generator(run.recipe.seed, "ar-prior", step)
@@ -44,6 +48,12 @@ def train_ar_prior(run: Run) -> None:
         told = conditions.rows(rows).without_captions(dropped, empty)
         with mixed_precision(run.device):
             logits = prior(told.texts, told.states.float(), told.masks, similarities[rows], codes[rows])
-        return functional.cross_entropy(logits.float().flatten(0, 1), codes[rows].flatten())
+        return functional.cross_entropy(logits.float().flatten(0, 1), targets[codes[rows]].flatten(0, 1))
 
     trainer.run(loss_at)
+
+
+def soft_levels(levels: int) -> torch.Tensor:
+    """For each level what a prediction is to give to all of them, float32 [levels, levels]: a Gaussian around it."""
+    places = torch.arange(levels, dtype=torch.float32)
+    return torch.softmax(-((places[:, None] - places) ** 2) / (2 * SOFTNESS**2), dim=1)

@@ -39,18 +39,18 @@ class Recipe:
     prior_steps: int = 3000
     prior_rate: float = 5e-4
     prior_batch: int = 128
-    upsampler_steps: int = 900
-    upsampler_rate: float = 1e-3
+    upsampler_steps: int = 3000
+    upsampler_rate: float = 1.5e-3
     upsampler_batch: int = 16
-    second_upsampler_steps: int = 900
-    second_upsampler_rate: float = 1e-3
+    second_upsampler_steps: int = 11000
+    second_upsampler_rate: float = 2e-3
     second_upsampler_batch: int = 16
     classifier_steps: int = 2500
     classifier_rate: float = 2e-3
     classifier_batch: int = 64
-    ar_prior_steps: int = 1000
+    ar_prior_steps: int = 12000
     ar_prior_rate: float = 1e-3
-    ar_prior_batch: int = 64
+    ar_prior_batch: int = 128
 
 
 PRESETS = {
@@ -72,7 +72,7 @@ PRESETS = {
         upsampler_batch=64,
         second_upsampler_steps=8000,
         second_upsampler_batch=64,
-        ar_prior_steps=8000,
+        ar_prior_steps=12000,
         ar_prior_batch=1024,
     ),
 }

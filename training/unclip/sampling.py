@@ -69,12 +69,18 @@ class Model:
         return prior.post_process_latents(latents)
 
     def sample_ar_prior(
-        self, told: Read, generators: list[torch.Generator], steps: int = 0, guidance: float = 2.0, similarity: float = 0.75
+        self,
+        told: Read,
+        generators: list[torch.Generator],
+        steps: int = 0,
+        guidance: float = 2.0,
+        similarity: float = 0.75,
+        temperature: float = 0.5,
     ) -> torch.Tensor:
         """The same by the autoregressive prior, which has no steps; `similarity` is the quantile of the wanted dot product."""
         prior, both = self.parts["ar_prior"], self.read([""] * len(told.texts)).beside(told)
         wanted = round(similarity * (prior.config.similarities - 1))
-        return prior.decode(prior.sample(both.texts, both.states, both.masks, generators, wanted, guidance))
+        return prior.decode(prior.sample(both.texts, both.states, both.masks, generators, wanted, guidance, temperature))
 
     def best_prior(
         self,

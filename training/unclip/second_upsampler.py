@@ -14,23 +14,27 @@ from training.shapes import BACKGROUNDS
 from training.unclip import parts
 from training.unclip.diffusion import Noising
 from training.unclip.recipe import Run
-from training.unclip.upsampler import clean_loss, crop, enlarge
+from training.unclip.upsampler import CROP, clean_loss, crop, enlarge
 from training.unclip.wear import wear
 
 SIDES = (128, 256)
 """Of the large pictures: edges of several curvatures, as the network is to serve at any size."""
+FULL_AND_SPARSE = range(0, 7, 6)
+"""The layouts that are learned from: an icon that fills the picture, and a small one with much of the plain background."""
+CROPS = (CROP, 2 * CROP)
+"""Sides of the crops, fewer of the larger ones at once: the more of a picture is seen, the truer are the colours of plain areas."""
 
 
 @dataclass(frozen=True)
 class Drawings:
-    """The icons, each filling its picture, per side of `SIDES` uint8 [icons, 4, side, side]."""
+    """The icons, each filling its picture and small in the center, per side of `SIDES` uint8 [2 x icons, 4, side, side]."""
 
     canvases: tuple[torch.Tensor, ...]
 
     @classmethod
     def of(cls, icons: Icons) -> Drawings:
         """All of them."""
-        return cls(tuple(icons.canvases(side, range(1))[:, 0] for side in SIDES))
+        return cls(tuple(icons.canvases(side, FULL_AND_SPARSE).flatten(0, 1) for side in SIDES))
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """`count` worn pictures and the large ones of one side: floats -1..1, [n, 3, side / 4, side / 4] and [n, 3, side, side]."""
@@ -57,9 +61,11 @@ def train_second_upsampler(run: Run) -> None:
     def loss_at(step: int) -> torch.Tensor:
         draw = torch_generator(run.recipe.seed, "second-upsampler", step)
         rng = np.random.default_rng(numpy_seed(run.recipe.seed, "second-upsampler", step))
-        small, large = (images.to(run.device) for images in drawings.draw(run.recipe.second_upsampler_batch, rng))
+        side = int(rng.choice(CROPS))
+        count = max(1, run.recipe.second_upsampler_batch * CROP**2 // side**2)
+        small, large = (images.to(run.device) for images in drawings.draw(count, rng))
         beside = enlarge(small, large.shape[-1])
-        clean, beside = crop(torch.cat([large, beside], 1), draw).split(3, 1)
+        clean, beside = crop(torch.cat([large, beside], 1), draw, side).split(3, 1)
         return clean_loss(trainer.modules["super_res_first"], noising, clean, beside, draw)
 
     trainer.run(loss_at)

@@ -112,7 +112,7 @@ def enlarge(small: torch.Tensor, side: int) -> torch.Tensor:
     return functional.interpolate(small, size=(side, side), mode="bicubic", align_corners=False, antialias=True)
 
 
-def crop(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """One crop of `CROP` pixels for all images."""
-    top, left = torch.randint(images.shape[-1] - CROP + 1, (2,), generator=generator).tolist()
-    return images[:, :, top : top + CROP, left : left + CROP]
+def crop(images: torch.Tensor, generator: torch.Generator, side: int = CROP) -> torch.Tensor:
+    """One crop of `side` pixels for all images."""
+    top, left = torch.randint(images.shape[-1] - side + 1, (2,), generator=generator).tolist()
+    return images[:, :, top : top + side, left : left + side]
