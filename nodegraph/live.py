@@ -127,7 +127,7 @@ class Live:
                 except (Problems, Refused, OSError) as error:
                     self._stamps.update(self._before)
                     self._wrong(_problems_of(error), kept=False)
-            if this is None or self._watch(this):
+            if this is None or all(_unchanged(one.workflow) for one in _templates(this.template)):
                 return this
             changed, begun = frozenset([self.path.resolve()]), time.perf_counter()  # saved while it was read
 
@@ -151,6 +151,7 @@ class Live:
         workflow, inputs, shown, origins, extra = self._read(workflow)
         self._extra = [Path(one) for one in extra]
         template = self.engine._template(workflow)
+        self._watch_files(self._files_of(template))  # before anything reads them: what is saved from now on is seen
         job = self.engine.submit(workflow, inputs, origins=origins, only=self._only)
         this = Round(self._number, workflow, template, inputs, shown, origins, tuple(sorted(changed)))
         self._job = job
@@ -199,12 +200,8 @@ class Live:
 
     # -- files -----------------------------------------------------------------------------------------------------
 
-    def _watch(self, this: Round) -> bool:
-        """Watch everything that the round has read. False when some of it has changed since."""
-        self._watch_files(self._files_of(this.template))
-        return all(_unchanged(one.workflow) for one in _templates(this.template))
-
     def _watch_files(self, files: Iterable[Path]) -> None:
+        """Watch everything that a round reads."""
         watched = [path.resolve() for path in (self.path, *self._extra, *files)]
         known = {**self._before, **self._read_stamps}
         self._stamps = {path: known[path] if path in known else _stamp(path) for path in watched}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,24 @@ def test_workflows_inside_and_files_are_watched(watched: Callable[..., Recorder]
     assert view.round(3)[1].outputs == {"text": "other", "given": "bc"}
     saved({**inner, "outputs": {"text": "r.text"}, "doc": "saved"}, "inner.json")
     assert view.round(4)[1].ok
+
+
+def test_a_save_just_after_the_first_result_is_seen(watched: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are watched before a run reads them, not when it is under way."""
+    submit = Live._submit
+
+    def slow(self: Live, *given: Any) -> Any:
+        this = submit(self, *given)
+        time.sleep(0.3)
+        return this
+
+    monkeypatch.setattr(Live, "_submit", slow)
+    Path("note.txt").write_text("one")
+    write({"nodes": {"r": {"use": "read", "with": {"file": "note.txt"}}}, "outputs": {"text": "r.text"}})
+    view = watched("w.json")
+    assert view.round(1)[1].outputs == {"text": "one"}
+    replaced("two", "note.txt")
+    assert view.round(2)[1].outputs == {"text": "two"}
 
 
 def test_a_saved_pack_runs_again_and_a_broken_one_stays_as_it_was(watched: Callable[..., Recorder], toys: Path) -> None:  # noqa: F811
