@@ -107,13 +107,17 @@ def judge_shapes(model: Model, options: argparse.Namespace) -> None:
             report(f"{things} shape(s): {name}", found)
 
 
-def judge_upsamplers(model: str, drawings: Path, count: int) -> None:
+def judge_upsamplers(model: Path, drawings: Path, count: int) -> None:
     """Both upsamplers beside bicubic interpolation and the ESRGAN networks.
 
-    The first on pictures that the decoder's autoencoder gave back, the second, a model of its own, on worn ones.
+    The first on pictures that the decoder's autoencoder gave back; the second, a model that may lie beside it, on worn ones.
     """
-    for name, side, spoil in ((model, 32, "decoded"), (f"{model}-upsampler", 128, "worn")):
-        for way, measures in compare(drawings, name, model, side, spoil, 0, count, steps=2).items():
+    second = model.with_name(f"{model.name}-upsampler")
+    for folder, side, spoil in ((model, 32, "decoded"), (second, 128, "worn")):
+        if not folder.is_dir():
+            print(f"{side} to {4 * side}: there is no {folder.name}", flush=True)
+            continue
+        for way, measures in compare(drawings, folder.name, model.name, side, spoil, 0, count, steps=2).items():
             told = "  ".join(f"{measure} {spread(values)}" for measure, values in measures.items())
             print(f"{f'{side} to {4 * side}: {way}':<38}{told}", flush=True)
 
@@ -171,7 +175,7 @@ def main() -> None:
     if options.edits:
         judge_edits(icons, judge, options)
     if options.drawings:
-        judge_upsamplers(options.model.name, options.drawings, options.count // 4)
+        judge_upsamplers(options.model, options.drawings, options.count // 4)
     judge_ways(model, judge, kinds, options)
 
 
