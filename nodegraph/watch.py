@@ -119,8 +119,8 @@ class Watcher:
         try:
             self._watches[folder, deep] = self._observer.schedule(_Handler(self), str(folder), recursive=deep)
         except OSError:
-            if isinstance(self._observer, PollingObserver) or not folder.is_dir():
-                return  # it has gone meanwhile
+            if self._closed or isinstance(self._observer, PollingObserver) or not folder.is_dir():
+                return  # it has gone meanwhile, or nobody looks any more
             self._look_again_and_again()
             self._schedule(folder, deep)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import metadata
 from nodegraph.cli import DONE, FAILED, common, media
+from nodegraph.cli.signals import on_signal
 from nodegraph.difference import Change, differences
 from nodegraph.errors import RunFailed, WorkflowInvalid, render
 from nodegraph.replay import Replay, prepare, same_bytes, same_pixels
@@ -72,14 +73,14 @@ def _run(arguments: Namespace, path: Path, again: Replay, changes: list[Change],
     shown = progress(arguments.quiet or arguments.json)
     shown.begin("")
     try:
-        for event in job.events():
-            shown.show(event)
-    except KeyboardInterrupt:
-        job.cancel()
-        raise
+        with on_signal(job.cancel):
+            for event in job.events():
+                shown.show(event)
     finally:
         shown.close()
     result = job.result()
+    if result.status == "cancelled":
+        raise KeyboardInterrupt
     if result.problems:
         raise RunFailed(result.problems, result)
     return _print_verdict(arguments, path, _written(result, save_outputs(result, engine.settings.output, again.workflow.name)), changes)

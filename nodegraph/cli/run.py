@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from argparse import Namespace
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,6 +15,7 @@ from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common, sweep
 from nodegraph.cli.given import Given, asked
 from nodegraph.cli.packs import refuse_other_packs
 from nodegraph.cli.progress import Progress, progress
+from nodegraph.cli.signals import on_signal
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
 from nodegraph.events import Event
 from nodegraph.output import save_outputs
@@ -114,7 +113,7 @@ class _Runs:
         codes: list[int] = []
         waiting = deque(asked)
         try:
-            with _cancelling(self.cancel):
+            with on_signal(self.stop):
                 while self.jobs or (waiting and not self.cancelled):
                     while waiting and len(self.jobs) < WINDOW and not self.cancelled:
                         self.jobs.append((waiting[0], self.submit(waiting.popleft())))
@@ -139,9 +138,13 @@ class _Runs:
             origins=given.origins,
         )
 
+    def stop(self) -> None:
+        print("cancelling … (Ctrl-C again to end at once)", file=sys.stderr, flush=True)
+        self.cancel()
+
     def cancel(self) -> None:
         self.cancelled = True
-        for _, job in self.jobs:
+        for _, job in list(self.jobs):  # it may be another thread that submits them
             job.cancel()
 
     def report(self, given: Given, job: Job, label: str) -> int:
@@ -171,30 +174,6 @@ class _Runs:
             common.say(self.arguments, f"skipped {output}: {reason}")
         for line in _result_lines(result, files):
             print(line, flush=True)
-
-
-@contextmanager
-def _cancelling(cancel: Any) -> Iterator[None]:
-    """Ctrl-C and SIGTERM cancel the runs; Ctrl-C once more ends the program at once."""
-    asked = False
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            os._exit(CANCELLED)  # a node that never looks up would keep an orderly end waiting; what is kept on disk is whole
-        asked = True
-        print("cancelling … (Ctrl-C again to end at once)", file=sys.stderr, flush=True)
-        cancel()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the business of who called
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # -- what is printed ---------------------------------------------------------------------------------------------------

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import signal
+import logging
 import sys
 import threading
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.cli import DONE, common
 from nodegraph.cli.given import runs
+from nodegraph.cli.signals import on_signal
 from nodegraph.errors import Problem, render
 from nodegraph.events import Event
 from nodegraph.workflow import Workflow
@@ -34,6 +35,7 @@ def watch(arguments: Namespace) -> int:
     """The command: until Ctrl-C or SIGTERM."""
     from nodegraph.live import Live
 
+    logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # it calls it an error that a file changes while watching ends
     path = common.find_workflow(arguments.workflow)
     with ExitStack() as stack:
         engine = stack.enter_context(common.engine(arguments))
@@ -53,21 +55,9 @@ def watch(arguments: Namespace) -> int:
             import webbrowser
 
             threading.Thread(target=webbrowser.open, args=(page.url,), daemon=True).start()
-        _end_on_signals()
-        with suppress(KeyboardInterrupt):  # the way to end it
+        with on_signal(live.close):
             live.forever()
     return DONE
-
-
-def _end_on_signals() -> None:
-    """Let SIGTERM end the watch as Ctrl-C does, and Ctrl-C also where a shell has told its background jobs to ignore it."""
-
-    def end(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, end)
 
 
 class _Reader:
