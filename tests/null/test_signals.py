@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals between thre
 
 def said_by(script: str) -> subprocess.CompletedProcess[str]:
     begin = "import os, signal, threading\nfrom nodegraph.cli.signals import on_signal\n"
+    begin += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
     return subprocess.run([sys.executable, "-c", begin + textwrap.dedent(script)], capture_output=True, text=True, timeout=60)
 
 
