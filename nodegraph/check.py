@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from nodegraph import types
+from nodegraph import looks, types
 from nodegraph.compiling import Compilation, Signature
 from nodegraph.facts import Facts, Look
 from nodegraph.facts_pass import Flow
@@ -90,7 +90,7 @@ class Checker:
     def _load(self, path: Path) -> Workflow:
         """Read a file, once as long as it stays as it is."""
         try:
-            stat = path.stat()
+            stat = looks.stat(path)
             stamp = (str(path), stat.st_mtime_ns, stat.st_size)
         except OSError as error:
             raise Refused("file-missing", f"cannot read {path.name!r}: {error.strerror}", "give the path of a workflow file") from None
@@ -138,7 +138,7 @@ def _same_file(stamp: tuple[str, int, int] | None) -> bool:
     if stamp is None:
         return True
     try:
-        stat = Path(stamp[0]).stat()
+        stat = looks.stat(stamp[0])
     except OSError:
         return False
     return (stat.st_mtime_ns, stat.st_size) == stamp[1:]

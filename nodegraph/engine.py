@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import collector, keys, kinds, secret
+from nodegraph import collector, keys, kinds, looks, secret
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
 from nodegraph.errors import PackInvalid, Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
@@ -135,7 +135,7 @@ class Engine:
     def check(self, workflow: Any) -> list[Problem]:
         """Every problem of a workflow (a path, a dict, a Workflow), in file order. Nothing is run and no weight is read."""
         try:
-            with collector.held():
+            with collector.held(), looks.moment():
                 return self._template(self._read(workflow)).all_problems
         except WorkflowInvalid as error:
             return list(error.problems)
@@ -145,9 +145,10 @@ class Engine:
         from nodegraph.run import Execution
 
         shared = self._ready()
-        plan, outputs, effects, name, _ = self._plan(self._read(workflow), {**(inputs or {}), **more}, only, shared=shared)
-        run = Execution(shared, plan, "preview", name, True, self.output, dict)
-        return _preview(run, plan, outputs, effects)
+        with looks.moment():
+            plan, outputs, effects, name, _ = self._plan(self._read(workflow), {**(inputs or {}), **more}, only, shared=shared)
+            run = Execution(shared, plan, "preview", name, True, self.output, dict)
+            return _preview(run, plan, outputs, effects)
 
     def reload(self, paths: Iterable[str | Path] | None = None) -> Reload:
         """Register packs again whose files have changed, for the runs and checks that come; what runs now ends with the code it
@@ -211,7 +212,7 @@ class Engine:
             source = with_literals(source, overrides)
         given = {name: str(value) if isinstance(value, Path) else value for name, value in {**(inputs or {}), **more}.items()}
         shared = self._ready()
-        with collector.held():
+        with collector.held(), looks.moment():
             plan, outputs, effects, name, provenance = self._plan(source, given, only, origins, shared)
             if self.store:
                 self.store.refresh()

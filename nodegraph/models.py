@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nodegraph import looks
 from nodegraph.context import Files
 from nodegraph.errors import Problem, did_you_mean, listing
 from nodegraph.handles import FileDigests, Handle, ModelRef
@@ -83,7 +84,7 @@ class ModelFolder:
             return None
         for root in self.roots:
             for path in (f"{root}/{name}", f"{root}/{name}.safetensors"):
-                if os.path.exists(path) and _kind(path) is not None:
+                if looks.exists(path) and _kind(path) is not None:
                     return Path(path)
         return None
 
@@ -92,7 +93,7 @@ class ModelFolder:
         path = self.find(name)
         if path is None:
             raise self._unknown(name, kind)
-        if (base := _base(path)) and not base.is_dir():
+        if (base := _base(path)) and not looks.is_dir(base):
             text = f"the model {name!r} has its other parts from {base.name!r}, which is not beside it"
             raise Refused("model-incomplete", text, f"put {base.name!r} into {str(path.parent)!r} too")
         found = _kind(path)
@@ -162,7 +163,7 @@ class ModelFolder:
         for known in reversed(self._known.values()):
             if all(known.digests.get(name) == digest for name, digest in files):
                 paths = {name: known.paths[name] for name, _ in files}
-                if all(map(os.path.isfile, paths.values())):
+                if all(map(looks.is_file, paths.values())):
                     return paths
         return None
 
@@ -262,7 +263,7 @@ def _candidates(root: Path) -> Iterator[Path]:
 
 def _paths(path: Path) -> dict[str, str]:
     """The files that make a model what it is, by their names inside of it, and where they lie: no cards, pictures, hidden files."""
-    if path.is_file():
+    if looks.is_file(path):
         return {SINGLE: str(path)}
     found = {file: f"{path}/{file}" for file in _inside(str(path))}
     if base := _base(path):
@@ -306,16 +307,16 @@ def _stats(path: Path) -> dict[str, tuple[str, os.stat_result]]:
     stats = {}
     for file, found in _paths(path).items():
         with suppress(FileNotFoundError):
-            stats[file] = (found, os.stat(found))
+            stats[file] = (found, looks.stat(found))
     return stats
 
 
 def _at(path: Path, file: str) -> Path:
     """Where a file of a model lies, if it is there."""
-    if not path.is_dir():
+    if not looks.is_dir(path):
         return path
     base = _base(path)
-    return base / file if base and not (path / file.partition("/")[0]).exists() else path / file
+    return base / file if base and not looks.exists(path / file.partition("/")[0]) else path / file
 
 
 def _size(path: Path) -> int:
@@ -326,7 +327,7 @@ def _size(path: Path) -> int:
 def _kind(path: Path | str) -> str | None:
     """The kind of a model, or None if this is none."""
     name = str(path)
-    if os.path.isfile(f"{name}/model_index.json"):
+    if looks.is_file(f"{name}/model_index.json"):
         return "diffusion"
     if (config := _read_json(f"{name}/config.json")) is not None:
         return str(config.get("nodegraph_kind", "model"))
@@ -339,7 +340,7 @@ def _kind(path: Path | str) -> str | None:
 def _read_json(path: str) -> Mapping[str, Any] | None:
     """The object in a JSON file, or None when it is none. Nobody changes it."""
     try:
-        stat = os.stat(path)
+        stat = looks.stat(path)
         return _parsed(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
     except (OSError, ValueError, RecursionError):
         return None
@@ -357,7 +358,7 @@ def _parsed(path: str, inode: int, mtime_ns: int, size: int) -> Mapping[str, Any
 def read_header(path: Path) -> Mapping[str, Any] | None:
     """The header of a safetensors file, or None when it is none."""
     try:
-        stat = path.stat()
+        stat = looks.stat(path)
         return _header(str(path), stat.st_mtime_ns, stat.st_size)
     except (OSError, ValueError):
         return None

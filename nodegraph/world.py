@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nodegraph import types
+from nodegraph import looks, types
 from nodegraph.errors import did_you_mean_file
 from nodegraph.literals import Pending, Refused, article, described
 from nodegraph.models import ModelFolder, Sight
@@ -32,7 +32,7 @@ class World:
             if not trusted and (text.startswith("~") or not self._inside(path, base)):
                 fix = "put the file beside the workflow, or allow its folder with --root"
                 raise Refused("path-outside", f"{described(text)} leads outside of the workflow's folder", fix)
-            if path.is_file():
+            if looks.is_file(path):
                 return path
             if path.is_dir():
                 raise Refused("file-missing", f"{described(text)} is a folder", "give the path of a file")

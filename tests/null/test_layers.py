@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "nodegraph"
 LAYERS = [
-    {"errors", "codes", "keys", "events", "states", "positions", "collector"},
+    {"errors", "codes", "keys", "events", "states", "positions", "collector", "looks"},
     {"types", "arrays", "handles", "secret", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
     {"reading", "workflow", "graph", "formatting", "schema", "show", "builder", "python_source", "stubs"},
     {"layout", "picture"},

@@ -1,0 +1,69 @@
+"""Looks at files: within a moment each path is looked at once, so that all who ask are told the same, and a slow disk is asked little."""
+
+from __future__ import annotations
+
+import os
+import stat as modes
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_this = threading.local()
+
+
+@contextmanager
+def moment() -> Iterator[None]:
+    """In this thread, for as long as it lasts, files are as they were when they were first looked at."""
+    if getattr(_this, "seen", None) is not None:
+        yield  # a moment within a moment is the same
+        return
+    _this.seen = {}
+    try:
+        yield
+    finally:
+        _this.seen = None
+
+
+def stat(path: str | os.PathLike[str]) -> os.stat_result:
+    """As `os.stat`. Raises OSError and ValueError as that does."""
+    seen: dict[str, Any] | None = getattr(_this, "seen", None)
+    if seen is None:
+        return os.stat(path)
+    name = os.fspath(path)
+    found = seen.get(name)
+    if found is None:
+        try:
+            found = os.stat(name)
+        except OSError as error:
+            found = error.errno, error.strerror
+        seen[name] = found
+    if not isinstance(found, os.stat_result):
+        raise OSError(*found, name)  # as the kind of error that belongs to its number
+    return found
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """As `os.path.isfile`."""
+    return modes.S_ISREG(_mode(path))
+
+
+def is_dir(path: str | os.PathLike[str]) -> bool:
+    """As `os.path.isdir`."""
+    return modes.S_ISDIR(_mode(path))
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """As `os.path.exists`."""
+    return _mode(path) != 0
+
+
+def _mode(path: str | os.PathLike[str]) -> int:
+    """The mode of a file, 0 when there is none."""
+    try:
+        return stat(path).st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+__all__ = ["exists", "is_dir", "is_file", "moment", "stat"]
