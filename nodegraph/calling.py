@@ -13,6 +13,7 @@ from nodegraph.entries import Entry, Smaller
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
 from nodegraph.inputs import Gone, gather, note_outside, value_of, work_key
+from nodegraph.literals import Refused
 from nodegraph.noderun import NodeRun
 from nodegraph.plan import Mapped
 from nodegraph.shared import Traits
@@ -190,6 +191,8 @@ def begin(run: Execution, step: int) -> Any:
             shared.release(key)  # type: ignore[arg-type]
         run.recompute(gone.steps, step)
         return None
+    except Refused as error:
+        return Settled(Failure(*failed(plan.path(step), used, error)), key, claimed)
     run.log.add("started", step)
     if step in plan.checked and (problem := _wrong_input(run, step, used, inputs)):
         return Settled(Failure(problem), key, claimed)
@@ -215,11 +218,11 @@ def _wrong_input(run: Execution, step: int, used: NodeType, inputs: dict[str, An
         if declared is None or port not in inputs:
             continue
         given = inputs[port]
-        if declared.type is types.FLOAT and type(given) is int:
-            inputs[port] = float(given)
-        elif not declared.lazy and not kinds.conforms(declared.type, given):
+        if not declared.lazy and not kinds.conforms(declared.type, given):
             where = f"{run.plan.path(step)}.{port}"
-            return Problem("type-mismatch", where, f"{where!r} takes {declared.type}, but {kinds.describe(given)} arrived", "")
+            return Problem(
+                "type-mismatch", where, f"{where!r} takes {declared.type}, but {kinds.describe(given)} arrived", f"give it {declared.type}"
+            )
     return None
 
 
@@ -235,7 +238,9 @@ def _begin_mapped(run: Execution, step: int, mapped: Mapped) -> Settled:
             given = value_of(run, final)
             if not isinstance(given, Sequence) or isinstance(given, str):
                 where = f"{run.plan.path(step)}.each.{port}"
-                return Settled(Failure(Problem("each-type", where, f"each takes a list, but {kinds.describe(given)} arrived", "")))
+                return Settled(
+                    Failure(Problem("each-type", where, f"each takes a list, but {kinds.describe(given)} arrived", "give it a list"))
+                )
             items[port] = [Const(one) if kinds.has_content_identity(one) else Item(final, number) for number, one in enumerate(given)]
         return Settled(run.expand_mapped(step, mapped, items))
     except Gone as gone:

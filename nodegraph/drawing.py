@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from nodegraph import types
@@ -16,7 +15,7 @@ from nodegraph.boxes import HEAD, ROW, STATES, Box, Look, Row, draw_box
 from nodegraph.errors import Problem, Problems
 from nodegraph.layout import Layout, layered
 from nodegraph.show import Edge, edges, use_of
-from nodegraph.svg import FONT, INK, MUTED, PAPER, color_of, curve, fitting, plain_type, short, text_at, text_width
+from nodegraph.svg import FONT, INK, MUTED, PAPER, color_of, curve, escaped, fitting, plain_type, short, text_at, text_width
 from nodegraph.template import Template
 from nodegraph.types import Type
 from nodegraph.workflow import Workflow
@@ -144,7 +143,9 @@ class _Drawing:
         )
         width = 3.6 if edge.mapped else 1.9
         told = f"{edge.reference} → {name}.{edge.port}" + (f": {row.kind}" if row else "")
-        return [f'<path d="{path}" fill="none" stroke="{color}" stroke-width="{width}" opacity="0.85"><title>{escape(told)}</title></path>']
+        return [
+            f'<path d="{path}" fill="none" stroke="{color}" stroke-width="{width}" opacity="0.85"><title>{escaped(told)}</title></path>'
+        ]
 
     def _anchor(self, box: Box, name: str, rows: Sequence[Row], port: str, side: float) -> tuple[float, float]:
         left, top = self.layout.at[name]
@@ -175,7 +176,7 @@ def _document(workflow: Workflow, drawing: _Drawing) -> str:
     height = top + drawing.height + EDGE_PAD + rows * 20 + 8
     made = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'font-family="{FONT}" role="img" aria-label="{escape(title)}">',
+        f'font-family="{FONT}" role="img" aria-label="{escaped(title)}">',
         f'<rect width="100%" height="100%" rx="10" fill="{PAPER}"/>',
         text_at(EDGE_PAD, 31, title, 18, INK, weight=600),
         text_at(EDGE_PAD, 49, fitting(doc, width - 2 * EDGE_PAD), 12, MUTED) if doc else "",

@@ -27,7 +27,7 @@ class Gone(Exception):
 
 
 def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict[str, Any]:
-    """The keyword arguments of a call under a work key. Raises Gone."""
+    """The keyword arguments of a call under a work key. Raises Gone, and Refused."""
     inputs = dict(run.plan.literals[step])
     lazy = run.traits[step].lazy
     for port, source in run.plan.sources[step].items():

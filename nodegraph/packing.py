@@ -28,7 +28,7 @@ class Packed:
     def __init__(self, value: Any):
         self.buffers: list[memoryview] = []
         self._offset = self._end = 0
-        self.head = msgpack.packb(self._encode(value), use_bin_type=True)
+        self.head = msgpack.packb(self._encode(value), use_bin_type=True, unicode_errors="surrogatepass")
 
     @property
     def size(self) -> int:
@@ -79,7 +79,7 @@ def unpack(data: memoryview) -> Any:
         raise ValueError("no packed record")
     length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "little")
     start = len(MAGIC) + 8 + length
-    head = msgpack.unpackb(data[len(MAGIC) + 8 : start], raw=False, strict_map_key=False)
+    head = msgpack.unpackb(data[len(MAGIC) + 8 : start], raw=False, strict_map_key=False, unicode_errors="surrogatepass")
     return _decode(head, data[_aligned(start) :])
 
 

@@ -47,7 +47,11 @@ def execute(run: Execution, step: int) -> int | None:
                     ident, value = value.idents[index], values[index]
                 else:
                     return step
-                inputs[port] = float(value) if value.__class__ is int and port in traits.floats else value
+                if value.__class__ is int and port in traits.floats:
+                    if not -HUGE < value < HUGE:
+                        return step
+                    value = float(value)
+                inputs[port] = value
                 parts.append(traits.heads[port] + len(ident).to_bytes(4, "little") + ident)
             key = traits.form.work_key(parts)
             if not shared.claim_at_once(key, run, step):

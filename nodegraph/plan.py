@@ -101,8 +101,14 @@ class Identities:
 
 
 def as_port(port: Port, value: Any) -> Any:
-    """A value as the port hands it to the node: int becomes float where a float is declared."""
-    return float(value) if type(value) is int and types.without_none(port.type) is types.FLOAT else value
+    """A value as the port hands it to the node: int becomes float where a float is declared. Raises Refused for one too large for it."""
+    if type(value) is not int or types.without_none(port.type) is not types.FLOAT:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        text = f"{port.name!r} takes a finite number, but {kinds.describe(value)} arrived"
+        raise Refused("out-of-range", text, "give it a smaller number") from None
 
 
 class Plan:
@@ -205,7 +211,10 @@ class Plan:
         assert declared is not None  # check has refused unknown ports
         if source.value is None and not declared.type.optional and declared.default is not REQUIRED:
             return parts, literals
-        value = as_port(declared, source.value)
+        try:
+            value = as_port(declared, source.value)
+        except Refused as error:
+            raise WorkflowInvalid([Problem(error.code, port, error.text, error.fix)]) from None
         new = part(port, source.ident if value is source.value else kinds.content(value))
         if new != self.identities.form(used).defaults.get(port):
             parts = (*parts, new)

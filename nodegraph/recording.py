@@ -44,6 +44,9 @@ def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
             entry = _values(run, step, call, outcome)
     except Problems as error:
         return Failure(*error.problems)
+    except RecursionError:  # keys and tiers follow values by recursion
+        text = f"{used.name!r} gave a value that is nested too deeply"
+        return Failure(Problem("too-deep", plan.path(step), text, "give it in fewer levels, or as text"))
     entry.pins += 1  # until it is recorded
     outside = note_outside(run, step, (*entry.outside, *call.smaller))
     if entry is not outcome and entry.key is not None and run.use_cache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from html import escape
 from typing import Any
 
@@ -74,11 +75,19 @@ def rect(x: float, y: float, width: float, height: float, fill: str, stroke: str
     return f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="{radius}" fill="{fill}" stroke="{stroke}"/>'
 
 
+_NO_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def escaped(text: str) -> str:
+    """A text as it stands in XML; a character that XML cannot hold in any way becomes U+FFFD."""
+    return escape(_NO_XML.sub("\ufffd", text))
+
+
 def text_at(x: float, y: float, text: str, size: int, color: str, *, weight: int = 400, anchor: str = "start", css: str = "") -> str:
     style = f' class="{css}"' if css else ""
     return (
         f'<text{style} x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" fill="{color}" text-anchor="{anchor}" '
-        f'xml:space="preserve">{escape(text)}</text>'
+        f'xml:space="preserve">{escaped(text)}</text>'
     )
 
 
@@ -101,7 +110,7 @@ def port_dot(x: float, y: float, kind: Type, mapped: bool) -> str:
         else ""
     )
     dot = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.2" fill="{fill}" stroke="{color}" stroke-width="1.6">'
-    return f"{ring}{dot}<title>{escape(str(kind))}</title></circle>"
+    return f"{ring}{dot}<title>{escaped(str(kind))}</title></circle>"
 
 
 def tag_at(x: float, y: float, width: float, text: str, color: str) -> str:
@@ -110,6 +119,6 @@ def tag_at(x: float, y: float, width: float, text: str, color: str) -> str:
 
 
 __all__ = [
-    "BOX", "CARD", "COLORS", "FONT", "FRAME", "INK", "MUTED", "PAPER", "color_of", "curve", "fitting", "plain_type", "port_dot", "rect",
-    "short", "tag_at", "tag_width", "text_at", "text_width",
+    "BOX", "CARD", "COLORS", "FONT", "FRAME", "INK", "MUTED", "PAPER", "color_of", "curve", "escaped", "fitting", "plain_type", "port_dot",
+    "rect", "short", "tag_at", "tag_width", "text_at", "text_width",
 ]  # fmt: skip

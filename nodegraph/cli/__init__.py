@@ -55,6 +55,7 @@ COMMANDS = {
 def program() -> NoReturn:
     """`main` as a process of its own, which begins and ends sooner than Python would by itself."""
     gc.set_threshold(100_000, 10, 10)  # looking for garbage among modules takes a fifth of their import
+    sys.set_int_max_str_digits(0)  # ints of nodes are of any size, and so must be what is printed of them
     code = main()
     threading._shutdown()  # type: ignore[attr-defined]  # what Python does at its end: wait for threads that packs have left at work, …
     atexit._run_exitfuncs()  # … then do what was registered

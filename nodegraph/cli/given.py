@@ -205,9 +205,9 @@ class _Reader:
         return [] if text is None else self._record(text, name, 0)
 
     def lines(self, name: str) -> list[list[_Value]]:
-        """A JSON object a line; empty lines are left out."""
+        """A JSON object a line; empty lines are left out. A text in JSON may hold what else ends a line in Python, such as U+2028."""
         text = self._text(name, "--batch")
-        return [self._record(row, name, number) for number, row in enumerate((text or "").splitlines(), 1) if row.strip()]
+        return [self._record(row, name, number) for number, row in enumerate((text or "").split("\n"), 1) if row.strip()]
 
     def _text(self, name: str, flag: str) -> str | None:
         try:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nodegraph import types
 from nodegraph.cli import media
@@ -31,7 +31,7 @@ def from_text(kind: Type, text: str) -> Any:
         return media.read(kind.name, Path(text))
     if kind is types.ANY or kind.kind == "var":
         try:
-            return json.loads(text)
+            return parse_json(text)
         except ValueError:
             return text
     raise ValueError(f"takes {kind}, which cannot be given on the command line", "make it in the workflow, or use Python")
@@ -123,12 +123,28 @@ def parse_json(text: str, wanted: type | None = None) -> Any:
         None: "text in JSON has quotes: '\"text\"'",
     }
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError(f"must be {words[wanted]}, but is nested too deeply", "write it flatter") from None
     except ValueError as error:
         raise ValueError(f"must be {words[wanted]}, but cannot be read: {error}", examples[wanted]) from None
     if wanted and not isinstance(value, wanted):
         raise ValueError(f"must be {words[wanted]}, but is {text[:60]!r}", examples[wanted])
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys do not repeat: one of the two values would be lost."""
+    record: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in record:
+            raise ValueError(f"the key {key!r} stands in it twice")
+        record[key] = value
+    return record
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number in JSON")
 
 
 _SCALARS: Mapping[Type, Callable[[str], Any]] = {

@@ -702,3 +702,11 @@ program()
     ended = subprocess.run([sys.executable, "-c", code, "types"], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0
     assert {"pooled", "threaded"} <= set(ended.stdout.splitlines())
+
+
+def test_an_int_of_any_size_is_printed():
+    """Python itself refuses to write more than 4300 digits."""
+    count = 5000
+    write({"inputs": {"n": {"type": "int"}}, "nodes": {"w": {"use": "integer", "from": {"value": "inputs.n"}}}, "outputs": {"n": "w.int"}})
+    said = subprocess.run([sys.executable, "-m", "nodegraph", "run", "w.json", "--set", f"n={'7' * count}"], capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (0, "7" * count + "\n")

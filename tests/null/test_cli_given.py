@@ -155,6 +155,15 @@ def test_files_of_inputs_come_before_what_is_set(tmp_path: Path) -> None:
             "error[bad-value] 'prompt' is '@/no/file', but that file cannot be read: No such file or directory\n  at  --set prompt",
         ),
         (["config=/no/file"], "error[bad-value] cannot read '/no/file': No such file or directory\n  at  --set config"),
+        (
+            ['extra={"a": 1, "a": 2}'],
+            "error[bad-value] 'extra' must be JSON, but cannot be read: the key 'a' stands in it twice\n  at  --set extra",
+        ),
+        (["extra=[NaN]"], "error[bad-value] 'extra' must be JSON, but cannot be read: NaN is no number in JSON\n  at  --set extra"),
+        (
+            ["extra=" + "[" * 9000],
+            "error[bad-value] 'extra' must be JSON, but is nested too deeply\n  at  --set extra\n  fix write it flatter",
+        ),
         (["latent=x"], "error[bad-value] 'latent' takes latent, which cannot be given on the command line\n  at  --set latent"),
         (["steps=1", "steps=2"], "error[set-twice] 'steps' is given twice\n  at  steps\n  fix keep one of them"),
     ],
@@ -173,6 +182,12 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     assert [(problem.code, problem.line) for problem in caught.value.problems] == [
         ("file-missing", 0), ("bad-json", 2), ("unknown-input", 3), ("bad-json", 4), ("unknown-input", 0), ("bad-set", 0), ("bad-value", 0)
     ]  # fmt: skip
+
+
+def test_only_a_line_feed_ends_a_line_of_a_batch(tmp_path: Path) -> None:
+    batch = tmp_path / "b.jsonl"
+    batch.write_bytes('{"prompt": "a\u2028b"}\r\n{"prompt": "c\x85d"}\n'.encode())
+    assert [run.inputs["prompt"] for run in given(batch=str(batch))] == ["a\u2028b", "c\x85d"]
 
 
 def test_a_batch_without_lines_is_a_mistake(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from engine_nodes import CALLS, VOLATILE, flow, make_engine, traced
+from engine_nodes import CALLS, NODES, VOLATILE, flow, make_engine, traced
 
 from nodegraph import Engine, Workflow, WorkflowInvalid, node
 
@@ -102,6 +103,42 @@ def chosen(n, untaken=5):
         "s": {"use": "pick", "from": {"condition": "even.bool", "on_true": "yes.int", "on_false": "no.int"}},
     }
     return flow(nodes, {"out": "s.value"})
+
+
+@node
+def huge() -> int:
+    return 10**400
+
+
+@node
+def deep() -> Any:
+    value: list[Any] = []
+    for _ in range(2000):
+        value = [value]
+    return value
+
+
+@pytest.fixture
+def extremes():
+    with Engine(nodes=[*NODES, huge, deep], cache=False) as made:
+        yield made
+
+
+def test_an_int_too_large_for_a_float_is_a_problem(extremes):
+    workflow = flow({"h": {"use": "huge"}, "s": {"use": "scaled", "from": {"a": "h.int"}}}, {"out": "s.float"})
+    result = extremes.submit(workflow).result()
+    [problem] = result.problems
+    assert (problem.code, problem.where, problem.text) == (
+        "out-of-range", "s", "'a' takes a finite number, but a number of 1329 bits arrived"
+    )  # fmt: skip
+    given = {"inputs": {"n": {"type": "int"}}, "nodes": {"s": {"use": "scaled", "from": {"a": "inputs.n"}}}, "outputs": {"out": "s.float"}}
+    with pytest.raises(WorkflowInvalid, match="takes a finite number"):
+        extremes.submit(given, n=10**400)
+
+
+def test_a_value_nested_too_deeply_is_a_problem(extremes):
+    [problem] = extremes.submit(flow({"d": {"use": "deep"}}, {"out": "d.value"})).result().problems
+    assert (problem.code, problem.where, problem.text) == ("too-deep", "d", "'deep' gave a value that is nested too deeply")
 
 
 def test_switch_computes_only_the_branch_it_takes(engine):

@@ -165,6 +165,7 @@ VALUES = [
     float("inf"),
     "",
     "é" * 5000,
+    {"\ud800": "half of a pair \udcff"},
     b"\0\xff",
     [],
     [1, [2, "x"]],
