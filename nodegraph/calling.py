@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import arrays, guard, keys, kinds, memory, types
+from nodegraph import arrays, guard, keys, kinds, memory
 from nodegraph.entries import Entry, Smaller
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
