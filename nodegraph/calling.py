@@ -12,9 +12,10 @@ from nodegraph import arrays, guard, keys, kinds, memory
 from nodegraph.entries import Entry, Smaller
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
-from nodegraph.inputs import Gone, gather, note_outside, value_of, work_key
+from nodegraph.inputs import Gone, as_lists, gather, note_outside, value_of, work_key
 from nodegraph.literals import Refused
 from nodegraph.noderun import NodeRun
+from nodegraph.outcomes import Lazy
 from nodegraph.plan import Mapped
 from nodegraph.shared import Traits
 from nodegraph.sources import Const, Item, Source
@@ -214,11 +215,15 @@ def _found(run: Execution, step: int, key: bytes, entry: Entry, claimed: bool) -
 def _wrong_input(run: Execution, step: int, used: NodeType, inputs: dict[str, Any]) -> Problem | None:
     """What came over an `any` link and is not what the port takes."""
     for port in run.plan.checked[step]:
-        declared = used.inputs.get(port)
+        declared = used.port(port)
         if declared is None or port not in inputs:
             continue
         given = inputs[port]
-        if not declared.lazy and not kinds.conforms(declared.type, given):
+        if given.__class__ is Lazy:
+            if not given.ready or given.skipped:
+                continue
+            given = given.value
+        if not kinds.conforms(declared.type, as_lists(given)):
             where = f"{run.plan.path(step)}.{port}"
             return Problem(
                 "type-mismatch", where, f"{where!r} takes {declared.type}, but {kinds.describe(given)} arrived", f"give it {declared.type}"

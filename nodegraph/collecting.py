@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
 from nodegraph.entries import PLAIN, Entry
-from nodegraph.inputs import Items, smaller_behind, value_of
+from nodegraph.inputs import smaller_behind, value_of
 from nodegraph.job import Result
 from nodegraph.sources import Item, Source
 from nodegraph.states import DONE, SKIPPED
@@ -20,7 +20,7 @@ def collect_output(run: Execution, name: str, source: Source) -> None:
     """Bring a settled output into memory, and have it written to the disk tier. Raises Gone."""
     verdict, cause = run._verdict(source)
     if verdict == DONE:
-        run.values[name] = _plain(value_of(run, source))
+        run.values[name] = value_of(run, source)
         run.idents[name] = run.ident(source)
         if smaller := smaller_behind(run, source):
             run.smaller[name] = smaller
@@ -32,10 +32,6 @@ def collect_output(run: Execution, name: str, source: Source) -> None:
         run.partial[name] = {index: value_of(run, one) for index, one in enumerate(final) if run._verdict(one)[0] == DONE}
     if verdict == SKIPPED:
         run.skipped[name] = str(cause)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, Items) else value
 
 
 def _keep_on_disk(run: Execution, source: Source) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from nodegraph.run import Execution
 
 
+Read = Callable[["Execution", Source], Any]
+"""How the value of a settled source is read."""
+
+
 class Gone(Exception):
     """Results that a step needs are no longer there: they must be computed again."""
 
@@ -29,16 +34,14 @@ class Gone(Exception):
 def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict[str, Any]:
     """The keyword arguments of a call under a work key. Raises Gone, and Refused."""
     inputs = dict(run.plan.literals[step])
-    lazy = run.traits[step].lazy
+    traits = run.traits[step]
+    lazy, fetched, floats = traits.lazy, traits.fetched, traits.floats
     for port, source in run.plan.sources[step].items():
-        declared = used.inputs.get(port)
-        if lazy and (declared.lazy if declared else None in lazy):
-            inputs[port] = _lazy_input(run, step, port, source)
-            continue
-        given = value_of(run, source)
-        if type(given) is int and declared is not None:
-            given = as_port(declared, given)
-        inputs[port] = given
+        known = port if port in used.inputs else None
+        read = _items_of if known in fetched else value_of
+        if known in floats:
+            read = partial(_floats_of, used, port, read)
+        inputs[port] = _lazy_input(run, step, port, source, read) if known in lazy else read(run, source)
     for name in run.plan.literals[step] if lazy else ():
         if name in lazy or (None in lazy and name not in used.inputs):
             inputs[name] = Lazy(name, inputs[name], ready=True)
@@ -47,12 +50,18 @@ def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict
     return inputs
 
 
-def _lazy_input(run: Execution, step: int, port: str, source: Source) -> Lazy[Any]:
+def _lazy_input(run: Execution, step: int, port: str, source: Source, read: Read) -> Lazy[Any]:
     if run._is_lazy(step, port):
         return Lazy(port)
     if run._verdict(source)[0] == SKIPPED:
         return Lazy(port, None, ready=True, skipped=True)
-    return Lazy(port, value_of(run, source), ready=True)
+    return Lazy(port, read(run, source), ready=True)
+
+
+def _floats_of(used: NodeType, port: str, read: Read, run: Execution, source: Source) -> Any:
+    declared = used.port(port)
+    assert declared is not None  # check has refused unknown ports
+    return as_port(declared, read(run, source))
 
 
 def value_of(run: Execution, source: Source) -> Any:
@@ -71,19 +80,32 @@ def value_of(run: Execution, source: Source) -> Any:
         return source.value
     if kind is Item:
         return value_of(run, source.source)[source.index]
-    values, done = [], run.done
+    values, gone, done = [], [], run.done
     for one in source:
         if one.__class__ is tuple and (entry := done[one[0]]).__class__ in PLAIN:
             values.append(entry)
-        elif _in_memory(run, one):
+            continue
+        try:
             values.append(value_of(run, one))
-        else:
-            return Items(run, source)
+        except Gone as error:
+            gone += error.steps
+    if gone:
+        raise Gone(gone)
     return values
+
+
+def _items_of(run: Execution, source: Source) -> Any:
+    """The value of a settled source for a port that takes a list of what may be large. Raises Gone."""
+    source = run.final(source)
+    if source.__class__ is not list or all(_in_memory(run, one) for one in source):
+        return value_of(run, source)
+    return Items(run, source)
 
 
 def _in_memory(run: Execution, source: Source) -> bool:
     final = run.final(source)
+    if final.__class__ is list:
+        return all(_in_memory(run, one) for one in final)
     entry = run.done[final[0]] if final.__class__ is tuple else None
     return not isinstance(entry, Entry) or entry.values is not None
 
@@ -93,7 +115,7 @@ class Items(Sequence[Any]):
 
     def __init__(self, run: Execution, sources: list[Source]):
         self._run, self._sources = run, sources
-        missing = [final[0] for one in sources if not _in_memory(run, one) and not _readable(run, (final := run.final(one))[0])]
+        missing = [step for one in sources for step in _missing(run, one)]
         if missing:
             raise Gone(missing)
 
@@ -105,10 +127,28 @@ class Items(Sequence[Any]):
             return [value_of(self._run, one) for one in self._sources[index]]
         return value_of(self._run, self._sources[index])
 
+    def __add__(self, other: Any) -> list[Any]:
+        return [*self, *other]
 
-def _readable(run: Execution, step: int) -> bool:
-    """Whether the disk still has a result, checked by reading it."""
-    return run.shared.cache.load(run.done[step]) is not None
+    def __radd__(self, other: Any) -> list[Any]:
+        return [*other, *self]
+
+
+def _missing(run: Execution, source: Source) -> list[int]:
+    """The steps whose results the disk has no more, checked by reading them."""
+    final = run.final(source)
+    if final.__class__ is list:
+        return [step for one in final for step in _missing(run, one)]
+    return [] if _in_memory(run, final) or run.shared.cache.load(run.done[final[0]]) is not None else [final[0]]
+
+
+def as_lists(value: Any) -> Any:
+    """A value with lists in place of `Items`."""
+    if isinstance(value, Items | list):
+        return [as_lists(one) for one in value]
+    if isinstance(value, dict):
+        return {key: as_lists(one) for key, one in value.items()}
+    return value
 
 
 def work_key(run: Execution, step: int, used: NodeType) -> bytes:

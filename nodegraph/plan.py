@@ -29,12 +29,19 @@ class Scope:
 class Mapped:
     """A node mapped over lists whose length is not known yet: what to expand when they are there."""
 
-    __slots__ = ("each", "literals", "scope_name", "shared", "used")
+    __slots__ = ("checked", "each", "literals", "scope_name", "shared", "used")
 
     def __init__(
-        self, used: NodeType | Template, shared: dict[str, Source], literals: dict[str, Any], each: dict[str, Source], scope_name: str
+        self,
+        used: NodeType | Template,
+        shared: dict[str, Source],
+        literals: dict[str, Any],
+        each: dict[str, Source],
+        scope_name: str,
+        checked: tuple[str, ...],
     ):
         self.used, self.shared, self.literals, self.each, self.scope_name = used, shared, literals, each, scope_name
+        self.checked = checked
 
 
 class Form:
@@ -101,8 +108,14 @@ class Identities:
 
 
 def as_port(port: Port, value: Any) -> Any:
-    """A value as the port hands it to the node: int becomes float where a float is declared. Raises Refused for one too large for it."""
-    if type(value) is not int or types.without_none(port.type) is not types.FLOAT:
+    """A value as the port hands it to the node: int becomes float where floats are declared. Raises Refused for one too large."""
+    return _floats(port, value) if types.widens(port.type) else value
+
+
+def _floats(port: Port, value: Any) -> Any:
+    if type(value) is list:
+        return [_floats(port, one) for one in value]
+    if type(value) is not int:
         return value
     try:
         return float(value)
@@ -139,14 +152,15 @@ class Plan:
 
     # -- expanding templates ---------------------------------------------------------------------------------------
 
-    def expand(self, template: Template, bindings: Mapping[str, Source], scope: Scope) -> dict[str, Source]:
-        """Add the steps of a template with its inputs bound. Returns the sources of its outputs."""
+    def expand(self, template: Template, bindings: Mapping[str, Source], scope: Scope, unsure: Sequence[str] = ()) -> dict[str, Source]:
+        """Add the steps of a template with its inputs bound; those that are `unsure` are bound to values of any type. Returns the
+        sources of its outputs."""
         at: list[Any] = [None] * len(template.names)
         self._expand_settled(template, at, scope)
         pending = _pending_by_node(template)
         for index in template.sequence():
             if at[index] is None:
-                at[index] = self._expand_node(template, index, at, bindings, pending, scope)
+                at[index] = self._expand_node(template, index, at, bindings, pending, scope, unsure)
         return {name: _resolve(link, at, bindings) for name, link in template.outputs.items()}
 
     def _expand_settled(self, template: Template, at: list[Any], scope: Scope) -> None:
@@ -181,12 +195,22 @@ class Plan:
         return all_parts, found
 
     def _expand_node(
-        self, template: Template, index: int, at: list[Any], bindings: Mapping[str, Source], pending: Mapping[int, Any], scope: Scope
+        self,
+        template: Template,
+        index: int,
+        at: list[Any],
+        bindings: Mapping[str, Source],
+        pending: Mapping[int, Any],
+        scope: Scope,
+        unsure: Sequence[str],
     ) -> Any:
         """Add one node of a template. Returns its step, or the sources of its outputs by name."""
         used = template.types[index]
+        checked = template.checked.get(index, ())
+        if unsure:
+            checked = (*checked, *_fed(template, index, unsure))
         if used.__class__ is not NodeType or index in template.each or index in pending:
-            return self._special(template, index, at, bindings, pending.get(index, ()), scope)
+            return self._special(template, index, at, bindings, pending.get(index, ()), scope, checked)
         parts, given = self._literal_parts(template, index), template.literals[index]
         sources: dict[str, Source] = {}
         for port, link in template.links[index].items():
@@ -199,8 +223,8 @@ class Plan:
             else:
                 sources[port] = source
         step = self.step(used, template.names[index], scope, sources, given, parts)
-        if index in template.checked:
-            self.checked[step] = template.checked[index]
+        if checked:
+            self.checked[step] = checked
         return step
 
     def _bind_const(
@@ -299,7 +323,14 @@ class Plan:
     # -- workflows as nodes, each, literals from outside -----------------------------------------------------------
 
     def _special(
-        self, template: Template, index: int, at: list[Any], bindings: Mapping[str, Source], pending: tuple[Any, ...], scope: Scope
+        self,
+        template: Template,
+        index: int,
+        at: list[Any],
+        bindings: Mapping[str, Source],
+        pending: tuple[Any, ...],
+        scope: Scope,
+        checked: tuple[str, ...],
     ) -> Any:
         used, name = template.types[index], template.names[index]
         sources = {port: _resolve(link, at, bindings) for port, link in template.links[index].items()}
@@ -307,20 +338,20 @@ class Plan:
         for port, what in pending:
             literals[port] = self.resolved(what)
         if index not in template.each:
-            return self._use(used, name, sources, literals, scope, template.checked.get(index, ()))
+            return self._use(used, name, sources, literals, scope, checked)
         each = {}
         for port, given in template.each[index].items():
             each[port] = [Const(self.resolved(value)) for value in given] if isinstance(given, list) else _resolve(given, at, bindings)
-        return self._map(used, name, sources, literals, each, scope)
+        return self._map(used, name, sources, literals, each, scope, checked)
 
     def _use(
-        self, used: Any, name: str, sources: dict[str, Source], literals: Mapping[str, Any], scope: Scope, checked: tuple[str, ...] = ()
+        self, used: Any, name: str, sources: dict[str, Source], literals: Mapping[str, Any], scope: Scope, checked: tuple[str, ...]
     ) -> Any:
         """One use of a node type (a step number) or of a workflow (its outputs)."""
         if isinstance(used, Template):
             bound = {**{port: Const(value) for port, value in literals.items()}, **sources}
             inner = Scope(f"{scope.prefix}{name}/", used.workflow.name or scope.workflow)
-            return self.expand(used, self.with_defaults(used, bound), inner)
+            return self.expand(used, self.with_defaults(used, bound), inner, checked)
         parts = self._parts(used, literals)
         linked = {}
         for port, source in sources.items():
@@ -334,14 +365,21 @@ class Plan:
         return number
 
     def _map(
-        self, used: Any, name: str, sources: dict[str, Source], literals: dict[str, Any], each: dict[str, Source], scope: Scope
+        self,
+        used: Any,
+        name: str,
+        sources: dict[str, Source],
+        literals: dict[str, Any],
+        each: dict[str, Source],
+        scope: Scope,
+        checked: tuple[str, ...],
     ) -> dict[str, Source]:
         """Expand now what has a known length; leave the rest to when the lists are there."""
         listed = {port: known for port, source in each.items() if (known := _known_items(source)) is not None}
         outputs = list(used.output_types if isinstance(used, Template) else used.outputs)
         if len(listed) == len(each):
-            return self.map_items(used, name, sources, literals, listed, scope, outputs)
-        mapped = Mapped(used, sources, literals, each, name)
+            return self.map_items(used, name, sources, literals, listed, scope, outputs, checked)
+        mapped = Mapped(used, sources, literals, each, name, checked)
         declared = {port: Port(port, types.ANY) for port in outputs}
         carrier = NodeType(
             f"each({getattr(used, 'name', name)})", {}, declared, _never_called, pack="nodegraph", identity="each", volatile=True
@@ -369,6 +407,7 @@ class Plan:
         each: dict[str, list[Source]],
         scope: Scope,
         outputs: list[str],
+        checked: tuple[str, ...],
     ) -> dict[str, Source]:
         """One use for each item. Raises WorkflowInvalid when the lists differ in length."""
         counts = {port: len(items) for port, items in each.items()}
@@ -379,7 +418,7 @@ class Plan:
         gathered: dict[str, list[Source]] = {port: [] for port in outputs}
         for number in range(next(iter(counts.values()), 0)):
             mine = {**sources, **{port: items[number] for port, items in each.items()}}
-            made = self._use(used, f"{name}[{number}]", mine, dict(literals), scope)
+            made = self._use(used, f"{name}[{number}]", mine, dict(literals), scope, checked)
             for port in outputs:
                 gathered[port].append((made, port) if made.__class__ is int else made[port])
         return gathered
@@ -419,6 +458,17 @@ def _listed(idents: Sequence[bytes]) -> bytes:
 
 def _never_called(**inputs: Any) -> None:
     raise NotImplementedError("a mapped node is expanded, not called")
+
+
+def _fed(template: Template, index: int, inputs: Sequence[str]) -> tuple[str, ...]:
+    """The ports of a node that are fed by these inputs of the workflow."""
+    mapped = {port: link for port, link in template.each.get(index, {}).items() if link.__class__ is tuple}
+    feeding = {(INPUTS, name) for name in inputs}
+    return tuple(
+        port
+        for port, link in {**template.links[index], **mapped}.items()
+        if not feeding.isdisjoint([link] if link.__class__ is tuple else link)
+    )
 
 
 def _pending_by_node(template: Template) -> dict[int, tuple[Any, ...]]:

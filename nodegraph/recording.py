@@ -9,7 +9,7 @@ from nodegraph.calling import Settled
 from nodegraph.entries import PLAIN, Entry, output_ident
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, listing
 from nodegraph.failures import CANCELLED, Failure
-from nodegraph.inputs import note_outside
+from nodegraph.inputs import as_lists, note_outside
 from nodegraph.outcomes import Graph, Lazy, Need, Ref, Skip
 from nodegraph.plan import Plan, Scope
 from nodegraph.shared import Shared
@@ -60,6 +60,8 @@ def _values(run: Execution, step: int, call: Any, outcome: Any) -> Entry:
     values = (outcome,) if used.single else tuple(outcome) if isinstance(outcome, tuple) else () if outcome is None else (outcome,)
     if len(values) != len(outputs):
         raise _wrong_output(run, step, f"gave {len(values)} values for {len(outputs)} outputs", "return one value for each output")
+    if call.traits.fetched:
+        values = tuple(map(as_lists, values))
     by_content = used.volatile or used.effect
     idents = []
     for (name, port), value in zip(outputs.items(), values, strict=True):

@@ -557,7 +557,7 @@ class Execution:
             before = len(self.plan.effects)
             outputs = list(mapped.used.outputs) if isinstance(mapped.used, NodeType) else list(mapped.used.output_types)
             made = self.plan.map_items(
-                mapped.used, mapped.scope_name, mapped.shared, mapped.literals, items, self.plan.scopes[step], outputs
+                mapped.used, mapped.scope_name, mapped.shared, mapped.literals, items, self.plan.scopes[step], outputs, mapped.checked
             )
             self._grow()
             self._more_roots(self.plan.effects[before:])

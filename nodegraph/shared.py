@@ -34,15 +34,17 @@ class Traits:
 
     `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
     `gives`, a number, bool or text, comes out. `seconds`: what calls took of late, infinite before the first. `quick`: it is plain,
-    and calls do not take long. `floats`: ports that turn int into float. `keyed`: it has keys. `form`: how it enters them.
+    and calls do not take long. `floats`: ports that turn int into float. `fetched`: list ports whose items are fetched when they are
+    looked at, as they may be large; None among them stands for open ports. `keyed`: it has keys. `form`: how it enters them.
     """
 
-    __slots__ = ("floats", "form", "function", "gives", "heads", "keyed", "lane", "lazy", "plain", "ports", "quick", "seconds")
+    __slots__ = ("fetched", "floats", "form", "function", "gives", "heads", "keyed", "lane", "lazy", "plain", "ports", "quick", "seconds")
 
     def __init__(self, used: Any, lanes: dict[str, Any], identities: Identities):
         self.lane: Any = lanes["cpu"]
         self.lazy: frozenset[str | None] = frozenset()
-        self.floats: frozenset[str] = frozenset()
+        self.floats: frozenset[str | None] = frozenset()
+        self.fetched: frozenset[str | None] = frozenset()
         self.ports: tuple[str, ...] = ()
         self.gives: type | None = None
         self.plain = self.quick = False
@@ -59,7 +61,11 @@ class Traits:
         if used.open and used.open.lazy:
             lazy.add(None)
         self.lazy = frozenset(lazy)
-        self.floats = frozenset(name for name, port in used.inputs.items() if types.without_none(port.type) is types.FLOAT)
+        self.floats = frozenset(name for name, port in used.inputs.items() if types.widens(port.type))
+        self.fetched = frozenset(name for name, port in used.inputs.items() if _fetched(port.type))
+        if used.open:
+            self.fetched |= {None} if _fetched(used.open.type) else set()
+            self.floats |= {None} if types.widens(used.open.type) else set()
         self.ports = tuple(used.outputs)
         special = used.effect or used.volatile or used.stateful or used.fingerprint or used.open or used.takes_run
         if used.single and len(used.outputs) == 1 and not (special or lazy or used.asynchronous):
@@ -77,6 +83,12 @@ class Traits:
         """Note what a call took."""
         self.seconds = seconds if self.seconds == math.inf else max(seconds, self.seconds / 2)
         self.quick = self.plain and not self.long
+
+
+def _fetched(kind: types.Type) -> bool:
+    """Whether values of a type are lists of what may be large."""
+    kind = types.without_none(kind)
+    return kind.kind == "list" and not types.is_json(kind.args[0])
 
 
 class Shared:

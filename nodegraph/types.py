@@ -182,6 +182,12 @@ def _accepts_union(target: Type, source: Type, bound: Bindings) -> bool:
     return not left or (variable is not None and accepts(variable, union(left), bound))
 
 
+def widens(kind: Type) -> bool:
+    """Whether a value of this type has floats for the ints that a link gives it: there is room for floats, and none for ints."""
+    leaves = names(kind)
+    return "float" in leaves and not {"int", "json", "seed"}.intersection(leaves) and not has_variables(kind)
+
+
 def is_json(kind: Type) -> bool:
     if kind.kind in ("list", "union"):
         return all(is_json(arg) for arg in kind.args)
@@ -203,6 +209,10 @@ def substitute(kind: Type, bound: Bindings) -> Type:
 def erase(kind: Type) -> Type:
     """`kind` with `any` for its variables."""
     return substitute(kind, {}) if has_variables(kind) else kind
+
+
+def has_any(kind: Type) -> bool:
+    return kind is ANY or any(map(has_any, kind.args))
 
 
 def has_variables(kind: Type) -> bool:

@@ -149,7 +149,7 @@ class TypePass:
             wanted = types.substitute(port.type, bound)
             text = f"{_target(path)} takes {wanted}{self._why(port)}, but {self._spelled(link)!r} gives {source}"
             self.report("type-mismatch", path, text, self._fix(index, path, wanted, source, link), expected=str(wanted), given=str(source))
-        elif source is types.ANY and port.type is not types.ANY and not types.has_variables(port.type):
+        elif types.has_any(source) and port.type is not types.ANY and not types.has_variables(port.type):
             self.template.checked[index] = (*self.template.checked.get(index, ()), port.name)
 
     def _fits(self, port: Port, source: Type, bound: types.Bindings) -> bool:

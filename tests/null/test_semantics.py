@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from engine_nodes import CALLS, NODES, VOLATILE, flow, make_engine, traced
 
-from nodegraph import Engine, Workflow, WorkflowInvalid, node
+from nodegraph import Engine, File, Lazy, Need, Workflow, WorkflowInvalid, node
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -118,10 +120,114 @@ def deep() -> Any:
     return value
 
 
+@node
+def classes(values: list[float], more: Lazy[float | str] = 0.5, **others: float) -> str:
+    return ", ".join(type(value).__name__ for value in [*values, more.value, *others.values()]) if more.ready else Need("more")
+
+
+@node
+def described(value: Any) -> Any:
+    return {"class": type(value).__name__, "value": value}
+
+
+@node
+def returned(values: list[T]) -> list[T]:
+    return values
+
+
+@node
+def gathered(values: list[File], count: int = 0) -> list[File]:
+    return values + values[:count]
+
+
+EXTREMES = [huge, deep, classes, described, returned, gathered]
+
+
 @pytest.fixture
 def extremes():
-    with Engine(nodes=[*NODES, huge, deep], cache=False) as made:
+    with Engine(nodes=[*NODES, *EXTREMES], cache=False) as made:
         yield made
+
+
+def test_ints_become_floats_wherever_floats_are_declared(extremes):
+    one = {"one": plus(1, 0), "ones": {"use": "count_up", "with": {"n": 1}}}
+    for links in (["one.int"], "ones.ints"):
+        uses = {"use": "classes", "from": {"values": links, "more": "one.int", "other": "one.int"}}
+        result, _ = traced(extremes, flow({**one, "c": uses}, {"out": "c.text"}))
+        assert result.outputs == {"out": "float, float, float"}
+
+
+def holding(use: Any, port: str, output: str) -> dict[str, Any]:
+    return {
+        "inputs": {"value": {"type": "int"}},
+        "nodes": {"n": {"use": use, "from": {port: "inputs.value"}}},
+        "outputs": {"out": f"n.{output}"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "node", "where"),
+    [
+        ("x", {"use": "plus", "from": {"a": "v.value"}}, "n.a"),
+        (["x"], {"use": "plus", "each": {"a": "v.value"}}, "n[0].a"),
+        ("x", {"use": "classes", "with": {"values": []}, "from": {"other": "v.value"}}, "n.other"),
+        (None, {"use": "classes", "with": {"values": []}, "from": {"more": "v.value"}}, "n.more"),
+        ("x", {"use": "total", "from": {"items": ["v.value"]}}, "n.items"),
+        ("x", {"use": holding("plus", "a", "int"), "from": {"value": "v.value"}}, "n/n.a"),
+        (["x"], {"use": holding("plus", "a", "int"), "each": {"value": "v.value"}}, "n[0]/n.a"),
+        ("x", {"use": holding(holding("plus", "a", "int"), "value", "out"), "from": {"value": "v.value"}}, "n/n/n.a"),
+    ],
+)
+def test_what_comes_over_a_link_of_any_type_is_checked_when_it_is_there(extremes, given, node, where):
+    output = "out" if isinstance(node["use"], dict) else {"classes": "text"}.get(node["use"], "int")
+    workflow = flow({"v": {"use": "anything", "with": {"value": given}}, "n": node}, {"out": f"n.{output}"})
+    [problem] = extremes.submit(workflow).result().problems
+    assert (problem.code, problem.where) == ("type-mismatch", where)
+
+
+def test_items_of_any_type_are_checked(extremes):
+    nodes = {"v": {"use": "anything", "each": {"value": ["x"]}}, "n": {"use": "total", "from": {"items": "v.value"}}}
+    [problem] = extremes.submit(flow(nodes, {"out": "n.int"})).result().problems
+    assert (problem.code, problem.where) == ("type-mismatch", "n.items")
+
+
+@pytest.mark.parametrize(
+    ("use", "port", "output"),
+    [("described", "value", "value"), ("make_json", "value", "json"), ("returned", "values", "value"), ("format_json", "json", "text")],
+)
+def test_a_list_from_the_disk_is_a_list(tmp_path, use, port, output):
+    """Also where its items are read one by one, as they may be large."""
+    lists = {"long": {"use": "text", "each": {"value": ["a" * 300, "b" * 300]}}}
+    taken = {"use": use, "from": {port: "long.text"}}
+    found = []
+    for cache in (False, tmp_path, tmp_path):
+        with Engine(nodes=[*NODES, *EXTREMES], cache=cache) as engine:
+            if cache:
+                engine.run(flow(lists, {"out": "long.text"}))
+        with Engine(nodes=[*NODES, *EXTREMES], cache=cache) as engine:
+            found.append(engine.run(flow({**lists, "n": taken}, {"out": f"n.{output}", "nested": ["long.text"]})).outputs)
+    assert found[0] == found[1] == found[2]
+
+
+def test_items_that_are_fetched_can_be_joined_and_given_back(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    file = File.at(tmp_path / "a.txt")
+    files = {"use": "gathered", "with": {"values": ["a.txt"]}}
+    nodes = {
+        "files": files,
+        "each": {"use": "anything", "each": {"value": "files.files"}},
+        "n": {"use": "gathered", "from": {"values": "each.value"}},
+    }
+    found = []
+    for count in (0, 1, 1):
+        with Engine(nodes=[*NODES, *EXTREMES], cache=tmp_path / "cache") as engine:
+            workflow = flow(
+                {**nodes, "n": {**nodes["n"], "with": {"count": count}}}, {"out": "n.files", **({} if count else {"each": "each.value"})}
+            )
+            written = tmp_path / "w.json"
+            written.write_text(json.dumps(workflow))
+            found.append(engine.run(written).outputs["out"])
+    assert found == [[file], [file, file], [file, file]]
 
 
 def test_an_int_too_large_for_a_float_is_a_problem(extremes):
