@@ -387,7 +387,8 @@ def with_literals(workflow: Workflow, overrides: Mapping[str, Any]) -> Workflow:
         node = record["nodes"].get(name)
         if node is None or not port:
             fix = did_you_mean(name, record["nodes"]) or f"the nodes are {listing(record['nodes'])}"
-            problems.append(Problem("unknown-node", place, f"there is no node {name!r} to set {port!r} of", fix, workflow.file))
+            text = f"there is no node {name!r} to set {port!r} of" if port else f"{place!r} names no input of a node"
+            problems.append(Problem("unknown-node", place, text, fix if node is None else f"write {name}.INPUT", workflow.file))
             continue
         if isinstance(value, secret.Secret):
             text, fix = f"{place!r} cannot be set to a secret: a workflow never holds one", "link it to an input of type 'secret'"

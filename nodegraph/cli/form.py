@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import textwrap
@@ -99,7 +100,7 @@ def _form(called: str, workflow: Workflow, listed: list[Field], outputs: dict[st
         yield from _rows([(one.port.name, str(one.port.type), one.default, one.words()) for one in listed])
     yield "\noutputs:" if outputs else "\nno outputs"
     yield from _rows(list(outputs.items()))
-    yield f"\nnodegraph run {called}" + "".join(f" --set {one.port.name}=…" for one in listed if one.port.required)
+    yield f"\nnodegraph run {shlex.quote(called)}" + "".join(f" --set {one.port.name}=…" for one in listed if one.port.required)
     yield "flags: nodegraph run --help"
 
 

@@ -149,32 +149,34 @@ class _Reader:
         if kind is None:
             return []
         if not listed.startswith("["):
-            listed = self._spanned(name, where, kind, listed)
-            return [one for value in listed.split(",") for one in self._read(name, where, partial(self._shown_text, name, kind, value))]
+            values = self._spanned(name, where, kind, listed)
+            return [one for value in values for one in self._read(name, where, partial(self._shown_text, name, kind, value))]
         items = self._read(name, where, lambda: (typed.parse_json(listed, list), None))
+        if items and not items[0].value:
+            self.report("no-runs", where, f"{name!r} has no values", f"write --sweep {name}=1,2,3")
         return [
             one
             for item in (items[0].value if items else [])
             for one in self._read(name, where, partial(self._shown_json, name, kind, item, Path()))
         ]
 
-    def _spanned(self, name: str, where: str, kind: Type, listed: str) -> str:
-        """The list with `FIRST..LAST` and `FIRST..LAST..STEP` written out, for a type of numbers."""
+    def _spanned(self, name: str, where: str, kind: Type, listed: str) -> list[str]:
+        """The values of a list, with `FIRST..LAST` and `FIRST..LAST..STEP` written out for a type of numbers."""
         try:
-            parts = [",".join(typed.span(kind, part) or [part]) for part in listed.split(",")]
+            return [value for part in listed.split(",") for value in typed.span(kind, part) or [part]]
         except ValueError as error:
             self.report("bad-value", where, f"{name!r} {error.args[0]}", error.args[1])
-            return ""
-        return ",".join(parts)
+            return []
 
     def _read(self, name: str, where: str, read: Callable[[], tuple[Any, Any]], file: str = "", line: int = 0) -> list[_Value]:
         try:
             value, shown = read()
+        except media.Unreadable as error:
+            self.report("bad-value", where, str(error), "give the path of a file", file, line)
+            return []
         except ValueError as error:
             fix = error.args[1] if len(error.args) > 1 else ""
-            self.report(
-                "bad-value", where, f"{name!r} {error.args[0]}" if not isinstance(error, media.Unreadable) else str(error), fix, file, line
-            )
+            self.report("bad-value", where, f"{name!r} {error.args[0]}", fix, file, line)
             return []
         return [_Value(name, value, shown)]
 
@@ -240,8 +242,8 @@ class _Reader:
                 return types.parse(self.workflow.inputs[name].type)
             except ValueError:
                 return types.ANY  # check says what is wrong with the declaration
-        node, dot, port = name.partition(".")
-        if dot and node in self.workflow.nodes:
+        node, _, port = name.partition(".")
+        if port and node in self.workflow.nodes:
             ports = self._ports(node)
             if ports is None:
                 return types.ANY

@@ -154,7 +154,7 @@ def test_files_of_inputs_come_before_what_is_set(tmp_path: Path) -> None:
             ["prompt=@/no/file"],
             "error[bad-value] 'prompt' is '@/no/file', but that file cannot be read: No such file or directory\n  at  --set prompt",
         ),
-        (["config=/no/file"], "error[bad-value] cannot read '/no/file': No such file or directory\n  at  --set config"),
+        (["config=/no/file"], "error[bad-value] cannot read '/no/file': No such file or directory\n  at  --set config\n  fix give"),
         (
             ['extra={"a": 1, "a": 2}'],
             "error[bad-value] 'extra' must be JSON, but cannot be read: the key 'a' stands in it twice\n  at  --set extra",
@@ -165,6 +165,7 @@ def test_files_of_inputs_come_before_what_is_set(tmp_path: Path) -> None:
             "error[bad-value] 'extra' must be JSON, but is nested too deeply\n  at  --set extra\n  fix write it flatter",
         ),
         (["latent=x"], "error[bad-value] 'latent' takes latent, which cannot be given on the command line\n  at  --set latent"),
+        (["a.=1"], "error[unknown-input] the workflow has no input 'a.'\n  at  --set a."),
         (["steps=1", "steps=2"], "error[set-twice] 'steps' is given twice\n  at  steps\n  fix keep one of them"),
     ],
 )
@@ -172,6 +173,21 @@ def test_mistakes(texts: list[str], told: str) -> None:
     with pytest.raises(WorkflowInvalid) as caught:
         given(*texts)
     assert caught.value.problems[0].render().startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "told"),
+    [
+        ("steps=[]", "error[no-runs] 'steps' has no values\n  at  --sweep steps\n  fix write --sweep steps=1,2,3"),
+        ("steps=3..1", "error[bad-value] 'steps' is '3..1', which has nothing in it\n  at  --sweep steps\n  fix write FIRST..LAST..STEP"),
+        ("steps=1,", "error[bad-value] 'steps' must be a whole number, but is ''\n  at  --sweep steps\n  fix write it in digits"),
+    ],
+)
+def test_mistakes_of_sweeps(sweep: str, told: str) -> None:
+    with pytest.raises(WorkflowInvalid) as caught:
+        given(sweep=(sweep,))
+    [problem] = caught.value.problems
+    assert problem.render().startswith(told)
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
