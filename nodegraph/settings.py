@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nodegraph.distributions import installed_packs
 from nodegraph.errors import Problem, Problems, did_you_mean
@@ -230,7 +230,7 @@ def _paths(value: Any, folder: Path) -> tuple[Path, ...]:
     return tuple(_path(one, folder) for one in value if one != "")
 
 
-def _cache(value: Any, folder: Path) -> Path | bool:
+def parse_cache(value: Any, folder: Path) -> Path | Literal[False]:
     """A folder, or false for none."""
     if value is False or (isinstance(value, str) and value.lower() in ("off", "no", "none", "false", "0")):
         return False
@@ -295,7 +295,7 @@ def _flag(value: Any, folder: Path) -> bool:
 _READERS: dict[str, Callable[[Any, Path], Any]] = {
     "packs": _paths,
     "models": _paths,
-    "cache": _cache,
+    "cache": parse_cache,
     "output": _path,
     "device": _device,
     "dtype": _dtype,

@@ -24,6 +24,7 @@ from nodegraph.entries import Entry
 from nodegraph.packing import Packed, Unpackable, unpack
 
 FORMAT = 3
+INDEX = "index.sqlite"
 INLINE = 4096
 """Packed results up to this many bytes lie in the index itself."""
 BATCH = 256
@@ -74,7 +75,7 @@ class Store:
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(self.folder / "index.sqlite", timeout=20, check_same_thread=False, isolation_level=None)
+        database = sqlite3.connect(self.folder / INDEX, timeout=20, check_same_thread=False, isolation_level=None)
         try:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version > FORMAT:
@@ -390,7 +391,8 @@ class Store:
             if entry is None or self.read(entry) is None:
                 damaged += 1
         known = {self._path(key) for key in self._all_keys()}
-        stray = [path for path in self.folder.glob("results/*/*") if path not in known and path.suffix != ".damaged" and _old(path)]
+        names = [path for suffix in ("ng", "part") for path in self.folder.glob(f"results/[0-9a-f][0-9a-f]/*.{suffix}")]
+        stray = [path for path in names if path not in known and _old(path)]
         for path in stray:
             path.unlink(missing_ok=True)
         return {"checked": checked, "damaged": damaged, "stray_files_removed": len(stray)}

@@ -317,6 +317,13 @@ def test_one_failing_run_does_not_stop_the_others(capsys: Capture) -> None:
         (["models", "show", "x"], "error[unknown-model] there is no model 'x'"),
         (["nodes", "squar"], "error[unknown-node] there is no node 'squar'\n  fix did you mean 'square'"),
         (["cache", "info", "--cache", "off"], "error[no-cache] the cache on disk is off"),
+        *(
+            (
+                ["cache", *command, "--cache", "resluts"],
+                "error[no-cache] there is no cache in 'resluts'\n  at  --cache\n  fix name the folder",
+            )
+            for command in (["info"], ["verify"], ["prune", "1GiB"], ["clear"])
+        ),
         (["cache", "prune", "much"], "error[usage] 'much' must be a size; write it like 8GiB"),
     ],
 )
@@ -328,6 +335,7 @@ def test_a_wrong_call_exits_with_2_and_tells_how_to_mend_it(arguments: list[str]
     assert said.err.endswith("1 problem\n")
     assert said.out == ""
     assert "Traceback" not in said.err
+    assert not Path("resluts").exists()
 
 
 def test_a_wrong_call_as_json_still_ends_with_done(capsys: Capture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -73,6 +74,21 @@ def test_outputs_lie_on_disk_whatever_memory_holds(tmp_path):
         assert "started" not in seen
         assert len(result.outputs["t"]) == 100_000
         assert engine.store.verify() == {"checked": 1, "damaged": 0, "stray_files_removed": 0}
+
+
+def test_verify_removes_no_file_of_others(tmp_path):
+    """A cache may lie in a folder that holds a person's own results."""
+    with Engine(nodes=[long_text], cache=tmp_path) as engine:
+        engine.run(flow({"t": {"use": "long_text", "with": {"number": 5}}}, {"t": "t.text"}))
+        engine.store.flush()
+        (mine,) = tmp_path.glob("results/*/*.ng")
+        old = [mine.with_name("a.ng"), mine.with_name("b.1.2.part"), mine.with_name("c.png"), tmp_path / "results" / "run1" / "d.ng"]
+        for path in old:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"x")
+            os.utime(path, (0, 0))
+        assert engine.store.verify() == {"checked": 1, "damaged": 0, "stray_files_removed": 2}
+        assert [path.exists() for path in old] == [False, False, True, True]
 
 
 def test_a_damaged_file_is_a_miss_and_set_aside(tmp_path):
