@@ -33,10 +33,11 @@ class Gone(Exception):
 
 def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict[str, Any]:
     """The keyword arguments of a call under a work key. Raises Gone, and Refused."""
-    inputs = dict(run.plan.literals[step])
+    sources = run.plan.sources[step]
+    inputs = {**dict.fromkeys(sources), **run.plan.literals[step]}  # links before values: the order of open ports
     traits = run.traits[step]
     lazy, fetched, floats = traits.lazy, traits.fetched, traits.floats
-    for port, source in run.plan.sources[step].items():
+    for port, source in sources.items():
         known = port if port in used.inputs else None
         read = _items_of if known in fetched else value_of
         if known in floats:
@@ -163,7 +164,7 @@ def work_key(run: Execution, step: int, used: NodeType) -> bytes:
         parts.append(part(port, b"skipped" if skipped else run.ident(source)))
     form: Form = traits.form
     if form.special:
-        parts += plan.extra_parts(step, used)
+        parts += plan.extra_parts(step, used, plan.sources[step], plan.literals[step])
     return form.work_key(parts)
 
 

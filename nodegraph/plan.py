@@ -6,7 +6,7 @@ changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nodegraph import keys, kinds, types
@@ -55,7 +55,7 @@ class Form:
         self._plan.update(prefix)
         self._work.update(prefix)
         self.heads = {name: port_bytes(name) for name in used.inputs}
-        self.special = bool(used.effect or used.volatile or used.stateful or used.fingerprint)
+        self.special = bool(used.effect or used.volatile or used.stateful or used.fingerprint or used.open)
         # ports at their defaults are left out of keys
         defaults = {name: port.default for name, port in used.inputs.items() if port.default is not REQUIRED}
         self.defaults = {name: part(name, kinds.content(as_port(used.inputs[name], value))) for name, value in defaults.items()}
@@ -277,10 +277,12 @@ class Plan:
         self.parts.append(parts)
         if used.effect:
             self.effects.append(number)
-        self.keys.append(None if used.volatile or used.effect else self._plan_key(number, used, sources, parts))
+        self.keys.append(None if used.volatile or used.effect else self._plan_key(number, used, sources, literals, parts))
         return number
 
-    def _plan_key(self, number: int, used: NodeType, sources: Mapping[str, Source], literal_parts: tuple[bytes, ...]) -> bytes | None:
+    def _plan_key(
+        self, number: int, used: NodeType, sources: Mapping[str, Source], literals: Mapping[str, Any], literal_parts: tuple[bytes, ...]
+    ) -> bytes | None:
         identities = self.identities
         parts = [*literal_parts]
         for port, source in sources.items():
@@ -293,14 +295,17 @@ class Plan:
             parts.append(part(port, ident))
         form = identities.form(used)
         if form.special:
-            parts += self.extra_parts(number, used)
+            parts += self.extra_parts(number, used, sources, literals)
         return form.plan_key(parts)
 
-    def extra_parts(self, number: int, used: NodeType) -> list[bytes]:
-        """What a node type adds to its keys: its place if it is stateful, its fingerprint if it has one."""
+    def extra_parts(self, number: int, used: NodeType, sources: Iterable[str], literals: Mapping[str, Any]) -> list[bytes]:
+        """What a node type adds to its keys: its place if it is stateful, its fingerprint if it has one, the order of open ports if it is
+        not that of their names."""
         extra = [part("\1place", self.path(number).encode())] if used.stateful else []
         if used.fingerprint:
-            extra.append(part("\1fingerprint", used.fingerprint(**self.literals[number])))
+            extra.append(part("\1fingerprint", used.fingerprint(**literals)))
+        if used.open and (order := [port for port in (*sources, *literals) if port not in used.inputs]) != sorted(order):
+            extra.append(part("\1order", keys.identity(order)))
         return extra
 
     def plan_ident(self, source: Source) -> bytes | None:
@@ -394,8 +399,8 @@ class Plan:
         assert isinstance(used, NodeType)
         if used.volatile or used.effect or used.stateful:
             return None
-        shared = {**mapped.shared, **self.sources[number]}
-        key = self._plan_key(number, used, shared, self._parts(used, mapped.literals))
+        shared = {**self.sources[number], **mapped.shared}
+        key = self._plan_key(number, used, shared, mapped.literals, self._parts(used, mapped.literals))
         return key and keys.digest(b"each", key)
 
     def map_items(
@@ -417,7 +422,7 @@ class Plan:
             raise WorkflowInvalid([Problem("each-lengths", f"nodes.{scope.prefix}{name}.each", text, "make them of one length")])
         gathered: dict[str, list[Source]] = {port: [] for port in outputs}
         for number in range(next(iter(counts.values()), 0)):
-            mine = {**sources, **{port: items[number] for port, items in each.items()}}
+            mine = {**{port: items[number] for port, items in each.items()}, **sources}
             made = self._use(used, f"{name}[{number}]", mine, dict(literals), scope, checked)
             for port in outputs:
                 gathered[port].append((made, port) if made.__class__ is int else made[port])

@@ -35,7 +35,7 @@ def choose(
 
 
 @node
-def coalesce(**values: Annotated[Lazy[T | None], "asked in the order of the file"]) -> T:
+def coalesce(**values: Annotated[Lazy[T | None], "asked in the order of the file, what is linked before what is written"]) -> T:
     """The first input that is neither null nor skipped. Those behind it are not computed; if there is none, this is skipped."""
     for name, value in values.items():
         if value.skipped:

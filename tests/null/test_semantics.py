@@ -288,6 +288,23 @@ def test_coalesce_takes_the_first_that_is_there_in_file_order(engine):
     assert (result.ok, result.outputs, result.skipped) == (True, {}, {"out": "nothing is there"})
 
 
+def test_the_order_of_open_ports_is_in_keys_and_links_come_before_values(engine):
+    numbers = {"x": plus(1, 0), "y": plus(2, 0)}
+
+    def first(**sections):
+        nodes = {**numbers, "c": {"use": "first_there", **sections}}
+        found = [engine.submit(flow(nodes, {"out": "c.value"}), cache=cache).result().outputs["out"] for cache in (True, False)]
+        assert found[0] == found[1]
+        return found[0]
+
+    assert first(**{"from": {"a": "x.int", "b": "y.int"}}) == 1
+    assert first(**{"from": {"b": "y.int", "a": "x.int"}}) == 2
+    assert first(**{"with": {"a": 5}, "from": {"b": "y.int"}}) == 2
+    assert first(**{"with": {"b": 5, "a": 6}}) == 5
+    assert first(**{"with": {"a": 6, "b": 5}}) == 6
+    assert first(**{"with": {"c": 7}, "from": {"b": "y.int"}, "each": {"a": [8, 9]}}) == [8, 9]
+
+
 def test_skip_skips_what_depends_on_it(engine):
     nodes = {"odd": {"use": "only_even", "with": {"a": 3}}, "after": plus(a="odd.int"), "other": plus(1)}
     result, seen = traced(engine, flow(nodes, {"out": "after.int", "other": "other.int"}))
