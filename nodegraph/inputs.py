@@ -153,12 +153,15 @@ def as_lists(value: Any) -> Any:
 
 
 def work_key(run: Execution, step: int, used: NodeType) -> bytes:
-    """The key of the work: the node type, its literals, and the identities of the inputs it has asked for."""
+    """The key of the work: the node type, its literals, and the identities of the inputs it has asked for. Of a lazy input that it has
+    not asked for there is no more in it than that it is linked, where it could also not be: the node sees that."""
     plan = run.plan
     parts = [*plan.parts[step]]
     traits = run.traits[step]
     for port, source in plan.sources[step].items():
         if traits.lazy and run._is_lazy(step, port):
+            if port not in used.inputs or not used.inputs[port].required:
+                parts.append(part(port, b"linked"))
             continue
         skipped = bool(traits.lazy) and run._verdict(source)[0] != DONE
         parts.append(part(port, b"skipped" if skipped else run.ident(source)))

@@ -305,6 +305,24 @@ def test_the_order_of_open_ports_is_in_keys_and_links_come_before_values(engine)
     assert first(**{"with": {"c": 7}, "from": {"b": "y.int"}, "each": {"a": [8, 9]}}) == [8, 9]
 
 
+@node
+def linked(value: Lazy[int | None] = None) -> bool:
+    return value is not None
+
+
+def test_that_a_lazy_input_is_linked_is_in_the_work_key(engine):
+    """A node that was called without it gave another result than one that could ask for it."""
+    nothing = flow({"c": {"use": "first_there"}}, {"out": "c.value"})
+    assert engine.run(nothing).skipped == {"out": "nothing is there"}
+    assert engine.run(flow({"x": plus(1, 0), "c": {"use": "first_there", "from": {"a": "x.int"}}}, {"out": "c.value"})).outputs == {
+        "out": 1
+    }
+    with Engine(nodes=[*NODES, linked], cache=False) as other:
+        assert other.run(flow({"n": {"use": "linked"}}, {"out": "n.bool"})).outputs == {"out": False}
+        workflow = flow({"x": plus(1, 0), "n": {"use": "linked", "from": {"value": "x.int"}}}, {"out": "n.bool"})
+        assert other.run(workflow).outputs == {"out": True}
+
+
 def test_skip_skips_what_depends_on_it(engine):
     nodes = {"odd": {"use": "only_even", "with": {"a": 3}}, "after": plus(a="odd.int"), "other": plus(1)}
     result, seen = traced(engine, flow(nodes, {"out": "after.int", "other": "other.int"}))
