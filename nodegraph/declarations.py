@@ -30,7 +30,9 @@ class Declaration:
     def __init__(self, statement: ast.stmt):
         self.statement = statement
         self.binds = frozenset(_binds(statement))
-        self.is_node = isinstance(statement, _FUNCTIONS) and any(map(_is_node, statement.decorator_list))
+        blocks = isinstance(statement, ast.If | ast.Try)
+        functions = [one for one in (_walk(statement) if blocks else (statement,)) if isinstance(one, _FUNCTIONS)]
+        self.is_node = any(_is_node(mark) for one in functions for mark in one.decorator_list)
         self._reduced: ast.stmt | None = None
 
     def reduced(self) -> ast.stmt:

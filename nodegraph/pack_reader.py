@@ -195,7 +195,7 @@ class PackReader:
 
         path = self.folder / FILE
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             if not self.folder.is_dir():
                 fix = "make it, or take it out of the setting 'packs'"
@@ -278,7 +278,7 @@ class PackReader:
             self._files[name] = inside
             try:
                 raw = (self.folder / inside).read_bytes()
-                self._sources[name] = raw.decode("utf-8")
+                self._sources[name] = raw.decode("utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 text = f"{inside!r} cannot be read: {error}"
                 raise self._fail("bad-module", text, "save it as UTF-8", str(self.folder / inside)) from None
@@ -304,6 +304,9 @@ class PackReader:
             said = f"what the signatures in {Path(file).name} need takes more than {PATIENCE:g} s to make"
             raise self._fail("pack-slow", said, "write plain values; do what takes long inside of functions", file) from None
         made, problems = [], []
+        for lost, line, why in loader.refused(name):
+            text, fix = f"{lost!r} cannot be declared: {why}", "name types, defaults and options of @node that are there"
+            problems.append(Problem("node-signature", f"{self.info.name}/{lost}", text, fix, file, line, 1))
         with loader.importable(module):  # type hints of its records are looked up there
             for function in list(vars(module).values()):
                 if _is_node_function(function, module.__name__):
@@ -424,7 +427,7 @@ class PackReader:
         found = []
         for inside in self.info.files:
             with contextlib.suppress(OSError, UnicodeDecodeError):
-                found += _DEFINED.findall((self.folder / inside).read_text(encoding="utf-8"))
+                found += _DEFINED.findall((self.folder / inside).read_text(encoding="utf-8-sig"))
         return [given or function for given, function in found]
 
 
@@ -440,7 +443,7 @@ def _module_name(inside: str) -> str:
 
 
 def _text(source: Source) -> str:
-    return source.read().decode("utf-8")
+    return source.read().decode("utf-8-sig")
 
 
 def _distribution(requirement: str) -> str:

@@ -6,6 +6,7 @@ changes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -57,8 +58,11 @@ class Form:
         self.heads = {name: port_bytes(name) for name in used.inputs}
         self.special = bool(used.effect or used.volatile or used.stateful or used.fingerprint or used.open)
         # ports at their defaults are left out of keys
-        defaults = {name: port.default for name, port in used.inputs.items() if port.default is not REQUIRED}
-        self.defaults = {name: part(name, kinds.content(as_port(used.inputs[name], value))) for name, value in defaults.items()}
+        self.defaults = {}
+        for name, port in used.inputs.items():
+            if port.default is not REQUIRED:
+                with contextlib.suppress(TypeError):  # of a class of the pack that has no parts: nothing can be equal to it
+                    self.defaults[name] = part(name, kinds.content(as_port(port, port.default)))
 
     def plan_key(self, parts: Sequence[bytes]) -> bytes:
         """The plan key of a node from its ports as they stand in keys, in any order."""
@@ -517,7 +521,11 @@ def bind_inputs(plan: Plan, template: Template, given: Mapping[str, Any], outsid
             continue
         try:
             made = None if value is None and port.default is None else literal(port, value, outside)
-            bound[name] = Const(plan.resolved(made))
+            resolved = plan.resolved(made)
+            try:
+                bound[name] = Const(resolved)
+            except TypeError as error:  # a value of a pack's class whose content cannot be told
+                raise Refused("wrong-type", f"{name!r} cannot take {kinds.describe(resolved)}", str(error)) from None
         except Refused as error:
             problems.append(template.workflow.problem(error.code, ("inputs", name), error.text, error.fix))
     for name, port in template.inputs.items():

@@ -150,6 +150,14 @@ class SkeletonLoader:
         skeleton.need(found for one in skeleton.declared if one.is_node for found in one.binds)
         return skeleton.module
 
+    def refused(self, name: str) -> Iterator[tuple[str, int, str]]:
+        """The nodes of a loaded module that could not be declared: the function, its line, and why."""
+        skeleton = self.skeleton(name)
+        nodes = {one.statement for one in skeleton.declared if one.is_node}
+        for statement, error in skeleton.refused.items():
+            if statement in nodes and isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield statement.name, statement.lineno, str(error)
+
     def skeleton(self, name: str) -> _Skeleton:
         """The skeleton of a module, of which nothing may be there yet."""
         if name not in self._skeletons:
@@ -165,6 +173,8 @@ class _Skeleton:
         self.module = python_types.ModuleType(f"{SKELETONS}.{loader.pack}.{name}")
         tamed = dict.fromkeys(BUILTINS, _nothing)
         self.module.__dict__["__builtins__"] = {**builtins.__dict__, **tamed, "__import__": _Importer(loader, name)}
+        self.refused: dict[ast.stmt, Exception | SystemExit] = {}
+        """Statements that could not be executed, and why."""
         self._loader = loader
         self._done: set[int] = set()
         self._binding: dict[str, list[int]] = {}
@@ -190,7 +200,7 @@ class _Skeleton:
                     stack += self.declared[number].needs()
         if wanted:
             with self._loader.importable(self.module), _limited():
-                _execute([self.declared[number] for number in sorted(wanted)], self._future, self.module)
+                self.refused.update(_execute([self.declared[number] for number in sorted(wanted)], self._future, self.module))
 
     def _binders(self, name: str) -> Iterable[int]:
         """The numbers of the statements that bind a name, or may do so."""
@@ -199,12 +209,13 @@ class _Skeleton:
         return self._binding.get(name) or self._binding.get(STAR) or ()
 
 
-def _execute(body: list[Declaration], future: list[ast.stmt], module: python_types.ModuleType) -> None:
-    """All statements at once; one by one when that fails, with a placeholder for what cannot be had."""
+def _execute(body: list[Declaration], future: list[ast.stmt], module: python_types.ModuleType) -> dict[ast.stmt, Exception | SystemExit]:
+    """All statements at once; one by one when that fails, with a placeholder for what cannot be had. Returns what was refused."""
     body = [one for one in body if one.statement not in future]
+    refused: dict[ast.stmt, Exception | SystemExit] = {}
     try:
         _run([*future, *(one.reduced() for one in body)], module)
-        return
+        return refused
     except Missing:
         raise
     except (Exception, SystemExit):  # any statement of a module may need what is not there; the others still count
@@ -214,8 +225,10 @@ def _execute(body: list[Declaration], future: list[ast.stmt], module: python_typ
             _run([*future, one.reduced()], module)
         except Missing:
             raise
-        except (Exception, SystemExit):  # see above
+        except (Exception, SystemExit) as error:  # see above
+            refused[one.statement] = error
             module.__dict__.update({name: Placeholder(name) for name in one.binds})
+    return refused
 
 
 def _run(body: list[ast.stmt], module: python_types.ModuleType) -> None:

@@ -6,6 +6,7 @@ A node type is plain data but for `call`; the signature of a function is its onl
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -304,7 +305,20 @@ class _SignatureReader:
             text = f"the default of {parameter.name!r} of {self.where!r} is {kinds.describe(default)}, which is not {kind}"
             self.report("node-default", text, f"write a default that is {kind}")
         facts.setdefault("choices", _literal_choices(base))
+        self._check_limits(parameter.name, facts)
         return Port(parameter.name, kind, default, lazy=lazy, open=open, **facts)
+
+    def _check_limits(self, port: str, facts: dict[str, Any]) -> None:
+        """Limits that no value could be compared with."""
+        if isinstance(pattern := facts.get("pattern"), str):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                text = f"the pattern of {port!r} of {self.where!r} is no regular expression: {error}"
+                self.report("node-signature", text, "mend the pattern")
+        if isinstance(step := facts.get("multiple"), int | float) and step <= 0:
+            text = f"{port!r} of {self.where!r} is to be a multiple of {step}"
+            self.report("node-signature", text, "use a step greater than 0")
 
     def _type(self, port: str, annotation: Any) -> Type | None:
         try:

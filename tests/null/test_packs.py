@@ -52,6 +52,10 @@ WRONG: dict[str, dict[str, str]] = {
     "no-port-type": signature("(x: complex) -> int"),
     "unknown-name": signature("(x: Imag) -> int"),
     "no-port-type-out": signature("(x: int) -> bytes"),
+    "unknown-name-at-once": {"pack.toml": "", "nodes.py": "from nodegraph import node\n@node\ndef plum(x: Imag) -> int: ...\n"},
+    "unknown-option": {"pack.toml": "", "nodes.py": HEAD + "@node(cached=False)\ndef plum(x: int) -> int: ...\n"},
+    "pattern": signature("(x: Annotated[str, Field(pattern='(')]) -> int"),
+    "multiple": signature("(x: Annotated[float, Field(multiple_of=0)]) -> int"),
     "default-wrong": signature("(x: int = 2.5) -> int"),
     "default-imported": {"pack.toml": "", "nodes.py": "import numpy as np\n" + HEAD + "@node\ndef plum(x: float = np.pi) -> int: ...\n"},
     "limit-imported": {"pack.toml": "", "nodes.py": "import numpy as np\n" + HEAD + "@node\ndef plum(x: Annotated[float, Field(ge=np.pi)]) -> int: ...\n"},
@@ -87,6 +91,9 @@ ODD = {
     "fails on the way": "x = 1 / 0\ny = x + undefined\n" + HEAD + BODY,
     "asks": "answer = input('?')\n" + HEAD + BODY,
     "decorated": HEAD + "import functools\ndef wrap(f):\n    return functools.wraps(f)(lambda **k: f(**k))\n@wrap\n@node\ndef plum(x: int = 1) -> int:\n    return x + 1\n",
+    "in a block": HEAD + "try:\n    import json\nexcept ImportError:\n    pass\nelse:\n    @node\n    def plum(x: int = 1) -> int:\n        return x + 1\n",
+    "with a byte order mark": "\ufeff" + HEAD + BODY,
+    "a default without parts": HEAD + "class Mine:\n    pass\nMINE = Mine()\n" + BODY.replace("x: int = 1", "x: int = 1, mine: Mine = MINE"),
     "for type checkers": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import no_such_thing\n" + HEAD + BODY,
 }  # fmt: skip
 
@@ -150,6 +157,13 @@ def test_odd_pack_is_read(name, tmp_path, good, capsys):
     assert [info.problems for info in infos] == [[], []]
     assert registry.names() == ["good", "plum"]
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["in a block", "with a byte order mark", "a default without parts", "decorated"])
+def test_odd_pack_runs(name, tmp_path):
+    pack = write(tmp_path / "odd", {"pack.toml": f'name = "odd_{abs(hash(name))}"\n', "nodes.py": ODD[name]})
+    with bare_engine(packs=[pack]) as engine:
+        assert engine.run({"nodes": {"a": {"use": "plum"}}, "outputs": {"out": "a.int"}}).outputs == {"out": 2}
 
 
 @pytest.mark.parametrize("name", ["torch at module level", "ends the program", "ends the program at once", "raises"])

@@ -242,6 +242,27 @@ def test_an_int_too_large_for_a_float_is_a_problem(extremes):
         extremes.submit(given, n=10**400)
 
 
+class Own:
+    """A class of a pack, whose content cannot be told."""
+
+
+@node
+def owned(value: Own) -> int:
+    return 1
+
+
+def test_an_input_whose_content_cannot_be_told_is_a_problem():
+    workflow = {
+        "inputs": {"x": {"type": "Own"}},
+        "nodes": {"n": {"use": "owned", "from": {"value": "inputs.x"}}},
+        "outputs": {"out": "n.int"},
+    }
+    with Engine(nodes=[owned], cache=False) as engine:
+        workflow["inputs"]["x"]["type"] = str(engine.registry.get("owned").inputs["value"].type)
+        with pytest.raises(WorkflowInvalid, match="cannot take"):
+            engine.run(workflow, x=Own())
+
+
 def test_a_value_nested_too_deeply_is_a_problem(extremes):
     [problem] = extremes.submit(flow({"d": {"use": "deep"}}, {"out": "d.value"})).result().problems
     assert (problem.code, problem.where, problem.text) == ("too-deep", "d", "'deep' gave a value that is nested too deeply")
