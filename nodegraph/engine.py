@@ -456,6 +456,7 @@ def _narrow(plan: Plan, template: Template, outputs: dict[str, Source], wanted: 
 
     chosen: dict[str, Source] = {}
     by_path = {plan.path(step): step for step in range(len(plan))}
+    several = {name: made for name, made in zip(template.names, plan.top, strict=True) if isinstance(made, dict)}  # by each, or a workflow
     roots: list[int] = []
     for name in wanted:
         path, dot, port = name.rpartition(".")
@@ -463,10 +464,16 @@ def _narrow(plan: Plan, template: Template, outputs: dict[str, Source], wanted: 
             chosen[name] = outputs[name]
         elif dot and path in by_path and port in _output_names(plan, by_path[path]):
             chosen[name] = (by_path[path], port)
+        elif port in several.get(path, ()):
+            chosen[name] = several[path][port]
+        elif name in several:
+            roots += [step for source in several[name].values() for step in steps_in(source)]
+            roots += [step for step in plan.effects if plan.path(step).startswith((f"{name}/", f"{name}["))]
         elif name in by_path:
             roots.append(by_path[name])
         else:
             known = [*outputs, *(f"{one}.{port}" for one, step in by_path.items() for port in _output_names(plan, step))]
+            known += [f"{one}.{port}" for one, made in several.items() for port in made]
             raise WorkflowInvalid(
                 [
                     template.workflow.problem(
@@ -501,7 +508,8 @@ def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: li
         if key is not None and run.shared.cache.linked(key) is not None:
             states[step] = "cached"
             continue
-        states[step] = "effect" if step in effects else "run"
+        used = plan.types[step]
+        states[step] = "effect" if isinstance(used, NodeType) and used.effect else "run"
         for source in plan.sources[step].values():
             stack.extend(steps_in(source))
     names = [used.name if isinstance(used, NodeType) else "each" for used in plan.types]

@@ -146,6 +146,7 @@ class Plan:
         self.keys: list[bytes | None] = []
         self.checked: dict[int, tuple[str, ...]] = {}
         self.effects: list[int] = []
+        self.top: list[Any] = []  # of each node of the workflow itself: its step, or the sources of its outputs by name
         self.ident_of: Any = None  # set by a run: the identity of a source whose step is done, or None
 
     def __len__(self) -> int:
@@ -165,6 +166,8 @@ class Plan:
         for index in template.sequence():
             if at[index] is None:
                 at[index] = self._expand_node(template, index, at, bindings, pending, scope, unsure)
+        if not scope.prefix:
+            self.top = at
         return {name: _resolve(link, at, bindings) for name, link in template.outputs.items()}
 
     def _expand_settled(self, template: Template, at: list[Any], scope: Scope) -> None:

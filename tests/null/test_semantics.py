@@ -624,6 +624,31 @@ def test_only_asks_for_less(engine, tmp_path):
     assert engine.submit(workflow, only=["b.int"]).result(timeout=5).outputs == {"b.int": 2}
 
 
+def test_nodes_that_stand_for_several_can_be_asked_for(engine, tmp_path):
+    """Those that are mapped, before or while running, and workflows."""
+    engine.output = tmp_path
+    write = {"use": "write_text", "from": {"text": "x.int"}, "with": {"name": "x.txt"}}
+    inner = {"nodes": {"x": plus(3), "write": write}, "outputs": {"x": "x.int"}}
+    nodes = {
+        "literal": {"use": "plus", "each": {"a": [1, 2]}},
+        "counted": {"use": "count_up", "with": {"n": 3}},
+        "late": {"use": "plus", "each": {"a": "counted.ints"}, "with": {"b": 10}},
+        "inner": {"use": inner},
+    }
+    workflow = flow(nodes, {"c": "counted.ints"})
+    for asked, given in (("literal.int", [1, 2]), ("late.int", [10, 11, 12]), ("inner.x", 3), ("literal[1].int", 2), ("inner/x.int", 3)):
+        assert engine.submit(workflow, only=[asked]).result(timeout=5).outputs == {asked: given}
+    assert not (tmp_path / "x.txt").exists()
+    seen = {event.node for event in engine.submit(workflow, only=["literal"], cache=False).events() if event.kind == "finished"}
+    assert seen == {"literal[0]", "literal[1]"}
+    assert engine.submit(workflow, only=["inner"]).result(timeout=5).ok
+    assert (tmp_path / "x.txt").exists()
+    states = {step.path: step.state for step in engine.plan(workflow, only=["late"]).steps}
+    assert (states["late"], states["inner/write"]) == ("run", "skip")
+    with pytest.raises(WorkflowInvalid, match=r"did you mean 'late\.int'"):
+        engine.submit(workflow, only=["lat.int"])
+
+
 def test_no_cache_neither_looks_up_nor_keeps(engine):
     workflow = flow({"a": plus(5, 5)}, {"out": "a.int"})
     engine.run(workflow)
