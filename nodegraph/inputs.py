@@ -33,8 +33,8 @@ class Gone(Exception):
 
 def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict[str, Any]:
     """The keyword arguments of a call under a work key. Raises Gone, and Refused."""
-    sources = run.plan.sources[step]
-    inputs = {**dict.fromkeys(sources), **run.plan.literals[step]}  # links before values: the order of open ports
+    sources, literals = run.plan.sources[step], run.plan.literals[step]
+    inputs = {**dict.fromkeys(sources), **literals} if used.open else dict(literals)  # of open ports, links come before values
     traits = run.traits[step]
     lazy, fetched, floats = traits.lazy, traits.fetched, traits.floats
     for port, source in sources.items():
@@ -43,7 +43,7 @@ def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict
         if known in floats:
             read = partial(_floats_of, used, port, read)
         inputs[port] = _lazy_input(run, step, port, source, read) if known in lazy else read(run, source)
-    for name in run.plan.literals[step] if lazy else ():
+    for name in literals if lazy else ():
         if name in lazy or (None in lazy and name not in used.inputs):
             inputs[name] = Lazy(name, inputs[name], ready=True)
     if used.takes_run:
