@@ -74,6 +74,8 @@ def _not_json(error: json.JSONDecodeError, text: str) -> tuple[str, str]:
     """What is wrong with a text that is not JSON, and how to mend it."""
     if error.msg == "Extra data":
         return "something follows the end of the workflow", "remove it, or what closes the workflow too early"
+    if error.msg.startswith("Invalid control character"):
+        return "this is not JSON: a line break, a tab or another control character stands in a text", "write it as \\n, \\t or \\u00XX"
     fix = _json_fix(text, error.pos)
     if fix == _EXTRA_COMMA:
         return "this is not JSON: a comma stands before a closing bracket", fix  # versions of Python word this in several ways

@@ -210,6 +210,7 @@ for _ in range(40):
 CASES = [
     # the text
     text("json-comma-missing", '{"nodegraph": 1\n "nodes": {}}'),
+    text("json-control-character", '{"doc": "two\nlines", "nodes": {}}'),
     text("json-comma-extra", '{"nodegraph": 1,\n "nodes": {},\n}'),
     text("json-single-quotes", "{'nodegraph': 1}"),
     text("json-comment", '{\n  // a comment\n  "nodegraph": 1}'),
