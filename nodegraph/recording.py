@@ -155,7 +155,7 @@ def expand_record(shared: Shared, plan: Plan, step: int, record: Any, scope: Sco
     """Add the steps of a returned graph to a plan. Raises WorkflowInvalid with paths below the node's."""
     parent = plan.types[step]
     with shared.compiling:
-        template = shared.checker.returned_graph(record, parent, plan.sources[step], scope.workflow)
+        template = shared.checker.returned_graph(record, parent, [*plan.sources[step], *plan.literals[step]], scope.workflow)
     problems = template.all_problems
     if problems:
         path = plan.path(step)

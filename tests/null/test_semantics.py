@@ -344,6 +344,14 @@ def test_that_a_lazy_input_is_linked_is_in_the_work_key(engine):
         assert other.run(workflow).outputs == {"out": True}
 
 
+def test_what_was_chosen_of_links_is_found_where_it_is_written(engine):
+    """An open port that is bound to an input has the key of one that holds the value itself."""
+    given = {"inputs": {"x": {"type": "int", "default": 3}}, "nodes": {"c": {"use": "first_there", "from": {"a": "inputs.x"}}}}
+    assert engine.run({**given, "outputs": {"out": "c.value"}}).outputs == {"out": 3}
+    written = {"c": {"use": "first_there", "with": {"a": 3}}, "p": plus("c.value", 1)}
+    assert engine.run(flow(written, {"out": "p.int"})).outputs == {"out": 4}
+
+
 def test_skip_skips_what_depends_on_it(engine):
     nodes = {"odd": {"use": "only_even", "with": {"a": 3}}, "after": plus(a="odd.int"), "other": plus(1)}
     result, seen = traced(engine, flow(nodes, {"out": "after.int", "other": "other.int"}))
