@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import arrays, guard, keys, kinds, memory
@@ -13,7 +14,7 @@ from nodegraph.entries import Entry, Smaller
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
 from nodegraph.inputs import Gone, as_lists, gather, note_outside, value_of, work_key
-from nodegraph.literals import Refused
+from nodegraph.literals import Refused, check_bounds
 from nodegraph.noderun import NodeRun
 from nodegraph.outcomes import Lazy
 from nodegraph.plan import Mapped
@@ -197,6 +198,8 @@ def begin(run: Execution, step: int) -> Any:
     run.log.add("started", step)
     if step in plan.checked and (problem := _wrong_input(run, step, used, inputs)):
         return Settled(Failure(problem), key, claimed)
+    if traits.bounded and (problem := beyond_bounds(run, step, traits, inputs)):
+        return Settled(Failure(problem), key, claimed)
     return Call(run, step, used, traits, key, claimed, inputs)
 
 
@@ -228,6 +231,19 @@ def _wrong_input(run: Execution, step: int, used: NodeType, inputs: dict[str, An
             return Problem(
                 "type-mismatch", where, f"{where!r} takes {declared.type}, but {kinds.describe(given)} arrived", f"give it {declared.type}"
             )
+    return None
+
+
+def beyond_bounds(run: Execution, step: int, traits: Traits, inputs: Mapping[str, Any]) -> Problem | None:
+    """What is outside of the bounds of its port. `check` has seen what is written; what another node gave is seen here."""
+    used = run.plan.types[step]
+    for name, given in inputs.items():
+        port = traits.bounded.get(name if name in used.inputs or name == used.takes_run else None)
+        try:
+            if port is not None:
+                check_bounds(port if port.name == name else replace(port, name=name), given)
+        except Refused as error:
+            return Problem(error.code, f"{run.plan.path(step)}.{name}", error.text, error.fix)
     return None
 
 

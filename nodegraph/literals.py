@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def literal(port: Port, given: Any, outside: Outside) -> Any:
         raise Refused("too-deep", f"the value of {port.name!r} is nested more than {MAX_DEPTH} deep", "write it flatter")
     value = _convert(port.type, given, port, outside)
     if port.bounded:
-        _check_bounds(port, value)
+        check_bounds(port, value)
     return value
 
 
@@ -238,8 +238,9 @@ def _example(kind: Type) -> str:
 # -- bounds --------------------------------------------------------------------------------------------------------
 
 
-def _check_bounds(port: Port, value: Any) -> None:
-    for item in value if isinstance(value, list | tuple) else [value]:
+def check_bounds(port: Port, value: Any) -> None:
+    """Raises Refused for a value, or an item of a list, that is none of the port's choices or outside of its bounds."""
+    for item in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
         if item is None:
             continue
         if port.choices and not any(type(one) is type(item) and one == item for one in port.choices):

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import memory, recording
-from nodegraph.calling import Call
+from nodegraph.calling import Call, beyond_bounds
 from nodegraph.entries import CHEAP, LONGEST_PLAIN, PLAIN, Entry
 from nodegraph.keys import identity
 from nodegraph.shared import Traits
@@ -53,6 +53,8 @@ def execute(run: Execution, step: int) -> int | None:
                     value = float(value)
                 inputs[port] = value
                 parts.append(traits.heads[port] + len(ident).to_bytes(4, "little") + ident)
+            if traits.bounded and beyond_bounds(run, step, traits, inputs):
+                break
             key = traits.form.work_key(parts)
             if not shared.claim_at_once(key, run, step):
                 break

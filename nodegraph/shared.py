@@ -16,7 +16,7 @@ from nodegraph.checkpoints import Checkpoints
 from nodegraph.leases import LONG, Leases
 from nodegraph.models import Resident
 from nodegraph.plan import Identities
-from nodegraph.spec import NodeType
+from nodegraph.spec import NodeType, Port
 from nodegraph.states import WAITING
 
 if TYPE_CHECKING:
@@ -35,16 +35,21 @@ class Traits:
     `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
     `gives`, a number, bool or text, comes out. `seconds`: what calls took of late, infinite before the first. `quick`: it is plain,
     and calls do not take long. `floats`: ports that turn int into float. `fetched`: list ports whose items are fetched when they are
-    looked at, as they may be large; None among them stands for open ports. `keyed`: it has keys. `form`: how it enters them.
+    looked at, as they may be large. `bounded`: ports with bounds or choices, by name. In each None stands for open ports. `keyed`: it
+    has keys. `form`: how it enters them.
     """
 
-    __slots__ = ("fetched", "floats", "form", "function", "gives", "heads", "keyed", "lane", "lazy", "plain", "ports", "quick", "seconds")
+    __slots__ = (
+        *("bounded", "fetched", "floats", "form", "function", "gives", "heads"),
+        *("keyed", "lane", "lazy", "plain", "ports", "quick", "seconds"),
+    )
 
     def __init__(self, used: Any, lanes: dict[str, Any], identities: Identities):
         self.lane: Any = lanes["cpu"]
         self.lazy: frozenset[str | None] = frozenset()
         self.floats: frozenset[str | None] = frozenset()
         self.fetched: frozenset[str | None] = frozenset()
+        self.bounded: dict[str | None, Port] = {}
         self.ports: tuple[str, ...] = ()
         self.gives: type | None = None
         self.plain = self.quick = False
@@ -66,6 +71,9 @@ class Traits:
         if used.open:
             self.fetched |= {None} if _fetched(used.open.type) else set()
             self.floats |= {None} if types.widens(used.open.type) else set()
+        self.bounded = {name: port for name, port in used.inputs.items() if port.bounded and not port.lazy}
+        if used.open and used.open.bounded and not used.open.lazy:
+            self.bounded[None] = used.open
         self.ports = tuple(used.outputs)
         special = used.effect or used.volatile or used.stateful or used.fingerprint or used.open or used.takes_run
         if used.single and len(used.outputs) == 1 and not (special or lazy or used.asynchronous):

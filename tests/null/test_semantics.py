@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pytest
 from engine_nodes import CALLS, NODES, VOLATILE, flow, make_engine, traced
 
-from nodegraph import Engine, File, Lazy, Need, Workflow, WorkflowInvalid, node
+from nodegraph import Engine, Field, File, Lazy, Need, Run, Workflow, WorkflowInvalid, node
 
 T = TypeVar("T")
 
@@ -749,3 +749,80 @@ def test_inner_nodes_can_be_asked_for_beside_outputs(again):
             assert engine.run(flow({"x": {"use": "one_more", "with": {"value": 50}}}, {"x": "x.int"})).ok
         result = engine.submit(flow(nodes, {"x": "b.int"}), only=["a", "x"]).result(timeout=20)
         assert result.outputs["x"] == 3
+
+
+@node
+def bounded_add(
+    a: Annotated[int, Field(ge=0)], b: Annotated[float, Field(le=9)] = 0.0, way: Literal["up", "down"] = "up", *, run: Run
+) -> float:
+    """Not plain, as it takes a run."""
+    return a + b if way == "up" else a - b
+
+
+@node
+def small_sum(parts: Annotated[list[int], Field(le=9)]) -> float:
+    """The sum of some small numbers."""
+    return float(sum(parts))
+
+
+@node
+def open_sum(**parts: Annotated[float, Field(gt=0)]) -> float:
+    """The sum of all inputs."""
+    return sum(parts.values())
+
+
+@node
+def half(value: Annotated[int, Field(ge=0)]) -> float:
+    """A plain node."""
+    return value / 2
+
+
+@node
+def spelled(text: str) -> float:
+    """Any number, also none."""
+    return float(text)
+
+
+BEYOND = [
+    ({"use": "bounded_add", "from": {"a": "minus.int"}}, "x.a", "'a' must be at least 0, but is -1", "use 0"),
+    ({"use": "bounded_add", "with": {"a": 1}, "from": {"b": "nan.float"}}, "x.b", "'b' must be at most 9, but is nan", "use 9"),
+    ({"use": "small_sum", "from": {"parts": ["one.int", "ten.int"]}}, "x.parts", "'parts' must be at most 9, but is 10", "use 9"),
+    ({"use": "open_sum", "from": {"p": "minus.int"}}, "x.p", "'p' must be greater than 0, but is -1", "use a number greater than 0"),
+    ({"use": "half", "from": {"value": "minus.int"}}, "x.value", "'value' must be at least 0, but is -1", "use 0"),
+    ({"use": "half", "each": {"value": "list.ints"}}, "x[1].value", "'value' must be at least 0, but is -1", "use 0"),
+    (
+        {"use": "bounded_add", "with": {"a": 1}, "from": {"way": "text.text"}},
+        "x.way", "'way' must be one of 'up', 'down', but is 'upp'", "did you mean 'up'?",
+    ),
+]  # fmt: skip
+
+
+@node
+def minus_list(value: int) -> list[int]:
+    """A number and the next lower one."""
+    return [value, value - 1]
+
+
+@node
+def suffixed(text: str) -> str:
+    """The text and its last letter once more."""
+    return text + text[-1]
+
+
+@pytest.mark.parametrize(("use", "where", "text", "fix"), BEYOND, ids=[f"{use['use']}-{where}" for use, where, _, _ in BEYOND])
+def test_what_another_node_gave_must_be_within_the_bounds_of_the_port(use, where, text, fix):
+    nodes = {
+        "one": plus(1, 0),
+        "ten": plus(10, 0),
+        "minus": plus(-1, 0),
+        "nan": {"use": "spelled", "with": {"text": "nan"}},
+        "text": {"use": "suffixed", "with": {"text": "up"}},
+        "list": {"use": "minus_list", "with": {"value": 0}},
+        "x": use,
+    }
+    more = [bounded_add, small_sum, open_sum, half, spelled, minus_list, suffixed]
+    with Engine(nodes=[*NODES, *more], cache=False) as engine:
+        for _ in range(2):  # the second time all nodes are known to be quick
+            (problem,) = engine.submit(flow(nodes, {"x": "x.float"})).result().problems
+            assert (problem.where, problem.text, problem.fix) == (where, text, fix)
+            assert problem.code == ("not-a-choice" if "one of" in text else "out-of-range")
