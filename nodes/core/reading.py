@@ -26,6 +26,8 @@ ORIENTATION = 0x0112
 """The Exif tag that says how a picture is to be turned before it is shown."""
 DEEP_RAWMODES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 """How Pillow unpacks the high bytes of a 16-bit PNG, and how it can be told to unpack the low bytes."""
+FEW_BITS = {"L;2": 85, "L;4": 17}
+"""What Pillow multiplies the values of a grey PNG of 2 or 4 bits with, and not its transparent value."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
 """What Pillow's decoders raise on damaged files."""
 
@@ -90,9 +92,11 @@ def _check_size(picture: PIL.Image.Image, path: str) -> None:
 def _decode(picture: PIL.ImageFile.ImageFile, path: str) -> tuple[Array, Array | None]:
     """Colours [H,W,3] and alpha [H,W], as they lie in the file."""
     profile = _profile(picture)
-    deep = picture.tile[0].args if picture.format == "PNG" and picture.tile else ""
-    if deep in DEEP_RAWMODES and profile is None and "transparency" not in picture.info:
-        return _split_alpha(_deep(picture, path, str(deep)))
+    rawmode = str(picture.tile[0].args) if picture.format == "PNG" and picture.tile else ""
+    if rawmode.endswith(";16B"):
+        return _decode_deep(picture, path, rawmode, profile)
+    if rawmode in FEW_BITS and "transparency" in picture.info:
+        picture.info["transparency"] *= FEW_BITS[rawmode]
     picture.load()
     if picture.mode.startswith("I"):
         return _grey(_whole_numbers(picture, path)), None
@@ -100,7 +104,8 @@ def _decode(picture: PIL.ImageFile.ImageFile, path: str) -> tuple[Array, Array |
         return _grey(_in_range(np.asarray(picture), 1.0, path)), None
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
-        return _bytes_to_float(_to_srgb(rgba.convert("RGB"), profile)), _bytes_to_float(rgba.getchannel("A"))
+        mode = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
+        return _bytes_to_float(_to_srgb(rgba.convert(mode), profile)), _bytes_to_float(rgba.getchannel("A"))
     return _bytes_to_float(_to_srgb(picture, profile)), None
 
 
@@ -110,10 +115,6 @@ def _bytes_to_float(picture: PIL.Image.Image) -> Array:
 
 def _grey(plane: Array) -> Array:
     return np.repeat(plane[:, :, None], 3, axis=2)
-
-
-def _split_alpha(pixels: Array) -> tuple[Array, Array | None]:
-    return pixels[:, :, :3], pixels[:, :, 3] if pixels.shape[2] == 4 else None
 
 
 def _whole_numbers(picture: PIL.Image.Image, path: str) -> Array:
@@ -128,13 +129,40 @@ def _in_range(plane: Array, most: float, path: str) -> Array:
     return plane / np.float32(most)
 
 
-def _deep(picture: PIL.Image.Image, path: str, rawmode: str) -> Array:
-    """All 16 bits of a PNG. Pillow keeps 8 bits a channel, so the file is decoded twice: for the high and for the low bytes."""
+def _decode_deep(
+    picture: PIL.ImageFile.ImageFile, path: str, rawmode: str, profile: ImageCms.ImageCmsProfile | None
+) -> tuple[Array, Array | None]:
+    """Colours and alpha of a 16-bit PNG; with a profile, which Pillow follows for 8 bits alone, the colours have 8."""
+    numbers = _deep(picture, path, rawmode)
+    pixels, count = numbers / np.float32(65535), numbers.shape[2]
+    alpha = None
+    if count in (2, 4):
+        pixels, alpha = pixels[:, :, :-1], pixels[:, :, -1]
+    elif (transparent := picture.info.get("transparency")) is not None:
+        alpha = (numbers != np.array(transparent)).any(axis=2).astype(np.float32)
+    if profile is not None:
+        shallow = np.rint(pixels * 255).astype(np.uint8)
+        return _bytes_to_float(_to_srgb(PIL.Image.fromarray(shallow if count > 2 else shallow[:, :, 0]), profile)), alpha
+    return pixels if count > 2 else _grey(pixels[:, :, 0]), alpha
+
+
+def _deep(picture: PIL.ImageFile.ImageFile, path: str, rawmode: str) -> Array:
+    """All 16 bits of a PNG, float32 whole numbers [H,W,1 to 4].
+
+    Pillow keeps 8 bits a channel of colours, so that the file is decoded twice: for the high and for the low bytes. Grey with alpha
+    has four bytes a pixel, which are taken for four channels.
+    """
+    if rawmode == "I;16B":
+        return np.asarray(picture).astype(np.float32)[:, :, None]
+    if rawmode == "LA;16B":
+        picture.tile = [tile._replace(args="RGBA") for tile in picture.tile]
+        raw = np.asarray(picture).astype(np.float32)
+        return raw[:, :, 0::2] * np.float32(256) + raw[:, :, 1::2]
     high = np.asarray(picture).astype(np.float32)
     with PIL.Image.open(path, formats=("PNG",)) as again:
         again.tile = [tile._replace(args=DEEP_RAWMODES[rawmode]) for tile in again.tile]
         low = np.asarray(again)
-    return (high * np.float32(256) + low) / np.float32(65535)
+    return high * np.float32(256) + low
 
 
 def _profile(picture: PIL.Image.Image) -> ImageCms.ImageCmsProfile | None:
