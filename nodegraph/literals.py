@@ -52,6 +52,9 @@ def literal(port: Port, given: Any, outside: Outside) -> Any:
     """The value of `given` for a port. Raises Refused."""
     if isinstance(given, list | tuple | dict) and _too_deep(given):
         raise Refused("too-deep", f"the value of {port.name!r} is nested more than {MAX_DEPTH} deep", "write it flatter")
+    if half := _half_character(given):
+        text = f"{port.name!r} holds {half!r}, which is half a character"
+        raise Refused("wrong-type", text, "write the whole character, and give text in UTF-8")
     value = _convert(port.type, given, port, outside)
     if port.bounded:
         check_bounds(port, value)
@@ -68,6 +71,17 @@ def _too_deep(given: Any) -> bool:
         if not level:
             return False
     return True
+
+
+def _half_character(given: Any) -> str:
+    """The first lone surrogate in a text, or in those of a list or an object: JSON can spell it, and bytes of a command line that are
+    no UTF-8 come in as such, but no tokenizer, file or terminal takes it. Empty if there is none."""
+    if isinstance(given, str):
+        found = None if given.isascii() else re.search("[\ud800-\udfff]", given)
+        return found.group() if found else ""
+    if isinstance(given, dict):
+        given = [*given, *given.values()]
+    return next(filter(None, map(_half_character, given)), "") if isinstance(given, list | tuple) else ""
 
 
 def _convert(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
@@ -93,7 +107,7 @@ def _convert(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
         raise Refused(
             "secret-literal", text, f'declare an input of type \'secret\', and link it: {{"from": {{"{port.name}": "inputs.…"}}}}'
         )
-    made = _from_python(kind, given)
+    made = _from_python(kind, given, port)
     if made is not None:
         return made
     raise _mismatch(port, kind, given, _plain_fix(kind, given))
@@ -144,19 +158,31 @@ def _union(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
     raise _mismatch(port, kind, given, f"write {' or '.join(_example(member) for member in kind.args)}")
 
 
-def _from_python(kind: Type, given: Any) -> Any:
-    """A value from PIL, numpy or torch where the type allows it; None where it does not."""
-    cls = kinds.CLASSES.get(kind.name)
-    if kind.name in ("image", "mask") and hasattr(given, "convert"):
-        return cls.from_pil(given)  # type: ignore[union-attr]
-    from nodegraph import arrays
+def _from_python(kind: Type, given: Any, port: Port) -> Any:
+    """A value from PIL, numpy or torch where the type allows it; None where it does not. Raises Refused."""
+    cls: Any = kinds.CLASSES.get(kind.name)
+    pixels = kind.name in ("image", "mask")
+    from_pil = pixels and hasattr(given, "convert")
+    if not from_pil:
+        from nodegraph import arrays
 
-    if cls and kind.name in ("image", "mask", "latent", "embedding") and arrays.is_array(given):
-        try:
-            return cls(given)
-        except (TypeError, ValueError):
+        if not cls or kind.name not in ("image", "mask", "latent", "embedding") or not arrays.is_array(given):
             return None
-    return None
+    try:
+        value = cls.from_pil(given) if from_pil else cls(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        fix = f"give float32 [B,{3 if kind.name == 'image' else 1},H,W] in 0..1, or a PIL picture" if pixels else _plain_fix(kind, given)
+        raise Refused("wrong-type", f"{port.name!r} takes {article(kind)}, but this cannot be one: {error}", fix) from None
+    if pixels and not from_pil:
+        _check_unit(port, float(value.data.min()), float(value.data.max()))
+    return value
+
+
+def _check_unit(port: Port, least: float, most: float) -> None:
+    """Raises Refused for pixels from `least` to `most` that are not all in 0..1."""
+    if not (least >= 0 and most <= 1):
+        fix = "divide them by 255" if least >= 0 and 1 < most <= 255 else "bring them to 0..1"
+        raise Refused("out-of-range", f"{port.name!r} takes values in 0..1, but these go from {least:g} to {most:g}", fix)
 
 
 # -- words ---------------------------------------------------------------------------------------------------------

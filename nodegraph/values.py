@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from errno import EINVAL
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self, Union
 
@@ -82,6 +84,8 @@ class _Pixels(_Arrays):
             raise ValueError(f"{name} is [B,{self._channels},H,W], but the given shape is {tuple(data.shape)}")
         if arrays.dtype_name(self.data) != "float32":
             raise ValueError(f"{type(self).__name__} is float32, but the given data is {arrays.dtype_name(self.data)}")
+        if 0 in self.data.shape:
+            raise ValueError(f"{type(self).__name__} has at least one pixel, but the given shape is {tuple(data.shape)}")
 
     @property
     def height(self) -> int:
@@ -113,12 +117,11 @@ class Image(_Pixels):
 
     @classmethod
     def from_pil(cls, pictures: Any) -> Image:
-        """From one PIL picture, or several of one size; any mode becomes RGB, alpha is dropped."""
-        import numpy
+        """From one PIL picture, or several of one size; any mode becomes RGB, alpha is dropped.
 
-        several = pictures if isinstance(pictures, list | tuple) else [pictures]
-        pixels = numpy.stack([numpy.asarray(picture.convert("RGB")) for picture in several])
-        return cls(numpy.ascontiguousarray((pixels.astype(numpy.float32) / numpy.float32(255)).transpose(0, 3, 1, 2)))
+        Raises ValueError where a picture of 32 bits has values outside of 0..65535 (whole numbers) or 0..1.
+        """
+        return cls(_from_pil(pictures, "RGB"))
 
 
 class Mask(_Pixels):
@@ -135,12 +138,36 @@ class Mask(_Pixels):
 
     @classmethod
     def from_pil(cls, pictures: Any) -> Mask:
-        """From one PIL picture, or several of one size; any mode becomes grey."""
-        import numpy
+        """From one PIL picture, or several of one size; any mode becomes grey. Raises ValueError as for Image."""
+        return cls(_from_pil(pictures, "L"))
 
-        several = pictures if isinstance(pictures, list | tuple) else [pictures]
-        pixels = numpy.stack([numpy.asarray(picture.convert("L")) for picture in several])
-        return cls((pixels.astype(numpy.float32) / numpy.float32(255))[:, None])
+
+def _from_pil(pictures: Any, mode: str) -> numpy.ndarray:
+    """float32 [B,C,H,W] of PIL pictures: three channels for the mode RGB, one for L."""
+    import numpy
+
+    several = pictures if isinstance(pictures, list | tuple) else [pictures]
+    pixels = numpy.stack([_deep(picture, mode) if picture.mode[0] in "IF" else _bytes(picture, mode) for picture in several])
+    return numpy.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def _bytes(picture: Any, mode: str) -> numpy.ndarray:
+    """float32 [H,W,C] of a picture of 8 bits a channel."""
+    import numpy
+
+    pixels = numpy.asarray(picture.convert(mode), numpy.float32) / numpy.float32(255)
+    return pixels if mode == "RGB" else pixels[:, :, None]
+
+
+def _deep(picture: Any, mode: str) -> numpy.ndarray:
+    """float32 [H,W,C] of a grey picture of 16 or 32 bits, which `convert` would clip at 255."""
+    import numpy
+
+    most = 1 if picture.mode == "F" else 65535
+    values = numpy.asarray(picture).astype(numpy.float32)
+    if values.size and not (values.min() >= 0 and values.max() <= most):
+        raise ValueError(f"the picture has values from {values.min():g} to {values.max():g}, but white is {most}")
+    return numpy.repeat(values[:, :, None] / numpy.float32(most), len(mode), axis=2)
 
 
 class Latent(_Arrays):
@@ -341,6 +368,8 @@ class File:
 
         resolved = Path(path).resolve()
         stat = resolved.stat()
+        if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):  # a folder says so itself; a pipe would be waited for without end
+            raise OSError(EINVAL, "no file, but a pipe or a device", str(resolved))
         return cls(str(resolved), file_digest(resolved), stat.st_size, stat.st_mtime_ns)
 
     def __fspath__(self) -> str:

@@ -16,8 +16,8 @@ class Unreadable(ValueError):
     """A file is missing, or not of the format that is needed."""
 
 
-def _picture(path: Path) -> Any:
-    """A PIL picture, turned as its camera says."""
+def _picture(path: Path, made: Callable[[Any], Any]) -> Any:
+    """What is made of a PIL picture, turned as its camera says."""
     import PIL.Image
     import PIL.ImageOps
 
@@ -25,7 +25,7 @@ def _picture(path: Path) -> Any:
         with PIL.Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Unreadable(f"{str(path)!r} is {picture.width}×{picture.height}, more than {MAX_PIXELS} pixels")
-            return PIL.ImageOps.exif_transpose(picture)
+            return made(PIL.ImageOps.exif_transpose(picture))
     except PIL.UnidentifiedImageError:
         raise Unreadable(f"{str(path)!r} is no picture") from None
     except (PIL.Image.DecompressionBombError, SyntaxError, ValueError) as error:
@@ -33,11 +33,11 @@ def _picture(path: Path) -> Any:
 
 
 def _image(path: Path) -> Image:
-    return Image.from_pil(_picture(path))
+    return _picture(path, Image.from_pil)
 
 
 def _mask(path: Path) -> Mask:
-    return Mask.from_pil(_picture(path))
+    return _picture(path, Mask.from_pil)
 
 
 def _audio(path: Path) -> Audio:

@@ -39,7 +39,7 @@ def test_taken(kind, given, value):
 REFUSED = [
     ("int", True), ("int", 1.0), ("int", "1"), ("float", True), ("float", math.nan), ("float", math.inf), ("float", 10**400), ("bool", 1), ("text", 1),
     ("text", None), ("list[int]", "12"), ("list[int]", [True]), ("int | text", 1.5), ("json", {1: 2}), ("any", {1, 2}), ("none", 0), ("seed", True),
-    ("image", "cat.png"), ("latent", [1.0]),
+    ("image", "cat.png"), ("latent", [1.0]), ("text", "a \ud800"), ("list[text]", ["a", "\udfff"]), ("json", {"a": ["\udcff"]}), ("any", {"\ud800": 1}),
 ]  # fmt: skip
 
 

@@ -364,3 +364,8 @@ def test_who_gives_the_disk_up_does_not_keep_it_from_others(tmp_path, monkeypatc
         patched.undo()
         with sqlite3.connect(tmp_path / "index.sqlite", timeout=0.1) as other:
             other.execute("INSERT INTO links (plan, key) VALUES (x'00', x'01')")
+
+
+def test_half_a_character_is_kept_as_it_is():
+    value = {"\ud800": ["a \udfff", "ü"]}
+    assert unpack(memoryview(b"".join(map(bytes, Packed(value).chunks())))) == value
