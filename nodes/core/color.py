@@ -57,9 +57,10 @@ def levels(
 
     from .pixels import to_image
 
-    if white <= black:
+    span = np.float32(white - black)
+    if span <= 0:
         raise Invalid(f"white {white:g} does not lie above black {black:g}", fix="use a black below white", port="white")
-    stretched = np.clip((image.numpy() - np.float32(black)) / np.float32(white - black), 0, 1) ** np.float32(1 / gamma)
+    stretched = np.clip((image.numpy() - np.float32(black)) / span, 0, 1) ** np.float32(1 / gamma)
     return to_image(stretched * np.float32(out_white - out_black) + np.float32(out_black))
 
 

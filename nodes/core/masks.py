@@ -56,9 +56,8 @@ def mask_from_color(
     from .pixels import to_mask
 
     distance = np.sqrt(((image.numpy() - parse_color(color)) ** 2).mean(axis=1, keepdims=True))
-    if softness == 0:
-        return to_mask(distance <= np.float32(tolerance))
-    return to_mask(1 - (distance - np.float32(tolerance)) / np.float32(softness))
+    over = np.float32(softness)
+    return to_mask(1 - (distance - np.float32(tolerance)) / over if over else distance <= np.float32(tolerance))
 
 
 @node

@@ -58,7 +58,7 @@ def color(text: str, port: str = "color") -> Array:
     parsed: tuple[int, ...] = ()
     with suppress(ValueError):
         parsed = ImageColor.getrgb(text)
-    if len(parsed) != 3:
+    if len(parsed) != 3 or not all(0 <= part <= 255 for part in parsed):
         raise Invalid(f"{text!r} is no opaque colour", fix="write it like '#ff8800' or 'orange'", port=port)
     return np.array(parsed, np.float32).reshape(1, 3, 1, 1) / np.float32(255)
 

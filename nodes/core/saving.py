@@ -35,8 +35,17 @@ JPEG_EXIF_BYTES = 65_533 - len(b"Exif\0\0")
 """The most Exif data a JPEG can hold: one segment."""
 
 
+LONGEST = {"jpeg": 65_500, "webp": 16_383}
+"""The longest side that libjpeg and libwebp write, in pixels."""
+
+
 def encode(pixels: Array, alpha: Array | None, format: str, quality: int, metadata: Mapping[str, Any]) -> bytes:
     """The bytes of a picture file, the same for the same inputs. `pixels` uint8 [H,W,3], `alpha` uint8 [H,W,1]."""
+    height, width = pixels.shape[:2]
+    if max(height, width) > LONGEST.get(format, max(height, width)):
+        raise Invalid(
+            f"a {format} of {width}×{height} pixels cannot be", fix=f"use png, or at most {LONGEST[format]:,} a side", port="format"
+        )
     picture = PIL.Image.fromarray(pixels if alpha is None else np.concatenate([pixels, alpha], axis=2))
     text = json.dumps(metadata, sort_keys=True) if metadata else ""
     buffer = io.BytesIO()
@@ -76,7 +85,7 @@ def publish(folder: Path, template: str, fields: Mapping[str, object], suffix: s
     for number in itertools.count(1):
         name = fill(template, {**safe, "n": number}, "name")
         ending = f"-{number}" if number > 1 and not numbered else ""
-        path = _inside(folder, f"{name}{ending}.{suffix}")
+        path = _inside(folder, f"{name}{ending}", suffix)
         if _holds(path, data):
             return path
     raise AssertionError("unreachable")
@@ -87,12 +96,13 @@ def _as_name(text: str) -> str:
     return re.sub(r"[^\w.,=+-]+", "-", text).strip("-.") or "unnamed"
 
 
-def _inside(folder: Path, name: str) -> Path:
+def _inside(folder: Path, stem: str, suffix: str) -> Path:
     """The path of a file below a folder. Raises Invalid when the name leads out of it or is none."""
+    name = f"{stem}.{suffix}"
     if re.search(r'[\0-\x1f<>:"|?*\\]', name) or any(len(part.encode()) > 200 for part in Path(name).parts):
         raise Invalid(f"{name!r} cannot be a file's name everywhere", fix='use up to 200 bytes without < > : " | ? * \\', port="name")
     path = folder / name
-    if Path(name).is_absolute() or not path.stem or not path.resolve().is_relative_to(folder.resolve()):
+    if Path(name).is_absolute() or not stem.rpartition("/")[2].strip(" .") or not path.resolve().is_relative_to(folder.resolve()):
         raise Invalid(f"{name!r} is no name for a file below the output folder", fix="use a relative name without '..'", port="name")
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite, nan
 from typing import Annotated, Literal
 
 from nodegraph import Field, File, Invalid, node
@@ -124,9 +125,12 @@ def number_to_text(
 def text_to_number(text: str) -> float:
     """The number that a text spells, such as '7.5' or '1e-3'."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise Invalid(f"{text!r} is no number", fix="write it like 7.5", port="text") from None
+        number = nan
+    if not isfinite(number):
+        raise Invalid(f"{text!r} is no finite number", fix="write it like 7.5", port="text")
+    return number
 
 
 @node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from hashlib import blake2b
 from json import JSONDecodeError, dumps, loads
@@ -101,12 +102,19 @@ def integer_math(
     b: int = 0,
     operation: Literal["add", "subtract", "multiply", "floor_divide", "remainder", "minimum", "maximum"] = "add",
 ) -> int:
-    """One operation on two whole numbers, of any size. Division rounds down; the remainder has the sign of `b`."""
+    """One operation on two whole numbers, of up to 4,300 digits. Division rounds down; the remainder has the sign of `b`."""
     try:
-        return _ON_INTEGERS[operation](a, b)
+        result = _ON_INTEGERS[operation](a, b)
     except ZeroDivisionError:
         raise Invalid(f"{a} cannot be divided by zero", fix="use a b other than 0", port="b") from None
+    if abs(result) >= _TOO_LONG:
+        raise Invalid(f"the result has more than {MAX_DIGITS:,} digits", fix="use smaller numbers", port="a")
+    return result
 
+
+MAX_DIGITS = 4300
+"""Of a whole number: with more, neither JSON nor a terminal takes it, as Python spells no longer ones."""
+_TOO_LONG = 10**MAX_DIGITS
 
 _ROUNDINGS: dict[str, Callable[[float], int]] = {"nearest": round, "down": floor, "up": ceil}
 
@@ -115,7 +123,7 @@ _ROUNDINGS: dict[str, Callable[[float], int]] = {"nearest": round, "down": floor
 def round_number(
     number: float,
     to: Annotated[Literal["nearest", "down", "up"], "halves go to the even neighbour"] = "nearest",
-    multiple: Annotated[int, Field(ge=1), "round to a multiple of this, such as 8 for sizes of latents"] = 1,
+    multiple: Annotated[int, Field(ge=1, le=1_000_000_000), "round to a multiple of this, such as 8 for sizes of latents"] = 1,
 ) -> int:
     """A whole number from a number."""
     if not isfinite(number):
@@ -146,16 +154,28 @@ def calculate(
 def parse_json(text: str) -> object:
     """The JSON value that a text spells."""
     try:
-        return loads(text, parse_constant=_refuse_constant)
+        value = loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        dumps(value, ensure_ascii=False).encode()
     except JSONDecodeError as error:
         problem = f"the text is no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         raise Invalid(problem, fix="see json.org for the notation", port="text") from None
+    except UnicodeEncodeError as error:
+        raise Invalid(f"the JSON spells {error.object[error.start]!r}, half a character", fix="write the whole one", port="text") from None
+    except ValueError:
+        raise Invalid(f"the JSON has a number of more than {MAX_DIGITS:,} digits", fix="use a smaller number", port="text") from None
     except RecursionError:
         raise Invalid("the JSON is nested too deeply", fix="use fewer levels", port="text") from None
+    return value
 
 
 def _refuse_constant(name: str) -> None:
     raise Invalid(f"{name} is no JSON", fix="use null or a finite number", port="text")
+
+
+def _finite(spelled: str) -> float:
+    if not isfinite(value := float(spelled)):
+        raise Invalid(f"{spelled} is too large for a number", fix="use a smaller number", port="text")
+    return value
 
 
 @node
@@ -164,13 +184,22 @@ def format_json(
     indent: Annotated[int | None, Field(ge=0, le=16), "spaces a level; none writes it on one line"] = None,
 ) -> str:
     """A JSON value as text. Equal values give equal texts: keys are sorted."""
-    return dumps(json, indent=indent, ensure_ascii=False, sort_keys=True)
+    try:
+        return dumps(json, indent=indent, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    except ValueError:
+        raise Invalid(
+            "JSON has no infinite numbers, and none that are no numbers", fix="use null or a finite number", port="json"
+        ) from None
 
 
 @node
 def make_json(**values: object) -> object:
     """A JSON object of all inputs by their names."""
     return dict(values)
+
+
+_INDEX = re.compile("0|[1-9][0-9]{,17}")
+"""A place in a list, as RFC 6901 spells it."""
 
 
 @node
@@ -187,7 +216,7 @@ def get_json(
         token = token.replace("~1", "/").replace("~0", "~")
         if isinstance(part, dict) and token in part:
             part = part[token]
-        elif isinstance(part, list | tuple) and token.isdecimal() and int(token) < len(part):
+        elif isinstance(part, list | tuple) and _INDEX.fullmatch(token) and int(token) < len(part):
             part = part[int(token)]
         elif missing == "null":
             return None

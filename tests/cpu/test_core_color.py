@@ -80,6 +80,8 @@ def test_levels():
     with pytest.raises(Invalid, match=r"white 0.4 does not lie above black 0.4") as caught:
         color.levels(ramp, 0.4, 0.4)
     assert caught.value.port == "white"
+    with pytest.raises(Invalid, match=r"white 1e-60 does not lie above black 0"):  # in the precision of pixels
+        color.levels(ramp, black=0.0, white=1e-60)
 
 
 def test_invert_and_grayscale():

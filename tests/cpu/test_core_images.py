@@ -122,6 +122,37 @@ def test_16_bit_png_keeps_all_bits(tmp_path, kind, channels):
     assert np.array_equal(np.rint(mask.numpy()[0, 0] * 65535.0), deep[:, :, 3] if channels == 4 else np.full((5, 7), 65535))
 
 
+@pytest.mark.parametrize("kind", [0, 2, 4])
+@pytest.mark.parametrize("profile", [False, True])
+def test_16_bit_png_with_transparency(tmp_path, kind, profile):
+    """A transparent value of grey or of a colour, and alpha beside grey."""
+    channels = {0: 1, 2: 3, 4: 2}[kind]
+    deep = np.random.default_rng(1).integers(0, 65536, (5, 7, channels))
+    deep[1, 1] = deep[0, 0] + np.arange(channels)[::-1] // (channels - 1 or 1)  # differs in the low bits of one channel alone
+    chunks = [] if kind == 4 else [(b"tRNS", deep[0, 0].astype(">u2").tobytes())]
+    chunks += [(b"iCCP", b"p\0\0" + zlib.compress(_profile_with_swapped_primaries()))] if profile else []
+    path = tmp_path / "deep.png"
+    path.write_bytes(png(7, 5, 16, kind, [row.astype(">u2").tobytes() for row in deep], *chunks))
+    image, mask = load_image(File.at(path))
+    alpha = deep[:, :, 1] if kind == 4 else 65535 * (deep != deep[0, 0]).any(axis=2)
+    assert np.array_equal(np.rint(mask.numpy()[0, 0] * 65535.0), alpha)
+    if not profile:
+        colors = deep if kind == 2 else np.repeat(deep[:, :, :1], 3, axis=2)
+        assert np.array_equal(np.rint(image.numpy()[0].transpose(1, 2, 0).astype(np.float64) * 65535), colors)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_a_transparent_value_of_grey_in_few_bits(tmp_path, depth):
+    values = np.random.default_rng(1).integers(0, 2**depth, (5, 8))
+    values[0, 0] = 1
+    rows = [np.packbits(np.unpackbits(row.astype(np.uint8)[:, None], axis=1)[:, -depth:]).tobytes() for row in values]
+    path = tmp_path / "grey.png"
+    path.write_bytes(png(8, 5, depth, 0, rows, (b"tRNS", b"\0\1")))
+    pixels, alpha = loaded(File.at(path))
+    assert np.array_equal(pixels[:, :, 0], values * 255 // (2**depth - 1))
+    assert np.array_equal(alpha, values != 1)
+
+
 def test_16_bit_grey_tiff_and_float_tiff(tmp_path):
     deep = np.random.default_rng(2).integers(0, 65536, (5, 7)).astype(np.uint16)
     image, _ = load_image(written(tmp_path, PIL.Image.fromarray(deep), "deep.tiff"))
@@ -332,12 +363,24 @@ def test_names_from_fields(tmp_path):
     assert save_image(ONE, run=FakeRun(tmp_path / "b"))[0].path.rpartition("/")[2].startswith("photo-edit-final-save-2-")
 
 
-@pytest.mark.parametrize("name", ["../fox", "/fox", "a/../../fox", "{fox}", "fox\0", "a:b", "x" * 300, "{node.x}"])
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "..", "a/", "x/..", "../fox", "/fox", "a/../../fox", "{fox}", "fox\0", "a:b", "x" * 300, "{node.x}"]
+)
 def test_a_name_that_leads_elsewhere_is_invalid(tmp_path, name):
     with pytest.raises(Invalid) as caught:
         save_image(ONE, name, run=FakeRun(tmp_path / "output"))
     assert caught.value.port == "name"
     assert content(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("format", "longest"), [("jpeg", 65_500), ("webp", 16_383)])
+def test_the_longest_side_of_a_format(tmp_path, format, longest):
+    strip = np.zeros((1, 3, 1, longest + 1), np.float32)
+    (file,) = save_image(Image(strip[..., 1:]), format=format, run=FakeRun(tmp_path))
+    assert PIL.Image.open(file.path).size == (longest, 1)
+    with pytest.raises(Invalid, match=f"a {format} of {longest + 1}×1 pixels") as caught:
+        save_image(Image(strip), format=format, run=FakeRun(tmp_path))
+    assert caught.value.port == "format"
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path):

@@ -162,7 +162,7 @@ def test_solid_images():
     image = layers.solid_image(5, 4, "rgb(255, 128, 0)", 2)
     assert image.shape == (2, 3, 4, 5)
     assert np.allclose(image.numpy()[1, :, 3, 4], [1, 128 / 255, 0])
-    for wrong in ("", "#12345", "#11223344", "transparent", "rgb(1,2"):
+    for wrong in ("", "#12345", "#11223344", "transparent", "rgb(1,2", "rgb(300,0,0)"):
         with pytest.raises(Invalid, match="is no opaque colour"):
             layers.solid_image(5, 4, wrong)
     with pytest.raises(Invalid, match="too large"):

@@ -39,6 +39,7 @@ def test_masks_from_a_colour():
     row = Image(np.array([[1, 0, 0], [0.9, 0, 0], [0.5, 0, 0], [0, 0, 0]], np.float32).T.reshape(1, 3, 1, 4))
     assert masks.mask_from_color(row, "red", 0.1).numpy().ravel().tolist() == [1, 1, 0, 0]
     assert masks.mask_from_color(row, "red", 0).numpy().ravel().tolist() == [1, 0, 0, 0]
+    assert masks.mask_from_color(row, "red", 0, 1e-60).numpy().ravel().tolist() == [1, 0, 0, 0]
     graded = masks.mask_from_color(row, "red", 0, 0.5 / np.sqrt(3)).numpy().ravel()
     assert graded == pytest.approx([1, 0.8, 0, 0], abs=1e-5)
     with pytest.raises(Invalid, match="'redd' is no opaque colour"):

@@ -107,8 +107,9 @@ def test_numbers_to_text(number, decimals, told):
 def test_text_to_numbers():
     assert text.text_to_number(" 1e-3 ") == 0.001
     assert text.text_to_integer("-42") == -42
-    with pytest.raises(Invalid, match="'seven' is no number"):
-        text.text_to_number("seven")
+    for spelled in ("seven", "nan", "-inf", "1e999"):
+        with pytest.raises(Invalid, match=f"'{spelled}' is no finite number"):
+            text.text_to_number(spelled)
     with pytest.raises(Invalid, match=r"'7\.5' is no whole number"):
         text.text_to_integer("7.5")
 

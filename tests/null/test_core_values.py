@@ -67,6 +67,11 @@ def test_math_without_a_result_says_which_number_is_wrong(operation, a, b, port)
 def test_integer_division_by_zero_is_invalid():
     with pytest.raises(Invalid, match="5 cannot be divided by zero"):
         values.integer_math(5, 0, "floor_divide")
+    longest = 10**values.MAX_DIGITS - 1
+    assert values.integer_math(longest - 1, 1) == longest
+    for negative in (False, True):
+        with pytest.raises(Invalid, match="more than 4,300 digits"):
+            values.integer_math(-longest if negative else longest, 2, "multiply")
 
 
 def test_rounding_to_multiples():
@@ -147,11 +152,20 @@ def test_json_goes_both_ways():
     assert json.loads(values.format_json(record, 2)) == record
 
 
-@pytest.mark.parametrize("text", ["", "{", "{'a': 1}", "NaN", "[Infinity]", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "{'a': 1}", "NaN", "[Infinity]", "[" * 100_000, "1e999", "[-1e999]", "9" * 5000, '"\\ud800"', '{"\\udfff": 1}']
+)
 def test_what_is_no_json_is_invalid(text):
     with pytest.raises(Invalid) as caught:
         values.parse_json(text)
     assert caught.value.port == "text"
+
+
+@pytest.mark.parametrize("json", [math.nan, [math.inf]])
+def test_numbers_that_json_has_not_are_invalid(json):
+    with pytest.raises(Invalid) as caught:
+        values.format_json(json)
+    assert caught.value.port == "json"
 
 
 def test_a_pointer_leads_to_a_part():
@@ -169,6 +183,9 @@ def test_a_pointer_leads_to_a_part():
         ("/prompt", "has no 'prompt', it has 'images'"),
         ("/images/1", "has 1 items and none at '1'"),
         ("/images/-1", "none at '-1'"),
+        ("/images/00", "none at '00'"),
+        ("/images/٠", "none at '٠'"),
+        ("/images/" + "9" * 5000, "none at '9"),
         ("/images/0/x", "'a fox' has no parts"),
         ("images", "is no JSON pointer"),
     ],
