@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn import functional
 
+from nodegraph import Invalid
+
 from .loading import is_movq
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, smaller: int = 0) -> torch
 
 
 def _pixels(decoded: torch.Tensor) -> torch.Tensor:
+    if not decoded.isfinite().all():
+        raise Invalid("the VAE gave values that are no numbers", fix="with half precision, use float32", port="latent")
     return (decoded / 2 + 0.5).clamp(0, 1).float()
 
 

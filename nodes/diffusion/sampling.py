@@ -127,6 +127,9 @@ class Sampling:
             latents = self.restore_outside(latents, timesteps[index + 1 : index + 2])
             report(done, len(span), estimate)
             checkpoint(partial(progress.packed, done, latents, self.generators, self.scheduler))
+        if not latents.isfinite().all():
+            fix = "use another sampler, other sigmas or less guidance; with half precision, float32"
+            raise Invalid("the sampling came to values that are no numbers", fix=fix, port="sampler")
         return Latent(latents, self.space, self.start.extras() if self.settings.last < self.settings.steps else None)
 
     def span(self) -> range:
@@ -149,9 +152,7 @@ class Sampling:
             noise = draw_noise(self.start.sample.shape, self.generators, self.unet.device, self.unet.dtype)
             self.start = replace(self.start, noise=noise)
         schedulers.seed_brownian_motion(scheduler, self.generators)
-        plain = empty and self.start.mask is None
-        if not plain:  # the pipelines leave it to the scheduler to find the first timestep of a plain start
-            schedulers.begin_at(scheduler, settings.first)
+        schedulers.begin_at(scheduler, settings.first)
         if not settings.add_noise:
             return self.start.sample
         if settings.first == 0 and (empty or self.start.mask is not None):

@@ -63,7 +63,10 @@ def make_scheduler(config: Mapping[str, Any], sampler: str = "default", sigmas: 
         name, options = SAMPLERS[sampler]
         cls = getattr(diffusers, name)
     with invalid("sampler"):
-        return cls.from_config(own.config, **options, **_respacing(cls, sigmas))
+        scheduler = cls.from_config(own.config, **options, **_respacing(cls, sigmas))
+    if learns_variance(scheduler) and not takes_variance(scheduler):  # it gets the mean alone, and would cut it to three channels
+        scheduler.register_to_config(variance_type=None)
+    return scheduler
 
 
 def _scheduler_class(name: str) -> Any:
@@ -163,10 +166,14 @@ def at(options: Mapping[str, Any], timesteps: torch.Tensor, index: int) -> Mappi
     return {**options, "prev_timestep": timesteps[index + 1] if index + 1 < len(timesteps) else None}
 
 
+def learns_variance(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler is told that the denoiser predicts a variance beside the mean."""
+    return getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
+
+
 def takes_variance(scheduler: SchedulerMixin) -> bool:
     """Whether the scheduler steps with a variance that the denoiser predicted."""
-    learned = getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
-    return learned and type(scheduler).__name__ in ("DDPMScheduler", "UnCLIPScheduler")
+    return learns_variance(scheduler) and type(scheduler).__name__ in ("DDPMScheduler", "UnCLIPScheduler")
 
 
 def seed_brownian_motion(scheduler: SchedulerMixin, generators: list[torch.Generator]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,11 +26,13 @@ SINGLE_STEP = ["ddim", "ddpm", "euler", "euler_ancestral", "heun", "dpm2", "dpm2
 """The samplers whose docs promise that a sampling cut in two is the same."""
 
 RUN = FolderRun()
+BUILT_IN = Path(nodes.__file__).parent / "models" / "tiny-sd"
+"""Its noise levels begin near pure noise: spaced otherwise, many of them round to one timestep."""
 
 
 @cache
 def load(kind: str = "sd1") -> tuple[nodes.Model, Conditioning, Conditioning]:
-    model = nodes.load_model(RUN.model(model_folder(kind)), run=RUN)
+    model = nodes.load_model(RUN.model(BUILT_IN if kind == "tiny-sd" else model_folder(kind)), run=RUN)
     positive, negative = (nodes.encode_text(model.encoder, text, run=RUN) for text in ("a red circle", ""))
     return model, positive, negative
 
@@ -87,6 +90,39 @@ def test_samplers_differ() -> None:
     """No two samplers are the same by mistake."""
     results = {content(sample(sampler=sampler, steps=5).latent) for sampler in SAMPLERS if sampler != "default"}
     assert len(results) == len(SAMPLERS) - 1
+
+
+@pytest.mark.parametrize("sampler", ["deis", "dpm++_2m", "dpm++_2m_sde", "dpm++_2s", "unipc"])
+@pytest.mark.parametrize("sigmas", ["karras", "exponential", "beta"])
+def test_the_first_timestep_may_come_twice(sampler: str, sigmas: str) -> None:
+    """A scheduler that looks for the first one finds the second, and comes to its end before the loop does."""
+    sampled = sample("tiny-sd", sampler=sampler, sigmas=sigmas, steps=7).latent.tensor()
+    assert float(sampled.abs().max()) < 20
+
+
+def test_what_is_no_number_is_no_result() -> None:
+    with pytest.raises(Invalid, match="values that are no numbers") as caught:
+        sample("tiny-sd", sampler="dpm2_ancestral", steps=2)
+    assert caught.value.port == "sampler"
+    model, _, _ = load()
+    with pytest.raises(Invalid, match="values that are no numbers"):
+        nodes.decode_latent(model.vae, Latent(torch.full((1, 4, 8, 8), 1e30)), run=RUN)
+
+
+@pytest.mark.parametrize("sampler", sorted({*SAMPLERS} - {"default"}))
+def test_a_predicted_variance_is_left_to_those_who_take_it(sampler: str) -> None:
+    """DPM-Solver would cut a mean of eight channels to three, as for DeepFloyd's."""
+    config = {"_class_name": "UnCLIPScheduler", "variance_type": "learned_range", "clip_sample": False}
+    scheduler = schedulers.make_scheduler(config, sampler)
+    schedulers.set_timesteps(scheduler, 4, torch.device("cpu"))
+    schedulers.begin_at(scheduler, 0)
+    generators = [torch.Generator().manual_seed(0)]
+    schedulers.seed_brownian_motion(scheduler, generators)
+    channels = 16 if schedulers.takes_variance(scheduler) else 8
+    options = schedulers.step_options(scheduler, 0.0, generators)
+    noisy, prediction = torch.ones(1, 8, 2, 2), torch.full((1, channels, 2, 2), 0.5)
+    stepped, _ = schedulers.step(scheduler, prediction, scheduler.timesteps[0], noisy, options)
+    assert stepped.shape == noisy.shape
 
 
 @pytest.mark.parametrize("sampler", sorted({*SAMPLERS} - facts.NO_SAMPLE_PREDICTION))
