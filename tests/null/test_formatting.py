@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nodegraph.errors import WorkflowInvalid
 from nodegraph.formatting import WIDTH, format_file, format_text, format_workflow
 from nodegraph.keys import canonical
+from nodegraph.settings import builtin_workflows
 
 CANONICAL = """\
 {
@@ -92,6 +93,11 @@ def test_what_is_not_of_the_format_is_refused_with_a_place() -> None:
 
 def test_a_workflow_that_does_not_check_is_formatted() -> None:
     assert '"use": "no_such_node"' in format_text('{"nodes":{"a":{"use":"no_such_node","from":{"x":"nowhere.y"}}}}')
+
+
+@pytest.mark.parametrize("path", sorted(builtin_workflows().glob("*.json")), ids=lambda path: path.stem)
+def test_shipped_workflows_are_in_the_canonical_form(path) -> None:
+    assert format_text(path.read_text(encoding="utf-8")) == path.read_text(encoding="utf-8")
 
 
 def test_files(tmp_path) -> None:
