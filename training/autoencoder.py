@@ -35,8 +35,8 @@ def train_vae(run: AnyRun) -> None:
     fit(run, run.begin(vae_trainer(run)), "vae")
 
 
-def fit(run: AnyRun, trainer: Trainer, stage: str, beyond=lambda means: 0.0) -> None:
-    """Train an autoencoder on the examples; `beyond` is a further loss of the means of its latents."""
+def fit(run: AnyRun, trainer: Trainer, stage: str, beyond=lambda means, images: 0.0, absolute: float = 1.0) -> None:
+    """Train an autoencoder on the examples; `beyond` is a further loss of the means of its latents, for `absolute` see the error."""
     vae = trainer.modules["vae"]
     pictures = run.examples.pictures.to(run.device)
 
@@ -49,10 +49,10 @@ def fit(run: AnyRun, trainer: Trainer, stage: str, beyond=lambda means: 0.0) -> 
             decoded = vae.decode(draw_latents(latents, draw)).sample
         weight = 1 + FOREGROUND_WEIGHT * foreground(images)
         divergence = latents.kl().float().mean() / latents.mean[0].numel()
-        return weighted_error(decoded.float(), images, weight) + KL_WEIGHT * divergence + beyond(latents.mean.float())
+        return weighted_error(decoded.float(), images, weight, absolute) + KL_WEIGHT * divergence + beyond(latents.mean.float(), images)
 
     trainer.run(loss_at)
-    print(f"vae: {reconstruction_psnr(run, trainer.averages['vae']):.1f} dB", flush=True)
+    print(f"{stage}: {reconstruction_psnr(run, trainer.averages['vae']):.1f} dB", flush=True)
 
 
 def to_images(pictures: torch.Tensor) -> torch.Tensor:
@@ -70,13 +70,13 @@ def foreground(images: torch.Tensor) -> torch.Tensor:
     return ((images - images[:, :, :1, :1]).abs().amax(1, keepdim=True) > 0.1).float()
 
 
-def weighted_error(decoded: torch.Tensor, images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Mean L1 + L2 error of images [n, 3, h, w] in -1..1 under a weight per pixel [n, 1, h, w].
+def weighted_error(decoded: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, absolute: float = 1.0) -> torch.Tensor:
+    """Mean `absolute` L1 + L2 error of images [n, 3, h, w] in -1..1 under a weight per pixel [n, 1, h, w].
 
     With equal weights small things, a tenth of the pixels, stay grey for a long time.
     """
     error = decoded - images
-    return (weight * (error.abs() + error.square())).mean()
+    return (weight * (absolute * error.abs() + error.square())).mean()
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import fields
 from unittest.mock import patch
 
@@ -12,9 +13,11 @@ import pytest
 import torch
 from icon_data import write_icons
 
+from training.autoencoder import to_images
 from training.unclip import parts
 from training.unclip.__main__ import STAGES, main, parse_arguments, recipe_of
 from training.unclip.ar_prior import ar_prior_trainer, train_ar_prior
+from training.unclip.autoencoder import polish_trainer, polish_vae, vae_trainer
 from training.unclip.clip import contrastive_loss
 from training.unclip.decoder import Conditions
 from training.unclip.diffusion import Noising
@@ -72,6 +75,26 @@ def test_a_finished_run_resumes_to_the_same(trained, folders):
     after = {file.name: torch.load(file, weights_only=True) for file in work.iterdir()}
     assert set(before) == set(after)
     assert after["decoder.pt"]["step"] == SMALL["decoder_steps"]
+
+
+def test_the_polish_holds_the_latents_where_they_are(trained, folders, tmp_path):
+    data, work, out = folders
+    distances = []
+    for tether in (0.0, 10.0):
+        folder = tmp_path / str(tether)
+        folder.mkdir()
+        for name in ("vae.pt", "latents.pt"):
+            shutil.copy(work / name, folder)
+        run = Run(recipe_of(SMALL | {"polish_steps": 20}), data, folder, torch.device("cpu"), resume=True)
+        with patch("training.unclip.autoencoder.TETHER", tether):
+            polish_vae(run)
+        pictures = to_images(run.examples.pictures)
+        before, after = (run.finished(trainer(run))["vae"].encode(pictures).latent_dist.mean for trainer in (vae_trainer, polish_trainer))
+        distances.append((after - before).square().mean().item())
+    assert 0 < distances[1] < distances[0]
+    polished = run.finished(polish_trainer(Run(recipe_of(SMALL), data, work, torch.device("cpu"), resume=True)))["vae"]
+    shipped = Model.load(out).parts["vae"].state_dict()
+    assert all(torch.equal(weight.half().float(), shipped[name]) for name, weight in polished.state_dict().items())
 
 
 def test_unknown_numbers_are_refused(capsys):

@@ -3,15 +3,15 @@
     python -m training.prepare                                   once; fetches and renders the icons
     python -m training.unclip --out FOLDER [--work FOLDER] [--resume] [--start FOLDER] [--stage all] [--preset cpu] [--set NAME=VALUE]
 
-Stages, each from the files of those before: `vae` and `latents` (autoencoder, and a
-cache of encoded examples), `clip`, `text` and `embeddings` (both encoders, the text
-encoder alone, and a cache of what they make of the examples), `decoder`, `prior`,
-`ar_prior`, `upsampler`, `second_upsampler`, `classifier`, and `assemble`: an ordinary
-diffusers folder in half precision, and beside it FOLDER-upsampler and FOLDER-styles, the
-second upsampler and the classifier. A run may be killed at any time; `--resume` goes on
-from the last checkpoint, `--start` from the weights of a finished model (give it another
-`--set seed=N`, for other examples). `--set concepts=400` widens the world. How the
-shipped weights were made is in their card.
+Stages, each from the files of those before: `vae`, `latents` and `polish` (autoencoder, a
+cache of encoded examples, and a better autoencoder of the same latents), `clip`, `text`
+and `embeddings` (both encoders, the text encoder alone, and a cache of what they make of
+the examples), `decoder`, `prior`, `ar_prior`, `upsampler`, `second_upsampler`,
+`classifier`, and `assemble`: an ordinary diffusers folder in half precision, and beside
+it FOLDER-upsampler and FOLDER-styles, the second upsampler and the classifier. A run may
+be killed at any time; `--resume` goes on from the last checkpoint, `--start` from the
+weights of a finished model (give it another `--set seed=N`, for other examples).
+`--set concepts=400` widens the world. How the shipped weights were made is in their card.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from training.loop import pick_device
 from training.recipe import change_of
 from training.unclip.ar_prior import train_ar_prior
 from training.unclip.assemble import assemble
-from training.unclip.autoencoder import encode_examples, train_vae
+from training.unclip.autoencoder import encode_examples, polish_vae, train_vae
 from training.unclip.classifier import train_classifier
 from training.unclip.clip import embed_examples, train_clip, train_text
 from training.unclip.decoder import train_decoder
@@ -39,6 +39,7 @@ from training.unclip.upsampler import train_upsampler
 STAGES = {
     "vae": train_vae,
     "latents": encode_examples,
+    "polish": polish_vae,
     "clip": train_clip,
     "text": train_text,
     "embeddings": embed_examples,

@@ -12,7 +12,7 @@ from nodes.language.facts import WORDINGS
 from training.assemble import PATTERN, folder_size, write_json
 from training.unclip import parts
 from training.unclip.ar_prior import ar_prior_trainer
-from training.unclip.autoencoder import vae_trainer
+from training.unclip.autoencoder import polish_trainer
 from training.unclip.classifier import assemble_classifier, classifier_trainer
 from training.unclip.clip import trained_clip
 from training.unclip.decoder import decoder_trainer
@@ -41,7 +41,7 @@ PREPROCESSOR = {
 
 def assemble(run: Run, out: Path) -> None:
     """Write the averaged weights in half precision, the configurations and the card."""
-    modules = run.finished(vae_trainer(run)) | trained_clip(run) | run.finished(decoder_trainer(run))
+    modules = run.finished(polish_trainer(run)) | trained_clip(run) | run.finished(decoder_trainer(run))
     modules |= run.finished(prior_trainer(run))
     for trainer in (ar_prior_trainer(run), upsampler_trainer(run)):
         if trainer.checkpoint.exists():  # the model paints without them

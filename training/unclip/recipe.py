@@ -26,6 +26,8 @@ class Recipe:
     vae_steps: int = 1500
     vae_rate: float = 2e-3
     vae_batch: int = 32
+    polish_steps: int = 5000
+    polish_rate: float = 7e-4
     clip_steps: int = 800
     clip_rate: float = 1e-3
     clip_batch: int = 128
