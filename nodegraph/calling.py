@@ -60,7 +60,8 @@ class Call:
         begun = time.perf_counter()
         outcome: Any
         try:
-            outcome = self.attempt()
+            with self.lane.occupied(self.traits.seconds):
+                outcome = self.attempt()
         except BaseException as error:  # in a worker's thread nothing but the node's own code raises
             outcome = error.with_traceback(None) if memory.is_out_of_memory(error) else self.raised(error)
         try:

@@ -1,7 +1,8 @@
 """Lanes: where steps run. One for a device, a pool for CPU nodes, an event loop for async nodes.
 
-The worker that finishes a step takes the next ready one itself. Another worker is woken only when that one is stuck in a step:
-waking a thread for every step would cost more than most steps.
+The worker that finishes a step takes the next ready one itself: waking a thread for every step would cost more than most steps, and so
+would a thread that keeps looking whether it is needed. Another worker is woken when that one is in a call that is known to take a
+moment, or may do so; one that is stuck in a call that never did is noticed by the looks of an idle worker, now and then.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
-POLL = 0.001
-"""Seconds between looks of the one idle worker that watches a lane with waiting steps."""
+POLL = 0.002
+"""Seconds between looks of the one idle worker that watches a lane."""
 PATIENCE = 50
 """Looks at an empty lane before the watching worker goes to sleep."""
+MOMENT = 0.001
+"""Seconds: what is known to take so long, others need not wait for."""
 
 
 def one_arena() -> None:
@@ -44,6 +48,18 @@ class Executor(Protocol):
     async def execute_async(self, step: int) -> None: ...
 
 
+class _Worker:
+    """A thread of a lane. `waited_for`: it is at work and not known to take a moment, so what is ready may wait for it. `taken` counts its
+    steps, `seen` those at the last look at it."""
+
+    __slots__ = ("seen", "taken", "thread", "waited_for")
+
+    def __init__(self) -> None:
+        self.thread: Any = None
+        self.waited_for = False
+        self.taken, self.seen = 0, -1
+
+
 class Lane:
     """A pool of up to `threads` workers over one stack of ready steps (the newest first: depth first)."""
 
@@ -51,17 +67,18 @@ class Lane:
         self.name, self.threads = name, threads
         self._stack: deque[Executor] = deque()  # one entry for each step that waits: no objects that the garbage collector would count
         self._wake = threading.Condition(threading.Lock())
-        self._workers: list[threading.Thread] = []
+        self._workers: list[_Worker] = []
+        self._this = threading.local()
         self._idle = 0
+        self._waited_for = 0  # workers
         self._watching = False
-        self._taken = 0
         self._closed = False
 
     def push(self, executor: Executor, steps: list[int]) -> None:
         """Make steps ready. They are taken in the given order."""
         executor.queued.setdefault(self, []).extend(steps[::-1])
         self._stack.extend([executor] * len(steps))
-        if not self._watching or self._idle == len(self._workers):  # a worker that watches looks up only now and then
+        if not self._watching or not self._waited_for:  # a worker that watches looks up only now and then
             self._call_worker()
 
     def _call_worker(self) -> None:
@@ -69,71 +86,86 @@ class Lane:
             if self._idle:
                 self._wake.notify()
             elif len(self._workers) < self.threads and not self._closed:
-                worker = threading.Thread(target=self._work, name=f"nodegraph-{self.name}-{len(self._workers)}", daemon=True)
+                worker = _Worker()
+                name = f"nodegraph-{self.name}-{len(self._workers)}"
+                worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
                 self._workers.append(worker)
-                worker.start()
+                worker.thread.start()
 
-    def _work(self) -> None:
-        stack = self._stack
-        while (item := self._next()) is not None:
+    def _work(self, me: _Worker) -> None:
+        stack, self._this.worker = self._stack, me
+        while (item := self._next(me)) is not None:
             while item is not None:
                 if stack and not self._watching:
                     self._call_worker()  # to watch, in case this step takes long
                 executor, step = item
                 following: int | None = step
                 while following is not None:
-                    self._taken += 1
+                    if not me.waited_for:
+                        self._wait_for(me, True)
+                    me.taken += 1
                     following = executor.execute(following)
-                item = self._pop() if self._idle == len(self._workers) - 1 else None
+                item = self._pop() if not self._waited_for or (me.waited_for and self._waited_for == 1) else None
             executor = None  # type: ignore[assignment]  # an idle worker must not keep a finished run alive
 
-    def _next(self) -> tuple[Executor, int] | None:
-        """The next ready step. A worker beside busy ones takes it only when they have been stuck for a moment."""
-        if self._busy() == 0 and (item := self._pop()):
+    def _wait_for(self, worker: _Worker, yes: bool) -> None:
+        with self._wake:
+            self._waited_for += yes - worker.waited_for
+            worker.waited_for = yes
+
+    @contextmanager
+    def occupied(self, seconds: float) -> Iterator[None]:
+        """In a worker, while it is in a call that takes about so long as far as is known."""
+        if seconds < MOMENT:
+            yield
+            return
+        self._wait_for(self._this.worker, False)
+        if self._stack:
+            self._call_worker()
+        try:
+            yield
+        finally:
+            self._wait_for(self._this.worker, True)
+
+    def _next(self, me: _Worker) -> tuple[Executor, int] | None:
+        """The next ready step. A worker takes it when nobody is waited for."""
+        self._wait_for(me, False)
+        if not self._waited_for and (item := self._pop()):
             return item
         with self._wake:
             self._idle += 1
         try:
-            return self._watch()
+            return self._watch(me)
         finally:
             with self._wake:
                 self._idle -= 1
 
-    def _busy(self) -> int:
-        return len(self._workers) - self._idle - 1
-
-    def _watch(self) -> tuple[Executor, int] | None:
-        seen, empty = -1, 0
+    def _watch(self, me: _Worker) -> tuple[Executor, int] | None:
+        empty = 0
         while True:
             with self._wake:
                 if self._closed:
                     return None
-                if len(self._workers) == self._idle and (item := self._pop()):
-                    return item  # nobody is at work
+                if not self._waited_for and (item := self._pop()):
+                    self._waited_for, me.waited_for = 1, True
+                    return item
                 if self._watching or (not self._stack and empty >= PATIENCE):
                     self._wake.wait()
-                    seen, empty = -1, 0
+                    empty = 0
                     continue
                 self._watching = True
-                if self._stack or empty < PATIENCE:
-                    self._wake.wait(POLL)
+                self._wake.wait(POLL)
                 self._watching = False
-                if self._closed:
-                    return None
-                stuck = self._taken == seen or len(self._workers) == self._idle
-                seen, empty = self._taken, 0 if self._stack else empty + 1
-                if self._stack and stuck and (item := self._pop()):
-                    self._pass_on()
-                    return item
+                empty = 0 if self._stack else empty + 1
+            if self._stack:
+                self._look()
 
-    def _pass_on(self) -> None:
-        """Under the lock: let another worker watch while this one is at work."""
-        if self._idle > 1:
-            self._wake.notify()
-        elif self._stack and len(self._workers) < self.threads:
-            worker = threading.Thread(target=self._work, name=f"nodegraph-{self.name}-{len(self._workers)}", daemon=True)
-            self._workers.append(worker)
-            worker.start()
+    def _look(self) -> None:
+        """Wait no more for workers that have taken no step since the last look: they are stuck in one."""
+        for worker in list(self._workers):
+            if worker.waited_for and worker.taken == worker.seen:
+                self._wait_for(worker, False)
+            worker.seen = worker.taken
 
     def _pop(self) -> tuple[Executor, int] | None:
         try:
@@ -148,8 +180,8 @@ class Lane:
             self._closed = True
             self._wake.notify_all()
         for worker in self._workers if wait else ():
-            if worker is not threading.current_thread():
-                worker.join()
+            if worker.thread is not threading.current_thread():
+                worker.thread.join()
 
 
 class LoopLane:

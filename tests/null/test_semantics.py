@@ -404,6 +404,7 @@ def test_each_over_a_literal_list_and_a_mapped_node_behind_it(engine):
         "m": {"use": "plus", "each": {"a": [1, 2, 3]}, "with": {"b": 10}},
         "n": {"use": "plus", "each": {"a": "m.int"}, "with": {"b": 1}},
     }
+    engine.run(flow({"m": {"use": "plus", "with": {"a": 0}}}, {"out": "m.int"}))  # known to be quick, it is left to one worker
     result, seen = traced(engine, flow(nodes, {"out": "n.int"}))
     assert result.outputs == {"out": [12, 13, 14]}
     order = seen["finished"]
