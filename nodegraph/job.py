@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,22 +99,23 @@ class EventLog:
 
     def __iter__(self) -> Iterator[Event]:
         """Events from the first on, until the run is done."""
-        seen, run, epoch, new = 0, self.run, self._epoch, tuple.__new__
-        of, path = -1, ""
-        kind: Kind = "planned"
-        while kind != "done":
+        seen, over, make = 0, False, tuple.__new__
+        while not over:
             at = 4 * seen
             fresh = self._records[at : at + 4 * READ_AT_ONCE]
-            self._read = max(self._read, at + len(fresh))
-            fields = iter(fresh)
-            for kind, step, when, data in zip(fields, fields, fields, fields, strict=True):
-                seen += 1
-                if step != of:  # most often a step's events follow each other
-                    of, path = step, self._path(step) if step >= 0 else ""
-                told = {"seconds": data} if data.__class__ is float else data
-                yield new(Event, (kind, run, seen, epoch + when, path, told))  # what Event._make does, in half the time
             if not fresh:
                 self._wait(at)
+                continue
+            self._read = max(self._read, at + len(fresh))
+            kinds, data = fresh[::4], fresh[3::4]
+            times = [self._epoch + when for when in fresh[2::4]]
+            paths = [self._path(step) if step >= 0 else "" for step in fresh[1::4]]
+            told = [{"seconds": one} if one.__class__ is float else one for one in data]
+            numbers = range(seen + 1, seen + len(kinds) + 1)
+            # what Event._make does, of all at once
+            yield from map(make, repeat(Event), zip(kinds, repeat(self.run), numbers, times, paths, told, strict=False))
+            seen += len(kinds)
+            over = kinds[-1] == "done"
 
     def _wait(self, at: int) -> None:
         with self._wake:

@@ -13,7 +13,7 @@ from typing import Any
 from nodegraph import keys, kinds, types
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean, listing
 from nodegraph.literals import Outside, Pending, Refused, has_pending, literal
-from nodegraph.sources import Const, Item, Source, part, port_bytes
+from nodegraph.sources import LENGTHS, Const, Item, Source, part, port_bytes
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import INPUTS, Template
 
@@ -45,16 +45,26 @@ class Mapped:
         self.checked = checked
 
 
-class Form:
-    """How the nodes of one type enter keys. `special`: their keys hold more than their ports, or they have none."""
+def joined(parts: Sequence[bytes]) -> bytes:
+    """Ports as they stand in keys, in one order whatever order they come in."""
+    if len(parts) == 2:  # the commonest number by far, and the hashing itself takes no longer than sorting
+        first, second = parts
+        return first + second if first < second else second + first
+    return b"".join(sorted(parts)) if len(parts) > 2 else parts[0] if parts else b""
 
-    __slots__ = ("_plan", "_work", "defaults", "heads", "special")
+
+class Form:
+    """How the nodes of one type enter keys. `special`: their keys hold more than their ports, or they have none. `plan` and `work` give
+    hashers that have taken all but the ports."""
+
+    __slots__ = ("defaults", "heads", "plan", "special", "work")
 
     def __init__(self, used: NodeType, numerics: bytes):
         prefix = keys.digest(b"type", used.key_name.encode(), used.numerics + numerics if used.numerics else b"")
-        self._plan, self._work = keys.hasher(b"plan"), keys.hasher(b"work")
-        self._plan.update(prefix)
-        self._work.update(prefix)
+        plan, work = keys.hasher(b"plan"), keys.hasher(b"work")
+        plan.update(prefix)
+        work.update(prefix)
+        self.plan, self.work = plan.copy, work.copy
         self.heads = {name: port_bytes(name) for name in used.inputs}
         self.special = bool(used.effect or used.volatile or used.stateful or used.fingerprint or used.open)
         # ports at their defaults are left out of keys
@@ -66,14 +76,14 @@ class Form:
 
     def plan_key(self, parts: Sequence[bytes]) -> bytes:
         """The plan key of a node from its ports as they stand in keys, in any order."""
-        hasher = self._plan.copy()
-        hasher.update(b"".join(sorted(parts)) if len(parts) > 1 else parts[0] if parts else b"")
+        hasher = self.plan()
+        hasher.update(joined(parts))
         return hasher.digest()
 
     def work_key(self, parts: Sequence[bytes]) -> bytes:
         """The work key of a node from its ports as they stand in keys, in any order."""
-        hasher = self._work.copy()
-        hasher.update(b"".join(sorted(parts)) if len(parts) > 1 else parts[0] if parts else b"")
+        hasher = self.work()
+        hasher.update(joined(parts))
         return hasher.digest()
 
     def literals(self, literals: Mapping[str, Any]) -> tuple[bytes, ...]:
@@ -82,10 +92,19 @@ class Form:
         heads, defaults = self.heads, self.defaults
         for port, value in literals.items():
             ident = keys.identity(value)
-            new = heads[port] + len(ident).to_bytes(4, "little") + ident
-            if new != defaults.get(port):
+            new = heads[port] + LENGTHS[len(ident)] + ident
+            if defaults.get(port) != new:
                 found.append(new)
         return tuple(found)
+
+
+class _LinkBytes(dict[tuple[str, str], bytes]):
+    """How a linked port and the output that it is linked to begin in a plan key; the key of the source, of fixed length, follows."""
+
+    def __missing__(self, link: tuple[str, str]) -> bytes:
+        port, output = link
+        found = self[link] = b"%b\0@%b\0" % (port.encode(), output.encode())
+        return found
 
 
 class Identities:
@@ -94,14 +113,7 @@ class Identities:
     def __init__(self, numerics: bytes = b""):
         self.numerics = numerics
         self._forms: dict[NodeType, Form] = {}
-        self._links: dict[tuple[str, str], bytes] = {}
-
-    def link(self, port: str, output: str) -> bytes:
-        """How a linked port begins in a plan key; the key of the source, of fixed length, follows."""
-        known = self._links.get((port, output))
-        if known is None:
-            known = self._links[port, output] = b"%b\0@%b\0" % (port.encode(), output.encode())
-        return known
+        self.link = _LinkBytes()
 
     def form(self, used: NodeType) -> Form:
         """How the nodes of a type enter keys."""
@@ -146,6 +158,7 @@ class Plan:
         self.keys: list[bytes | None] = []
         self.checked: dict[int, tuple[str, ...]] = {}
         self.effects: list[int] = []
+        self.settled = 0  # the first steps, which are nodes that `check` has settled: each takes from steps before it
         self.top: list[Any] = []  # of each node of the workflow itself: its step, or the sources of its outputs by name
         self.ident_of: Any = None  # set by a run: the identity of a source whose step is done, or None
 
@@ -176,6 +189,7 @@ class Plan:
         if not count:
             return
         at[:count] = range(count)
+        self.settled = count
         self.names, self.types, self.scopes = template.names[:count], template.types[:count], [scope] * count
         self.sources, self.literals = template.links[:count], template.literals[:count]
         kept = template.planned
@@ -188,17 +202,22 @@ class Plan:
         form_of, link = self.identities.form, self.identities.link
         all_parts: list[tuple[bytes, ...]] = []
         found: list[Any] = []
+        last: Any = None
+        form: Any = None
         for used, literals, sources in zip(self.types, self.literals, self.sources, strict=True):
-            form = form_of(used)
-            own = form.literals(literals)
+            if used is not last:
+                last, form = used, form_of(used)
+            own = form.literals(literals) if literals else ()
             parts = [*own]
             for port, source in sources.items():
                 if source.__class__ is tuple:
-                    parts.append(link(port, source[1]) + found[source[0]])
+                    parts.append(link[port, source[1]] + found[source[0]])
                 else:
                     parts.append(part(port, _listed([_output_ident(one, found) for one in source])))
             all_parts.append(own)
-            found.append(form.plan_key(parts))
+            hasher = form.plan()
+            hasher.update(joined(parts))
+            found.append(hasher.digest())
         return all_parts, found
 
     def _expand_node(
@@ -294,7 +313,7 @@ class Plan:
         parts = [*literal_parts]
         for port, source in sources.items():
             if source.__class__ is tuple and (key := self.keys[source[0]]) is not None:
-                parts.append(identities.link(port, source[1]) + key)
+                parts.append(identities.link[port, source[1]] + key)
                 continue
             ident = self.plan_ident(source)
             if ident is None:

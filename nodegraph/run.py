@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nodegraph import calling, collecting, keys, plain, recording
+from nodegraph import calling, collecting, keys, plain, recording, stretch
 from nodegraph.checkpoints import Kept
 from nodegraph.debt import Debt
 from nodegraph.entries import PINNED, PLAIN, Entry
@@ -73,6 +73,9 @@ class Execution:
         self._forwarded = False  # whether any step stands for others, so that inputs must be looked through
         self._ready: dict[Any, list[int]] = {}  # steps to hand to lanes
         self.queued: dict[Any, list[int]] = {}  # see lanes
+        self.aside, self.below = bytearray(), 0  # while the run starts: demanded steps below that one are marked, for a stretch
+        self.stretch: stretch.Stretch | None = None
+        self.compute = plain.computer(self)
         self._unblocked: deque[int] = deque()  # steps whose inputs are settled
         self.active = 0
         self.finished = False
@@ -95,8 +98,11 @@ class Execution:
             self.roots = {*self.sinks, *effects}
             self.log.add("planned", -1, {"total": total, "workflow": self.workflow})
             log.info("run %s of %r begins: %d steps", self.id, self.workflow, total)
-            self._wanted.extend(sorted(self.roots, reverse=True))
-            self._drain()
+            if self.use_cache and not self.shared.watched:
+                self.aside, self.below = bytearray(self.plan.settled), self.plan.settled
+            self.demand(sorted(self.roots))
+            if self.below:
+                stretch.begin(self)
             self._end_if_over()
 
     def _grow(self) -> None:
@@ -152,6 +158,11 @@ class Execution:
             self._break_off(self.plan.path(step), error)
         self.shared.release_of(self, step)
 
+    def break_off_all(self, error: Exception) -> None:
+        """The engine made a mistake that belongs to no one step."""
+        with self.lock:
+            self._break_off(self.workflow, error)
+
     def _break_off(self, where: str, error: Exception) -> None:
         self.problems.append(internal(where, error))
         self.roots.clear()
@@ -167,6 +178,11 @@ class Execution:
 
     # -- demand ----------------------------------------------------------------------------------------------------
 
+    def demand(self, steps: list[int]) -> None:
+        """Under the lock: have steps computed, the first one first."""
+        self._wanted += reversed(steps)
+        self._drain()
+
     def _drain(self) -> None:
         """Under the lock, without recursion however deep the plan: demand what is wanted, settle what is unblocked."""
         wanted, unblocked = self._wanted, self._unblocked
@@ -174,7 +190,10 @@ class Execution:
             try:
                 if wanted:
                     step = wanted.pop()
-                    self._demand(step)
+                    if step < self.below:
+                        self.aside[step] = 1
+                    else:
+                        self._demand(step)
                 else:
                     step = unblocked.popleft()
                     self._settle_inputs(step)
@@ -213,6 +232,8 @@ class Execution:
 
     def _register(self, step: int) -> list[int]:
         """Under the lock: let a step wait for what its inputs still miss. Returns these steps."""
+        if self.stretch is not None:
+            self.stretch.watched = True
         waits: list[int] = []
         lazy, state, dependents = self.traits[step].lazy, self.state, self.dependents
         for port, source in self.plan.sources[step].items():
@@ -344,13 +365,20 @@ class Execution:
 
     def execute(self, step: int) -> int | None:
         """Run one step in a lane's worker. Returns the next ready step for the same lane."""
+        if step < 0:
+            assert self.stretch is not None
+            return self.stretch.execute(step)
+        if self.traits[step].quick and (following := plain.execute(self, step)) != step:
+            return following
+        return self.call(step)
+
+    def call(self, step: int) -> int | None:
+        """Run one step that is ready, whatever it is. Returns the next ready step for the same lane."""
         call = None
         try:
-            if self.traits[step].quick and (following := plain.execute(self, step)) != step:
-                return following
             call = calling.begin(self, step)
             if call is None:
-                self._leave()
+                self.leave()
                 return None
             return self.record(step, call, recording.keep(self, step, call, call.run()))
         except Exception as error:  # a mistake of the engine must fail the step, never hang the run
@@ -362,7 +390,7 @@ class Execution:
         try:
             call = calling.begin(self, step)
             if call is None:
-                self._leave()
+                self.leave()
                 return
             following = self.record(step, call, recording.keep(self, step, call, await call.run_async(self)))
         except Exception as error:  # see above
@@ -377,7 +405,8 @@ class Execution:
             call = calling.Settled(None)
         return self.record(step, call, Failure(problem))
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """What was at work has nothing to record."""
         with self.lock:
             self.active -= 1
             self._end_if_over()
@@ -434,12 +463,11 @@ class Execution:
         for key in kept.keys:
             checkpoints.drop(key, outcome if isinstance(outcome, Entry) else None)
 
-    def record_plain(self, step: int, value: Any, lane: Any, when: float, seconds: float) -> int | None:
-        """Record the one small value that a step gave, and when, on the clock of events. Returns the next step for the same lane."""
+    def record_plain(self, step: int, value: Any, lane: Any) -> int | None:
+        """Record the one small value that a step gave. Returns the next step for the same lane."""
         try:
             with self.lock:
                 self.active -= 1
-                self.log.add_at(when, "finished", step, seconds)
                 following = self._done(step, value, lane)
                 if self._wanted or self._unblocked:
                     self._drain()

@@ -13,6 +13,7 @@ from nodegraph import types
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
 from nodegraph.checkpoints import Checkpoints
+from nodegraph.lanes import MOMENT
 from nodegraph.leases import LONG, Leases
 from nodegraph.models import Resident
 from nodegraph.plan import Identities
@@ -32,9 +33,9 @@ log = logging.getLogger("nodegraph")
 class Traits:
     """What is worth knowing of a node type before each of its calls.
 
-    `lazy`: its lazy ports; None among them stands for open ports. `plain`: nothing but values goes in, and one value of the class
-    `gives`, a number, bool or text, comes out. `seconds`: what calls took of late, infinite before the first. `quick`: it is plain,
-    and calls do not take long. `floats`: ports that turn int into float. `fetched`: list ports whose items are fetched when they are
+    `lazy`: its lazy ports; None among them stands for open ports. `plain`: on the CPU pool, nothing but values goes in, and one value of
+    the class `gives`, a number, bool or text, comes out. `seconds`: what calls took of late, infinite before the first. `quick`: it is plain,
+    and calls take less than a moment. `floats`: ports that turn int into float. `fetched`: list ports whose items are fetched when they are
     looked at, as they may be large. `bounded`: ports with bounds or choices, by name. In each None stands for open ports. `keyed`: it
     has keys. `form`: how it enters them.
     """
@@ -79,7 +80,7 @@ class Traits:
         if used.single and len(used.outputs) == 1 and not (special or lazy or used.asynchronous):
             kind = next(iter(used.outputs.values())).type
             self.gives = next((cls for cls, plain in types.PLAIN.items() if plain is kind and cls is not type(None)), None)
-        self.plain = self.gives is not None
+        self.plain = self.gives is not None and not used.on_device
         self.heads, self.function = self.form.heads, used.call
 
     @property
@@ -90,7 +91,7 @@ class Traits:
     def took(self, seconds: float) -> None:
         """Note what a call took."""
         self.seconds = seconds if self.seconds == math.inf else max(seconds, self.seconds / 2)
-        self.quick = self.plain and not self.long
+        self.quick = self.plain and self.seconds < MOMENT
 
 
 def _fetched(kind: types.Type) -> bool:

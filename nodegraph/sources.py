@@ -13,6 +13,9 @@ from nodegraph import kinds
 
 Source = Any
 
+LENGTHS = [length.to_bytes(4, "little") for length in range(256)]
+"""How the lengths of short identities stand in keys: that of a number, bool or text is one of them."""
+
 
 class Const:
     """A value that is there before anything runs."""

@@ -29,6 +29,7 @@ LAYERS = [
         "calling",
         "recording",
         "plain",
+        "stretch",
         "debt",
         "memory",
         "guard",
