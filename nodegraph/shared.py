@@ -33,11 +33,11 @@ log = logging.getLogger("nodegraph")
 class Traits:
     """What is worth knowing of a node type before each of its calls.
 
-    `lazy`: its lazy ports; None among them stands for open ports. `plain`: on the CPU pool, nothing but values goes in, and one value of
-    the class `gives`, a number, bool or text, comes out. `seconds`: what calls took of late, infinite before the first. `quick`: it is plain,
-    and calls take less than a moment. `floats`: ports that turn int into float. `fetched`: list ports whose items are fetched when they are
-    looked at, as they may be large. `bounded`: ports with bounds or choices, by name. In each None stands for open ports. `keyed`: it
-    has keys. `form`: how it enters them.
+    `lazy`: its lazy ports; None among them stands for open ports. `plain`: it runs in the CPU pool, nothing but values goes in, and one
+    value of the class `gives`, a number, bool or text, comes out. `seconds`: what calls took of late, infinite before the first. `quick`:
+    it is plain, and calls take less than a moment. `floats`: ports that turn int into float. `fetched`: list ports whose items are
+    fetched when they are looked at, as they may be large. `bounded`: ports with bounds or choices, by name. In each None stands for
+    open ports. `keyed`: it has keys. `form`: how it enters them.
     """
 
     __slots__ = (
