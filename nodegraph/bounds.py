@@ -9,7 +9,7 @@ from typing import Any
 
 from nodegraph import types
 from nodegraph.errors import did_you_mean
-from nodegraph.literals import Refused, number
+from nodegraph.limits import Refused, number
 from nodegraph.spec import REQUIRED, Port
 from nodegraph.workflow import Input
 

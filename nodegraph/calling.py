@@ -14,7 +14,7 @@ from nodegraph.entries import Entry, Smaller
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed
 from nodegraph.inputs import Gone, as_lists, gather, note_outside, value_of, work_key
-from nodegraph.literals import Refused, check_bounds
+from nodegraph.limits import Refused, check_bounds
 from nodegraph.noderun import NodeRun
 from nodegraph.outcomes import Lazy
 from nodegraph.plan import Mapped

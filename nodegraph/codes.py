@@ -68,6 +68,7 @@ PACKS = {
     "node-gone": "A node that pack.lock knows is gone without a successor.",
     "node-name": "A name that no node can have.",
     "node-options": "Options of @node that do not go together.",
+    "node-place": "@node stands where no node is found: on a method, in a function, or on no function at all.",
     "node-signature": "A function whose signature cannot be that of a node.",
     "not-deterministic": "A node gave different results for the same inputs.",
     "not-tried": "A node could not be tried on samples.",

@@ -18,6 +18,8 @@ _IMPORT = re.compile(
     re.MULTILINE,
 )
 _WORD = re.compile(r"[^\W\d]\w*")
+SUSPECT = re.compile(r"^[ \t]+@(?:\w+\.)?node\b|@(?:\w+\.)?node\b[^\n]*\nclass\b|(?<![@.\w])(?:\w+\.)?node\(|\bnode as\b", re.MULTILINE)
+"""What may be a misplaced `node`."""
 STAR = "*"
 """Stands for every name: that of `from … import *`."""
 
@@ -44,6 +46,16 @@ class Declaration:
     def needs(self) -> frozenset[str]:
         """The names that it looks up."""
         return frozenset(_needs(self.reduced()))
+
+
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """A use of `node` that makes no node: where it stands, what is wrong, and how to mend it."""
+
+    line: int
+    name: str
+    text: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,56 @@ def imports(tree: ast.Module) -> Iterator[Imported]:
             yield from (Imported(alias.name, 0, (), statement.lineno) for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom):
             yield Imported(statement.module or "", statement.level, tuple(alias.name for alias in statement.names), statement.lineno)
+
+
+def misplaced(tree: ast.Module) -> Iterator[Misplaced]:
+    """The uses of nodegraph's `node` in a module that its declarations do not see, in no order. There are none in a text in which
+    `SUSPECT` finds nothing."""
+    marks = _Marks(tree)
+    seen = {id(part) for one in declarations(tree) if one.is_node for part in _walk(one.statement)}
+    stack: list[tuple[ast.AST, str]] = [(tree, "")]
+    while stack:
+        one, around = stack.pop()
+        inside = around
+        decorators: list[ast.expr] = []
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = f"{around}.{one.name}" if around else one.name
+            inside, decorators = name, one.decorator_list
+            if any(map(marks.is_mark, decorators)) and (id(one) not in seen or not any(map(_is_node, decorators))):
+                yield _misplaced(one, name, bool(around))
+        elif isinstance(one, ast.Call) and marks.is_mark(one):
+            yield Misplaced(one.lineno, "node", "node(…) is called, which makes no node of a pack", "write @node above a def")
+        stack += [(part, inside) for part in ast.iter_child_nodes(one) if part not in decorators]
+
+
+def _misplaced(one: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str, inside: bool) -> Misplaced:
+    if isinstance(one, ast.ClassDef):
+        return Misplaced(one.lineno, name, f"@node stands on the class {name!r}", "write a function")
+    if inside:
+        text = f"@node stands on {name!r}, but nodes are functions of a module, not methods or functions in functions"
+        return Misplaced(one.lineno, name, text, "move it to the top level of the module")
+    return Misplaced(
+        one.lineno, name, f"@node stands on {name!r}, where it is not seen", "import it as 'node', and write it outside of loops"
+    )
+
+
+class _Marks:
+    """The names by which a module knows `node`, and the modules that it is taken from."""
+
+    def __init__(self, tree: ast.Module):
+        self.names: set[str] = set()
+        self.modules: set[str] = set()
+        for one in ast.walk(tree):
+            if isinstance(one, ast.ImportFrom) and one.module == "nodegraph":
+                self.names |= {alias.asname or alias.name for alias in one.names if alias.name == "node"}
+            elif isinstance(one, ast.Import):
+                self.modules |= {alias.asname or alias.name for alias in one.names if alias.name == "nodegraph"}
+
+    def is_mark(self, mark: ast.expr) -> bool:
+        target = mark.func if isinstance(mark, ast.Call) else mark
+        if isinstance(target, ast.Attribute):
+            return target.attr == "node" and isinstance(target.value, ast.Name) and target.value.id in self.modules
+        return isinstance(target, ast.Name) and target.id in self.names
 
 
 def _reduce(statement: ast.stmt) -> ast.stmt | None:
@@ -175,4 +237,4 @@ def _parts(statement: ast.AST) -> Iterable[ast.AST]:
     return (part for one in inside for part in ast.walk(one))
 
 
-__all__ = ["STAR", "Declaration", "Imported", "declarations", "imports", "seen_imports"]
+__all__ = ["STAR", "SUSPECT", "Declaration", "Imported", "Misplaced", "declarations", "imports", "misplaced", "seen_imports"]

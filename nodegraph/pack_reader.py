@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph import keys, types
+from nodegraph.declarations import SUSPECT, misplaced
 from nodegraph.distributions import installed_version, missing
 from nodegraph.editions import Edition, Late, Source, load_alone
 from nodegraph.errors import PackInvalid, Problem, did_you_mean
@@ -32,7 +33,8 @@ _LISTS = ("numerics", "requires", "packs")
 _IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)", re.MULTILINE)
 _ANY_IMPORT = re.compile(r"\bfrom[ \t]+([\w.]+)[ \t]+import\b|\bimport[ \t]+([^\n#;]+)")
 _DEFINED = re.compile(
-    r"^@node(?:\([^\n]*?(?:name=[\"'](\w+)[\"'])?[^\n]*\))?[ \t]*(?:#[^\n]*)?\n(?:@[^\n]*\n)*(?:async )?def (\w+)", re.MULTILINE
+    r"^[ \t]*@node(?:\([^\n]*?(?:name=[\"'](\w+)[\"'])?[^\n]*\))?[ \t]*(?:#[^\n]*)?\n(?:[ \t]*@[^\n]*\n)*[ \t]*(?:async )?def (\w+)",
+    re.MULTILINE,
 )
 
 
@@ -143,6 +145,8 @@ class PackReader:
         packed: list[dict[str, Any]] | None = []
         for name, text in self._sources.items():
             try:
+                if SUSPECT.search(text):
+                    problems += self._misplaced(name, loader)
                 if name == "facts":
                     self._check_facts(loader)
                 elif name and ("@node" in text or ".node" in text):
@@ -318,6 +322,13 @@ class PackReader:
         if problems:
             raise PackInvalid(problems)
         return made
+
+    def _misplaced(self, name: str, loader: SkeletonLoader) -> list[Problem]:
+        """What was meant as a node and would not be seen."""
+        self._check_syntax(name, loader)
+        where, file = self.info.name, str(self.folder / self._files[name])
+        found = sorted(misplaced(loader.tree(name)), key=lambda one: one.line)
+        return [Problem("node-place", f"{where}/{one.name}", one.text, one.fix, file, one.line, 1) for one in found]
 
     def _has_bytecode(self, name: str) -> bool:
         """Whether Python has compiled this very text before, so that it need not be parsed to know that it can be."""

@@ -16,7 +16,9 @@ from typing import Annotated, Any, TypeVar
 from nodegraph import kinds, types
 from nodegraph.errors import PackInvalid, Problem
 from nodegraph.handles import Handle
+from nodegraph.limits import Refused, check_bounds
 from nodegraph.outcomes import Lazy
+from nodegraph.placeholders import Placeholder
 from nodegraph.types import Type
 from nodegraph.values import SeedPort
 
@@ -301,24 +303,43 @@ class _SignatureReader:
             return None
         if default is REQUIRED and kind.optional and kind.kind == "union":
             default = None
-        if default is not REQUIRED and default is not None and not kinds.conforms(kind, default):
-            text = f"the default of {parameter.name!r} of {self.where!r} is {kinds.describe(default)}, which is not {kind}"
-            self.report("node-default", text, f"write a default that is {kind}")
         facts.setdefault("choices", _literal_choices(base))
-        self._check_limits(parameter.name, facts)
-        return Port(parameter.name, kind, default, lazy=lazy, open=open, **facts)
+        port = Port(parameter.name, kind, default, lazy=lazy, open=open, **facts)
+        if self._check_limits(port) and default is not REQUIRED and default is not None:
+            self._check_default(port)
+        return port
 
-    def _check_limits(self, port: str, facts: dict[str, Any]) -> None:
-        """Limits that no value could be compared with."""
-        if isinstance(pattern := facts.get("pattern"), str):
+    def _check_default(self, port: Port) -> None:
+        """A default that a workflow could not write."""
+        said = f"the default of {port.name!r} of {self.where!r}"
+        if not kinds.conforms(port.type, port.default):
+            text, fix = f"{said} is {kinds.describe(port.default)}, which is not {port.type}", f"write a default that is {port.type}"
+            if hasattr(port.default, "metadata"):  # a Field(…), which in pydantic's own classes stands there
+                fix = f"write {port.name}: Annotated[…, Field(…)] = …"
+            self.report("node-default", text, fix)
+            return
+        try:
+            check_bounds(port, port.default)
+        except Refused as error:
+            self.report("node-default", f"{said} is out of bounds: {error.text}", error.fix)
+
+    def _check_limits(self, port: Port) -> bool:
+        """Whether values can be compared with the limits; reported if not."""
+        said, wrong = f"{port.name!r} of {self.where!r}", len(self.problems)
+        for theirs, ours in _LIMITS.items():
+            limit = getattr(port, ours)
+            if isinstance(limit, Placeholder):
+                return False  # which is said when all of the pack is read
+            if limit is not None and (not isinstance(limit, int | float) or limit != limit):
+                self.report("node-signature", f"the limit {theirs!r} of {said} is {kinds.describe(limit)}", "write a number")
+        if isinstance(port.pattern, str):
             try:
-                re.compile(pattern)
+                re.compile(port.pattern)
             except re.error as error:
-                text = f"the pattern of {port!r} of {self.where!r} is no regular expression: {error}"
-                self.report("node-signature", text, "mend the pattern")
-        if isinstance(step := facts.get("multiple"), int | float) and step <= 0:
-            text = f"{port!r} of {self.where!r} is to be a multiple of {step}"
-            self.report("node-signature", text, "use a step greater than 0")
+                self.report("node-signature", f"the pattern of {said} is no regular expression: {error}", "mend the pattern")
+        if isinstance(port.multiple, int | float) and port.multiple <= 0:
+            self.report("node-signature", f"{said} is to be a multiple of {port.multiple}", "use a step greater than 0")
+        return len(self.problems) == wrong
 
     def _type(self, port: str, annotation: Any) -> Type | None:
         try:

@@ -23,7 +23,19 @@ from nodegraph.types import Type
 Record = dict[str, Any]
 Stamps = dict[str, list[int]]
 """Size and modification time by path inside of the pack."""
-_READERS = ("spec", "skeleton", "declarations", "placeholders", "pack_reader", "spec_index", "types", "kinds", "values", "handles")
+_READERS = (
+    "spec",
+    "skeleton",
+    "declarations",
+    "placeholders",
+    "pack_reader",
+    "spec_index",
+    "limits",
+    "types",
+    "kinds",
+    "values",
+    "handles",
+)
 """The modules of nodegraph that decide what is read from a pack."""
 _NOT_MODULES = {"tests", "models", "__pycache__", "node_modules"}
 FILE = "pack.toml"

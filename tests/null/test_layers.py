@@ -10,7 +10,21 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "nodegraph"
 LAYERS = [
     {"errors", "codes", "keys", "events", "states", "positions", "collector", "looks"},
-    {"types", "arrays", "handles", "secret", "values", "kinds", "facts", "outcomes", "spec", "context", "registry"},
+    {
+        "types",
+        "arrays",
+        "handles",
+        "secret",
+        "values",
+        "kinds",
+        "facts",
+        "outcomes",
+        "limits",
+        "placeholders",
+        "spec",
+        "context",
+        "registry",
+    },
     {"reading", "workflow", "graph", "formatting", "schema", "show", "builder", "python_source", "stubs"},
     {"layout", "picture"},
     {
@@ -37,7 +51,6 @@ LAYERS = [
         "noderun",
         "collecting",
         "run",
-        "placeholders",
         "declarations",
         "skeleton",
         "spec_index",
