@@ -124,7 +124,7 @@ class ModelFolder:
                 )
         known = [one.name for one in self.list() if not kind or one.kind == kind]
         fix = did_you_mean(name, known) or (
-            f"models of kind {kind!r} here: {listing(known)}" if known else "add one with: nodegraph models add PATH"
+            f"models {f'of kind {kind!r} ' if kind else ''}here: {listing(known)}" if known else "add one with: nodegraph models add PATH"
         )
         return Refused("unknown-model", f"there is no model {name!r}", fix)
 

@@ -145,7 +145,7 @@ class PackReader:
         packed: list[dict[str, Any]] | None = []
         for name, text in self._sources.items():
             try:
-                if SUSPECT.search(text):
+                if SUSPECT.search(text) or (not name and "@node" in text):
                     problems += self._misplaced(name, loader)
                 if name == "facts":
                     self._check_facts(loader)
@@ -327,7 +327,7 @@ class PackReader:
         """What was meant as a node and would not be seen."""
         self._check_syntax(name, loader)
         where, file = self.info.name, str(self.folder / self._files[name])
-        found = sorted(misplaced(loader.tree(name)), key=lambda one: one.line)
+        found = sorted(misplaced(loader.tree(name), top=bool(name)), key=lambda one: one.line)
         return [Problem("node-place", f"{where}/{one.name}", one.text, one.fix, file, one.line, 1) for one in found]
 
     def _has_bytecode(self, name: str) -> bool:

@@ -314,7 +314,7 @@ def test_one_failing_run_does_not_stop_the_others(capsys: Capture) -> None:
         ),
         (["rum", "w.json"], "error[usage] nodegraph has no command 'rum'\n  fix did you mean 'run'"),
         (["models", "lst"], "error[usage] nodegraph models has no command 'lst'\n  fix did you mean 'list'?"),
-        (["models", "show", "x"], "error[unknown-model] there is no model 'x'"),
+        (["models", "show", "x"], "error[unknown-model] there is no model 'x'\n  at  x\n  fix models here: '"),
         (["nodes", "squar"], "error[unknown-node] there is no node 'squar'\n  fix did you mean 'square'"),
         (["cache", "info", "--cache", "off"], "error[no-cache] the cache on disk is off"),
         *(

@@ -68,6 +68,7 @@ WRONG: dict[str, dict[str, str]] = {
     "lambda": {"pack.toml": "", "nodes.py": HEAD + "pear = node(lambda x: x)\npear2 = node(version=2)(pear)\n"},
     "node-class": {"pack.toml": "", "nodes.py": HEAD + "@node\nclass pear:\n    x: int = 1\n"},
     "renamed-node": {"pack.toml": "", "nodes.py": "from nodegraph import node as step\n@step\ndef pear(x: int) -> int: ...\n"},
+    "node-in-init": {"pack.toml": "", "__init__.py": HEAD + "@node\ndef plum(x: int) -> int: ...\n"},
     "node-in-loop": {"pack.toml": "", "nodes.py": HEAD + "for _ in range(2):\n    @node\n    def plum(x: int) -> int: ...\n"},
     "default-imported": {"pack.toml": "", "nodes.py": "import numpy as np\n" + HEAD + "@node\ndef plum(x: float = np.pi) -> int: ...\n"},
     "limit-imported": {"pack.toml": "", "nodes.py": "import numpy as np\n" + HEAD + "@node\ndef plum(x: Annotated[float, Field(ge=np.pi)]) -> int: ...\n"},
