@@ -12,7 +12,7 @@ from nodegraph.noderun import NodeRun
 from nodegraph.outcomes import Lazy
 from nodegraph.plan import Form, as_port
 from nodegraph.sources import Const, Item, Source, part
-from nodegraph.spec import NodeType
+from nodegraph.spec import NodeType, as_written
 from nodegraph.states import DONE, SKIPPED
 
 if TYPE_CHECKING:
@@ -43,9 +43,13 @@ def gather(run: Execution, step: int, used: NodeType, key: bytes | None) -> dict
         if known in floats:
             read = partial(_floats_of, used, port, read)
         inputs[port] = _lazy_input(run, step, port, source, read) if known in lazy else read(run, source)
-    for name in literals if lazy else ():
-        if name in lazy or (None in lazy and name not in used.inputs):
-            inputs[name] = Lazy(name, inputs[name], ready=True)
+    for name in lazy:  # what is written and the default are one to keys; where that is None, nothing is there
+        if name is not None and name not in inputs and (default := as_written(used.inputs[name])) is not None:
+            inputs[name] = default
+    for name, value in inputs.items() if lazy else ():
+        absent = value is None and name in used.inputs and used.inputs[name].default is None
+        if name not in sources and not absent and (name in lazy or (None in lazy and name not in used.inputs)):
+            inputs[name] = Lazy(name, value, ready=True)
     if used.takes_run:
         inputs[used.takes_run] = NodeRun(run, step, key)
     return inputs

@@ -14,7 +14,7 @@ from nodegraph.outcomes import Graph, Lazy, Need, Ref, Skip
 from nodegraph.plan import Plan, Scope
 from nodegraph.shared import Shared
 from nodegraph.sources import Const, Source
-from nodegraph.spec import NodeType
+from nodegraph.spec import NodeType, as_written
 
 if TYPE_CHECKING:
     from nodegraph.run import Execution
@@ -87,13 +87,14 @@ def _alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> dict[s
     if len(used.outputs) != 1:
         raise _wrong_output(run, step, "returned a lazy input, but has several outputs", "return a Graph that says what each output is")
     plan = run.plan
-    if lazy.port not in plan.sources[step] and lazy.port not in plan.literals[step]:
+    if lazy.port not in used.inputs and lazy.port not in plan.sources[step] and lazy.port not in plan.literals[step]:
         raise _wrong_output(run, step, f"returned a lazy input {lazy.port!r}, which is none of its inputs", "return one that it was given")
     output = next(iter(used.outputs))
     source = plan.sources[step].get(lazy.port)
     linked = source is not None
     if source is None:
-        source = Const(plan.literals[step].get(lazy.port))
+        literals = plan.literals[step]
+        source = Const(literals[lazy.port] if lazy.port in literals else as_written(used.inputs[lazy.port]))
     outside = note_outside(run, step, ())
     plan_key = plan.keys[step]
     if linked and plan_key is not None and run.use_cache:

@@ -10,6 +10,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import UnionType
 from typing import Annotated, Any, TypeVar
 
@@ -128,6 +129,11 @@ class NodeType:
     was: tuple[str, ...] = ()
     open: Port | None = field(default=None)
 
+    def __post_init__(self) -> None:
+        other = {name: made for name, port in self.inputs.items() if (made := as_written(port)) is not port.default}
+        if other:  # Python would hand on the 1 of `amount: float = 1`, where a workflow that writes it gives 1.0 under the same key
+            object.__setattr__(self, "call", partial(self.call, **other))
+
     @property
     def key_name(self) -> str:
         return f"{self.pack}/{self.name}@{self.identity or self.version}"
@@ -142,6 +148,15 @@ class NodeType:
     def port(self, name: str) -> Port | None:
         """The input of that name; the open port, if there is one, stands for all others."""
         return self.inputs.get(name) or (self.open and replace(self.open, name=name, open=False)) or None
+
+
+def as_written(port: Port) -> Any:
+    """The default of a port as the node gets it where a workflow writes it: ints as floats, a tuple as a list."""
+    if type(port.default) is int:
+        return float(port.default) if types.widens(port.type) else port.default
+    if isinstance(port.default, list | tuple):
+        return [as_written(replace(port, default=one)) for one in port.default]
+    return port.default
 
 
 _ON_DEVICE = frozenset(name for cls, name in kinds.NAMES.items() if issubclass(cls, Handle))
@@ -467,4 +482,17 @@ def _literal_choices(annotation: Any) -> tuple[Any, ...]:
     return found
 
 
-__all__ = ["REQUIRED", "Choices", "Kind", "NodeType", "Options", "Port", "RunParameter", "Was", "node", "node_type", "output_name"]
+__all__ = [
+    "REQUIRED",
+    "Choices",
+    "Kind",
+    "NodeType",
+    "Options",
+    "Port",
+    "RunParameter",
+    "Was",
+    "as_written",
+    "node",
+    "node_type",
+    "output_name",
+]

@@ -344,6 +344,37 @@ def test_that_a_lazy_input_is_linked_is_in_the_work_key(engine):
         assert other.run(workflow).outputs == {"out": True}
 
 
+@node
+def shown(
+    number: float = 1,
+    numbers: list[float] = (1, 2),  # type: ignore[assignment]
+    lazy: Lazy[float | str] = 1,  # type: ignore[assignment]
+    texts: Lazy[list[str]] = ("a",),  # type: ignore[assignment]
+    absent: Lazy[int | None] = None,  # type: ignore[assignment]
+) -> str:
+    return repr([number, numbers, lazy.value, texts.value, absent and absent.value])
+
+
+@node
+def passed(value: Lazy[float] = 3) -> float:  # type: ignore[assignment]
+    return value  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_default_arrives_the_same_written_or_not(cache):
+    """The two have one key, so that a result of one is taken for the other."""
+    defaults = {"number": 1, "numbers": [1, 2], "lazy": 1, "texts": ["a"], "absent": None}
+    with Engine(nodes=[shown, passed], cache=False) as engine:
+        for written in ({}, defaults, *({name: value} for name, value in defaults.items())):
+            job = engine.submit(flow({"n": {"use": "shown", "with": written}}, {"out": "n.text"}), cache=cache)
+            assert job.result().outputs == {"out": "[1.0, [1.0, 2.0], 1.0, ['a'], None]"}
+        job = engine.submit(flow({"n": {"use": "shown", "with": {"absent": 5, "lazy": "x"}}}, {"out": "n.text"}), cache=cache)
+        assert job.result().outputs == {"out": "[1.0, [1.0, 2.0], 'x', ['a'], 5]"}
+        for written in ({}, {"value": 3}):
+            result = engine.submit(flow({"n": {"use": "passed", "with": written}}, {"out": "n.float"}), cache=cache).result()
+            assert repr(result.outputs["out"]) == "3.0"
+
+
 def test_what_was_chosen_of_links_is_found_where_it_is_written(engine):
     """An open port that is bound to an input has the key of one that holds the value itself."""
     given = {"inputs": {"x": {"type": "int", "default": 3}}, "nodes": {"c": {"use": "first_there", "from": {"a": "inputs.x"}}}}
