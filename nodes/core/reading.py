@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import PIL.Image
 import PIL.ImageFile
 from PIL import ImageCms, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from nodegraph import Invalid
 
@@ -24,8 +27,12 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """The formats that are read. Pillow knows more, but each decoder is one more place for a bad file to do harm."""
 ORIENTATION = 0x0112
 """The Exif tag that says how a picture is to be turned before it is shown."""
-DEEP_RAWMODES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
-"""How Pillow unpacks the high bytes of a 16-bit PNG, and how it can be told to unpack the low bytes."""
+OTHER_END = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+"""The end of the letter in Pillow's names of 16 bits, as in RGB;16B: how it unpacks the high bytes, and so the low bytes."""
+DEEP_TIFF = re.compile(r"(RGB[AX]?|[RGBA]);16[BLN]")
+"""How Pillow unpacks colours of 16 bits, or one plane of them."""
+BITS, PLANES = 258, 284
+"""The TIFF tags for the bits of each channel, and for how they lie: 2 is one after the other."""
 FEW_BITS = {"L;2": 85, "L;4": 17}
 """What Pillow multiplies the values of a grey PNG of 2 or 4 bits with, and not its transparent value."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
@@ -92,8 +99,9 @@ def _check_size(picture: PIL.Image.Image, path: str) -> None:
 def _decode(picture: PIL.ImageFile.ImageFile, path: str) -> tuple[Array, Array | None]:
     """Colours [H,W,3] and alpha [H,W], as they lie in the file."""
     profile = _profile(picture)
-    rawmode = str(picture.tile[0].args) if picture.format == "PNG" and picture.tile else ""
-    if rawmode.endswith(";16B"):
+    _mend_planes(picture)
+    rawmode = _rawmode(picture)
+    if rawmode.endswith(";16B") if picture.format == "PNG" else DEEP_TIFF.fullmatch(rawmode):
         return _decode_deep(picture, path, rawmode, profile)
     if rawmode in FEW_BITS and "transparency" in picture.info:
         picture.info["transparency"] *= FEW_BITS[rawmode]
@@ -107,6 +115,24 @@ def _decode(picture: PIL.ImageFile.ImageFile, path: str) -> tuple[Array, Array |
         mode = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
         return _bytes_to_float(_to_srgb(rgba.convert(mode), profile)), _bytes_to_float(rgba.getchannel("A"))
     return _bytes_to_float(_to_srgb(picture, profile)), None
+
+
+def _rawmode(picture: PIL.ImageFile.ImageFile) -> str:
+    """How Pillow is to unpack a PNG or TIFF."""
+    if picture.format not in ("PNG", "TIFF") or not picture.tile:
+        return ""
+    args = picture.tile[0].args
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _mend_planes(picture: PIL.ImageFile.ImageFile) -> None:
+    """Pillow takes planes of 16 bits that are not compressed for planes of 8."""
+    if isinstance(picture, TiffImageFile) and picture.tag_v2.get(PLANES) == 2 and picture.tag_v2.get(BITS, ())[:1] == (16,):
+        end = "L" if picture.tag_v2.prefix == b"II" else "B"
+        picture.tile = [
+            tile._replace(args=(f"{tile.args[0]};16{end}", *tile.args[1:])) if tile.args[0] in ("R", "G", "B", "A") else tile
+            for tile in picture.tile
+        ]
 
 
 def _bytes_to_float(picture: PIL.Image.Image) -> Array:
@@ -132,7 +158,7 @@ def _in_range(plane: Array, most: float, path: str) -> Array:
 def _decode_deep(
     picture: PIL.ImageFile.ImageFile, path: str, rawmode: str, profile: ImageCms.ImageCmsProfile | None
 ) -> tuple[Array, Array | None]:
-    """Colours and alpha of a 16-bit PNG; with a profile, which Pillow follows for 8 bits alone, the colours have 8."""
+    """Colours and alpha of a 16-bit PNG or TIFF; with a profile, which Pillow follows for 8 bits alone, the colours have 8."""
     numbers = _deep(picture, path, rawmode)
     pixels, count = numbers / np.float32(65535), numbers.shape[2]
     alpha = None
@@ -147,7 +173,7 @@ def _decode_deep(
 
 
 def _deep(picture: PIL.ImageFile.ImageFile, path: str, rawmode: str) -> Array:
-    """All 16 bits of a PNG, float32 whole numbers [H,W,1 to 4].
+    """All 16 bits of a PNG or TIFF, float32 whole numbers [H,W,1 to 4].
 
     Pillow keeps 8 bits a channel of colours, so that the file is decoded twice: for the high and for the low bytes. Grey with alpha
     has four bytes a pixel, which are taken for four channels.
@@ -159,10 +185,18 @@ def _deep(picture: PIL.ImageFile.ImageFile, path: str, rawmode: str) -> Array:
         raw = np.asarray(picture).astype(np.float32)
         return raw[:, :, 0::2] * np.float32(256) + raw[:, :, 1::2]
     high = np.asarray(picture).astype(np.float32)
-    with PIL.Image.open(path, formats=("PNG",)) as again:
-        again.tile = [tile._replace(args=DEEP_RAWMODES[rawmode]) for tile in again.tile]
+    with PIL.Image.open(path, formats=FORMATS) as again:
+        _mend_planes(again)
+        again.tile = [tile._replace(args=_other_end(tile.args)) for tile in again.tile]
         low = np.asarray(again)
     return high * np.float32(256) + low
+
+
+def _other_end(args: Any) -> Any:
+    """The arguments of a decoder of 16 bits that then unpacks the other bytes."""
+    if isinstance(args, tuple):
+        return (_other_end(args[0]), *args[1:])
+    return args[:-1] + OTHER_END[args[-1]]
 
 
 def _profile(picture: PIL.Image.Image) -> ImageCms.ImageCmsProfile | None:

@@ -153,6 +153,37 @@ def test_a_transparent_value_of_grey_in_few_bits(tmp_path, depth):
     assert np.array_equal(alpha, values != 1)
 
 
+def tiff(pixels: np.ndarray, end: str, planes: bool, packed: bool) -> bytes:
+    """A TIFF file of 16-bit pixels [H,W,C], of one strip, or of one for each plane."""
+    height, width, channels = pixels.shape
+    strips = pixels.transpose(2, 0, 1) if planes else pixels[None]
+    data = [strip.astype(f"{end}u2").tobytes() for strip in strips]
+    data = [zlib.compress(one) for one in data] if packed else data
+    offsets = list(np.cumsum([8] + [len(one) for one in data]))
+    tags = {256: [width], 257: [height], 258: [16] * channels, 259: [8 if packed else 1]}
+    tags |= {262: [2], 273: offsets[:-1], 277: [channels], 278: [height], 279: [len(one) for one in data], 284: [1 + planes]}
+    tags |= {338: [2]} if channels == 4 else {}
+    entries, further, place = b"", b"", offsets[-1] + 2 + 12 * len(tags) + 4
+    for tag, values in tags.items():
+        raw = struct.pack(f"{end}{len(values)}I", *values)
+        entries += struct.pack(f"{end}HHI", tag, 4, len(values)) + (raw if len(raw) == 4 else struct.pack(f"{end}I", place + len(further)))
+        further += raw if len(raw) > 4 else b""
+    head = (b"II" if end == "<" else b"MM") + struct.pack(f"{end}HI", 42, offsets[-1])
+    return head + b"".join(data) + struct.pack(f"{end}H", len(tags)) + entries + bytes(4) + further
+
+
+@pytest.mark.parametrize("end", "<>")
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("planes", "packed"), [(False, False), (False, True), (True, False)])
+def test_16_bit_tiff_keeps_all_bits(tmp_path, end, channels, planes, packed):
+    deep = np.random.default_rng(1).integers(0, 65536, (5, 7, channels))
+    path = tmp_path / "deep.tiff"
+    path.write_bytes(tiff(deep, end, planes, packed))
+    image, mask = load_image(File.at(path))
+    assert np.array_equal(np.rint(image.numpy()[0].transpose(1, 2, 0).astype(np.float64) * 65535), deep[:, :, :3])
+    assert np.array_equal(np.rint(mask.numpy()[0, 0] * 65535.0), deep[:, :, 3] if channels == 4 else np.full((5, 7), 65535))
+
+
 def test_16_bit_grey_tiff_and_float_tiff(tmp_path):
     deep = np.random.default_rng(2).integers(0, 65536, (5, 7)).astype(np.uint16)
     image, _ = load_image(written(tmp_path, PIL.Image.fromarray(deep), "deep.tiff"))
