@@ -115,6 +115,15 @@ def to_numpy(array: Any) -> Any:
     return (host if dtype_name(host) in NUMPY_NAMES else host.float()).numpy()
 
 
+def extent(array: Any) -> tuple[float, float]:
+    """The least and the greatest of the numbers of an array, which is not empty; NaN if there is one among them."""
+    if is_torch(array) and (device_of(array) != "cpu" or dtype_name(array) not in NUMPY_NAMES):
+        least, most = array.detach().aminmax()
+        return float(least), float(most)
+    plain = to_numpy(array)
+    return float(plain.min()), float(plain.max())
+
+
 def settle(device: str) -> None:
     """Wait until a device, such as `cuda:0`, has done all that was asked of it."""
     accelerator: Any = getattr(sys.modules.get("torch"), "accelerator", None)

@@ -6,6 +6,7 @@ These belong to the type of a value, never to nodes. A class takes part by havin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from nodegraph import arrays, keys, types
 from nodegraph.handles import Handle, ModelRef
 from nodegraph.secret import Secret
 from nodegraph.types import Type
-from nodegraph.values import File, Rng, builtin_names
+from nodegraph.values import Audio, File, Image, Mask, Rng, Video, builtin_names
 
 NAMES: dict[type, str] = builtin_names()
 """Class → port type name, for the classes that come with nodegraph."""
@@ -157,6 +158,24 @@ def conforms(kind: Type, value: Any) -> bool:
     if cls is None:
         return type(value).__name__ == kind.name.rpartition("/")[2]
     return isinstance(value, cls) or NAMES.get(type(value)) == kind.name  # another version of a pack's class
+
+
+def wrong_numbers(value: Any) -> tuple[str, str] | None:
+    """What is wrong with the numbers of pictures and sound, also in a list, and a fix; None if nothing is.
+
+    Pixels a little outside of 0..1 are cut where they are written. Further out than the whole range they are of another scale.
+    """
+    if isinstance(value, list):
+        return next(filter(None, map(wrong_numbers, value)), None)
+    if not isinstance(value, Image | Mask | Audio | Video) or 0 in value.data.shape:
+        return None
+    least, most = arrays.extent(value.data)
+    if not (math.isfinite(least) and math.isfinite(most)):
+        return "values that are no numbers, or infinite", "look for a division by zero, or use float32 in place of half precision"
+    if isinstance(value, Audio) or (least >= -1 and most <= 2):
+        return None
+    fix = "divide them by 255" if least >= 0 and most <= 255 else "bring them to 0..1"
+    return f"values from {least:g} to {most:g}, but black is 0 and white is 1", fix
 
 
 def is_json(value: Any) -> bool:

@@ -48,6 +48,8 @@ def literal(port: Port, given: Any, outside: Outside) -> Any:
         text = f"{port.name!r} holds {half!r}, which is half a character"
         raise Refused("wrong-type", text, "write the whole character, and give text in UTF-8")
     value = _convert(port.type, given, port, outside)
+    if not types.is_json(port.type) and (wrong := kinds.wrong_numbers(value)):
+        raise Refused("out-of-range", f"{port.name!r} has {wrong[0]}", wrong[1])
     if port.bounded:
         check_bounds(port, value)
     return value

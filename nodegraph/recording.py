@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import keys, kinds
+from nodegraph import keys, kinds, types
 from nodegraph.calling import Settled
 from nodegraph.entries import PLAIN, Entry, output_ident
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, listing
@@ -72,6 +72,8 @@ def _values(run: Execution, step: int, call: Any, outcome: Any) -> Entry:
         if value.__class__ in PLAIN:
             idents.append(keys.identity(value))
         else:
+            if not types.is_json(port.type) and (wrong := kinds.wrong_numbers(value)):
+                raise _wrong_output(run, step, f"gave {name!r} with {wrong[0]}", wrong[1])
             idents.append(output_ident(call.result_key or b"", name, value, by_content))
     own = () if outcome.__class__ in PLAIN else tuple(one for value in values for one in kinds.outside_in(value))
     return Entry(call.result_key, "values", tuple(outputs), values, tuple(idents), call.seconds, own)

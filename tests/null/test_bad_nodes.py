@@ -7,10 +7,11 @@ import sys
 from typing import Any, NamedTuple, TypeVar
 
 import goldens
+import numpy
 import pytest
 from cases import bare_engine
 
-from nodegraph import Graph, Invalid, Lazy, Need, Ref, Skip, WorkflowInvalid, node
+from nodegraph import Audio, Graph, Image, Invalid, Lazy, Mask, Need, Ref, Skip, WorkflowInvalid, node
 from nodegraph.cli import main
 from nodegraph.errors import render
 
@@ -265,3 +266,63 @@ def test_wrong_inputs_exit_with_2(given, folder, capsys):
     more = ["--set", "n=1"] if given and given[0] == "--only" else []
     assert main(["run", file, *given, *more]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+NUMBERS = {
+    "nan": (numpy.nan, "values that are no numbers, or infinite"),
+    "inf": (numpy.inf, "values that are no numbers, or infinite"),
+    "bytes": (255, "values from 0 to 255, but black is 0 and white is 1"),
+    "dark": (-1.5, "values from -1.5 to 0, but black is 0 and white is 1"),
+    "rounded": (1.01, ""),
+}
+
+
+def holding(cls: Any, name: str, *more: Any) -> Any:
+    """A picture or sound with one odd number."""
+    data = numpy.zeros((1, 1, 4, 4) if cls is Mask else (1, 3, 4, 4) if cls is Image else (1, 2, 9), numpy.float32)
+    data.flat[-1] = NUMBERS[name][0]
+    return cls(data, *more)
+
+
+@node
+def odd_image(name: str) -> Image:
+    return holding(Image, name)
+
+
+@node
+def odd_masks(name: str) -> list[Mask]:
+    return [holding(Mask, "rounded"), holding(Mask, name)]
+
+
+@node
+def odd_audio(name: str) -> Audio:
+    return holding(Audio, name, 48_000)
+
+
+@node
+def seen(image: Image | None = None, masks: list[Mask] = []) -> int:  # noqa: B006
+    return 1
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_pictures_of_numbers_that_are_none(name):
+    """From a node, or given: what is no number, or of another scale, is refused; a little beyond 0..1 is not."""
+    with bare_engine(nodes=[odd_image, odd_masks, odd_audio, seen]) as engine:
+        for use, output in (("odd_image", "image"), ("odd_masks", "masks"), ("odd_audio", "audio")):
+            workflow = {"nodes": {"a": {"use": use, "with": {"name": name}}}, "outputs": {"out": f"a.{output}"}}
+            problems = engine.submit(workflow).result(SECONDS).problems
+            said = [f"{use!r} gave {output!r} with {NUMBERS[name][1]}"] if NUMBERS[name][1] else []
+            loud = use == "odd_audio" and name in ("bytes", "dark")  # sound beyond its range is cut where it is written
+            assert [(one.code, one.where, one.text) for one in problems] == [("wrong-output", "a", one) for one in said if not loud]
+        declared = {"image": {"type": "image"}, "masks": {"type": "list[mask]"}}
+        nodes = {"a": {"use": "seen", "from": {"image": "inputs.image", "masks": "inputs.masks"}}}
+        workflow = {"inputs": declared, "nodes": nodes, "outputs": {"out": "a.int"}}
+        given = {"image": holding(Image, name), "masks": [holding(Mask, name)]}
+        if not NUMBERS[name][1]:
+            assert engine.run(workflow, given).outputs == {"out": 1}
+            return
+        with pytest.raises(WorkflowInvalid) as caught:
+            engine.run(workflow, given)
+        assert [(one.code, one.text) for one in caught.value.problems] == [
+            ("out-of-range", f"{port!r} has {NUMBERS[name][1]}") for port in given
+        ]
