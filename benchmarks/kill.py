@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SAMPLERS = ("euler", "euler_ancestral", "ddim", "ddpm", "dpm++_2m", "dpm++_2m_sde", "heun", "lms", "pndm", "unipc")
+SAMPLERS = ("euler", "euler_ancestral", "ddim", "ddpm", "dpm++_2m", "dpm++_2m_sde", "dpm2", "lms", "pndm", "unipc")
 PHASES = {
     "loading": ("planned", "", 0.5),
     "sampling": ("progress", "sample", 1.0),

@@ -7,7 +7,9 @@ pixels per latent cell, `space` names what can decode a latent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from nodegraph.facts import Facts, Look, Mismatch, differ
@@ -55,6 +57,16 @@ FLOW_SAMPLERS = frozenset({"default", "dpm++_2m", "dpm++_2m_sde", "euler", "heun
 """Samplers that also integrate flow-matching models (that of deis in diffusers 0.42 stops before the last noise is gone)."""
 NO_SAMPLE_PREDICTION = frozenset({"dpm++_sde", "dpm2", "dpm2_ancestral", "euler_ancestral", "pndm"})
 """Samplers that cannot use a model that predicts the clean sample."""
+
+
+MUCH_NOISE = 1000.0
+"""Above this, the first noise level (sigma) is further from all others than those are from each other."""
+FROM_MUCH_NOISE = {"heun": ("karras", "exponential"), "dpm2_ancestral": ("exponential",)}
+"""Samplers that lose the picture in one long step from there, and the spacings in which the step is short enough for them."""
+HALF_STEPS, LEAST_STEPS = ("heun", "dpm2", "dpm2_ancestral"), 20
+"""Samplers that look ahead into each step, and how many such steps a spacing over all of those levels takes."""
+RESCALED = ("dpm++_2m", "dpm++_2m_sde", "euler", "unipc")
+"""Samplers that follow `rescale_betas_zero_snr`; the others keep the noise levels without it."""
 
 
 # --- model folders -------------------------------------------------------------------
@@ -146,7 +158,8 @@ def encoder_facts(read: Read) -> dict[str, Any]:
 
 def denoiser_facts(read: Read) -> dict[str, Any]:
     """`network` (its class), `channels` that go in, `latent_channels`, `text_width`, `further` (inputs beside text that nothing
-    here makes), `condition` and `embedding_width` (see `_condition`), `width`, `height`, `factor`, `space`, `prediction`.
+    here makes), `condition` and `embedding_width` (see `_condition`), `width`, `height`, `factor`, `space`, `prediction`, and of
+    noise levels that begin very high: `noise` (the first sigma), `rescaled` (there is no end to it).
     """
     config = read("unet/config.json") or read("transformer/config.json") or read("decoder/config.json") or {}
     scheduler = read("scheduler/scheduler_config.json") or read("decoder_scheduler/scheduler_config.json") or {}
@@ -162,6 +175,8 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
         "factor": vae.get("factor"),
         "space": vae.get("space"),
         "prediction": prediction_of(scheduler),
+        "noise": noise_of(scheduler),
+        "rescaled": scheduler.get("rescale_betas_zero_snr") or None,
         **condition,
     }
     if (cells := config.get("sample_size")) and vae:
@@ -191,6 +206,19 @@ def prediction_of(scheduler: Mapping[str, Any]) -> str:
     if str(scheduler.get("_class_name", "")).startswith("FlowMatch"):
         return "flow_prediction"
     return str(scheduler.get("prediction_type", "epsilon"))
+
+
+def noise_of(scheduler: Mapping[str, Any]) -> int | None:
+    """The sigma that a sampling begins with where that is more than MUCH_NOISE, rounded; None if it is less, or not known."""
+    count, betas = scheduler.get("num_train_timesteps", 1000), scheduler.get("trained_betas")
+    if scheduler.get("timestep_spacing") == "leading" or not isinstance(count, int):  # which leaves out the last timesteps
+        return None
+    if not betas and scheduler.get("beta_schedule") == "squaredcos_cap_v2":
+        bar = [math.cos((step / count + 0.008) / 1.008 * math.pi / 2) ** 2 for step in range(count + 1)]
+        betas = [min(1 - after / before, 0.999) for before, after in pairwise(bar)]
+    signal = math.prod(1 - beta for beta in betas or ())
+    sigma = math.sqrt((1 - signal) / signal) if signal > 0 else MUCH_NOISE**2
+    return round(sigma) if sigma > MUCH_NOISE else None
 
 
 def _text_width(config: Mapping[str, Any]) -> int | None:
@@ -341,8 +369,31 @@ def sampler_problem(sampler: str, sigmas: str, prediction: str) -> tuple[str, st
     return None
 
 
+def noise_problem(
+    model: Mapping[str, Any], sampler: str, sigmas: str, steps: Any = None, whole: bool = True
+) -> tuple[str, str, str] | None:
+    """Why a sampler cannot begin where a model does, as (port, text, fix); None if it can. An empty argument, and steps of None, are
+    unknown; `whole`: whether it begins at the first step."""
+    if not model.get("noise") and not (model.get("rescaled") and sampler in RESCALED):
+        return None
+    begins = f"the noise levels of this model begin at {model['noise']:,}" if model.get("noise") else "this model begins with noise alone"
+    if sigmas == "beta":
+        return "sigmas", f"{begins}, and 'beta' ones then leave out those in which the picture is made", "use sigmas 'default'"
+    if not whole or sampler not in HALF_STEPS:
+        return None
+    spacings = FROM_MUCH_NOISE.get(sampler, ("default", "karras", "exponential"))
+    if sigmas and sigmas not in spacings:
+        fix = f"use sigmas {spacings[-1]!r} with {LEAST_STEPS} steps or more, or another sampler, such as 'dpm++_2m'"
+        return "sampler", f"{begins}, from where a step of {sampler!r} with {sigmas!r} sigmas loses the picture", fix
+    if sigmas not in ("", "default") and isinstance(steps, int) and steps < LEAST_STEPS:
+        text = f"{begins}, from where {steps} steps of {sampler!r} with {sigmas!r} sigmas are too long"
+        return "steps", text, f"use {LEAST_STEPS} steps or more, or another sampler, such as 'dpm++_2m'"
+    return None
+
+
 # --- nodes -----------------------------------------------------------------------------
 
+NOTHING = Facts()
 _PICTURE = ("width", "height", "batch")
 """The facts of a picture, which its latent has too."""
 
@@ -482,7 +533,16 @@ def decode_latent(vae: Facts, latent: Facts) -> Facts | Mismatch:
 
 
 def sample_latent(
-    model: Facts, positive: Facts, negative: Facts, latent: Facts, sampler: Facts, sigmas: Facts, guide: Facts
+    model: Facts,
+    positive: Facts,
+    negative: Facts,
+    latent: Facts,
+    sampler: Facts,
+    sigmas: Facts,
+    guide: Facts,
+    steps: Facts = NOTHING,
+    strength: Facts = NOTHING,
+    start: Facts = NOTHING,
 ) -> dict[str, Facts] | Mismatch:
     if unfit := absent_problem(model) or denoiser_problem(model):
         return Mismatch("model", *unfit)
@@ -497,6 +557,9 @@ def sample_latent(
     if differ(model.get("space"), guide.get("space")):
         return _space_mismatch("guide", f"the classifier knows latents of the space {guide['space']!r}", model)
     if problem := sampler_problem(sampler.get("value", ""), sigmas.get("value", ""), model.get("prediction", "")):
+        return Mismatch(*problem)
+    whole = strength.get("value") == 1 and start.get("value") == 0
+    if problem := noise_problem(model, sampler.get("value", ""), sigmas.get("value", ""), steps.get("value"), whole):
         return Mismatch(*problem)
     if channel_mismatch := _channel_mismatch(model, latent):
         return channel_mismatch

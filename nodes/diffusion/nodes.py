@@ -229,6 +229,8 @@ def sample_latent(
         text = f"the latent is of the space {latent.space!r}, but this denoiser works in {model.facts['space']!r}"
         raise Invalid(text, fix="use the VAE of the same model", port="latent")
     first, last = _steps(steps, strength, start, end)
+    if problem := facts.noise_problem(model.facts, sampler, sigmas, steps, whole=first == 0):
+        raise Invalid(problem[1], fix=problem[2], port=problem[0])
     settings = Settings(steps, first, last, guidance, guidance_rescale, sampler, sigmas, eta, add_noise, image_guidance)
     generators = _rng(seed, len(latent)).generators()
 

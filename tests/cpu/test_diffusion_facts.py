@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 
 from nodegraph import Engine
 from nodegraph.facts import Facts, Mismatch
 from nodes.diffusion import facts, nodes
+from nodes.diffusion.schedulers import SAMPLERS, make_scheduler
 from tests.cpu.tiny_models import FolderRun, copied, model_folder, root
 
 KINDS = ("sd1", "sd2", "inpaint", "flow")
@@ -153,6 +156,49 @@ def test_inpainting_denoisers_take_what_encode_inpaint_makes() -> None:
 def test_samplers(model: str, literals: dict[str, str], port: str) -> None:
     found = sampled(model, **literals)
     assert (found.port if isinstance(found, Mismatch) else "") == port
+
+
+@pytest.mark.parametrize(
+    ("literals", "port"),
+    [
+        ({"sampler": "heun"}, "with.sampler"),
+        ({"sampler": "dpm2_ancestral", "sigmas": "karras"}, "with.sampler"),
+        ({"sampler": "heun", "sigmas": "karras", "steps": 19}, "with.steps"),
+        ({"sampler": "dpm2", "sigmas": "exponential", "steps": 8}, "with.steps"),
+        ({"sampler": "lms", "sigmas": "beta"}, "with.sigmas"),
+        ({"sampler": "unipc", "sigmas": "beta", "start": 5}, "with.sigmas"),
+        ({"sampler": "heun", "sigmas": "karras"}, ""),
+        ({"sampler": "dpm2"}, ""),
+        ({"sampler": "dpm2_ancestral", "sigmas": "exponential"}, ""),
+        ({"sampler": "heun", "strength": 0.7}, ""),
+        ({"sampler": "heun", "start": 5}, ""),
+        ({"sampler": "lms", "sigmas": "karras", "steps": 4}, ""),
+    ],
+)
+def test_samplers_of_a_model_that_begins_at_much_noise(engine: Engine, literals: dict[str, Any], port: str) -> None:
+    problems = engine.check(workflow("tiny-sd", **literals))
+    assert [one.where for one in problems] == ([f"nodes.sample.{port}"] if port else [])
+    assert all("the noise levels of this model begin at 20,291" in one.text and one.fix.startswith("use ") for one in problems)
+    assert not engine.check(workflow("sd1", **literals))
+
+
+@pytest.mark.parametrize("family", ["EulerDiscreteScheduler", "DDIMScheduler"])
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+@pytest.mark.parametrize("spacing", [{}, {"timestep_spacing": "leading"}, {"timestep_spacing": "trailing"}])
+def test_the_first_noise_level_is_that_of_diffusers(family: str, schedule: str, spacing: dict[str, Any]) -> None:
+    config = {"_class_name": family, "beta_schedule": schedule, **spacing}
+    scheduler = make_scheduler(config, "euler")
+    scheduler.set_timesteps(20)
+    first = float(scheduler.sigmas[0])
+    assert facts.noise_of(config) == (round(first) if first > facts.MUCH_NOISE else None)
+
+
+def test_rescaled_noise_levels() -> None:
+    """Only some samplers follow them; of those, some take other noise levels at all."""
+    known = facts.denoiser_facts({"scheduler/scheduler_config.json": {"rescale_betas_zero_snr": True}}.get)
+    taken = {name: inspect.signature(getattr(diffusers, made).__init__).parameters for name, (made, _) in SAMPLERS.items()}
+    wanted = {name for name, options in taken.items() if {"rescale_betas_zero_snr", "use_beta_sigmas"} <= {*options}}
+    assert {name for name in SAMPLERS if facts.noise_problem(known, name, "beta")} == wanted
 
 
 def test_sizes() -> None:
