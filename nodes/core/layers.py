@@ -111,7 +111,7 @@ def draw_text(
     size: Annotated[int, Field(ge=4, le=2000), "the height of a line in pixels"] = 24,
     color: Color = "white",
 ) -> Image:
-    """A picture with a text on it, in the font that Pillow brings (Latin letters)."""
+    """A picture with a text on it, in the font that Pillow brings (Latin letters). What does not fit is cut off."""
     from .lettering import cover_of_text
     from .pixels import color as parse_color
     from .pixels import mixed, to_image

@@ -7,13 +7,23 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from nodegraph import Invalid
+
 from .pixels import Array, luma
 
 
 def cover_of_text(text: str, width: int, height: int, x: int, y: int, size: int) -> Array:
-    """float32 [height,width]: the ink of a text, which may have several lines, from its upper left corner at (x, y)."""
+    """float32 [height,width]: the ink of a text, which may have several lines, from its upper left corner at (x, y).
+
+    Raises Invalid for a text that takes more pixels than Pillow draws, whatever is seen of them.
+    """
     canvas = PIL.Image.new("L", (width, height))
-    PIL.ImageDraw.Draw(canvas).multiline_text((x, y), text, fill=255, font=PIL.ImageFont.load_default(size))
+    try:
+        PIL.ImageDraw.Draw(canvas).multiline_text((x, y), text, fill=255, font=PIL.ImageFont.load_default(size))
+    except PIL.Image.DecompressionBombError:
+        raise Invalid(
+            f"a line of this text is too large in the size {size}", fix="make it smaller, or break it into lines", port="size"
+        ) from None
     return _cover(canvas)
 
 

@@ -73,7 +73,7 @@ def check_batches(**pictures: Image | Mask | None) -> int:
     batch = max(map(len, images or given.values()))
     for port, picture in given.items():
         if len(picture) not in (1, batch):
-            fix = f"give 1 or {batch}, with repeat_batch or unbatch say"
+            fix = f"give {f'1 or {batch}' if batch > 1 else 'one'}, with repeat_batch or unbatch say"
             raise Invalid(f"{port!r} is a batch of {len(picture)}, but the others are a batch of {batch}", fix=fix, port=port)
     return batch
 

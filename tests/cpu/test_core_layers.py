@@ -193,6 +193,13 @@ def test_text_is_drawn_where_it_is_asked_for():
     assert np.array_equal(drawn[0], drawn[1])
 
 
+def test_text_that_is_too_large_to_be_drawn():
+    image = layers.solid_image(100, 60, "black")
+    with pytest.raises(Invalid, match="too large in the size 2000") as caught:
+        layers.draw_text(image, "x" * 200, size=2000)
+    assert caught.value.port == "size"
+
+
 # --- grids ---------------------------------------------------------------------------
 
 
