@@ -125,7 +125,11 @@ def _float(kind: Type, given: Any, port: Port) -> float:
             value = math.inf
         if math.isfinite(value):
             return value
-        raise Refused("out-of-range", f"{port.name!r} takes a finite number, but is {described(given)}", "write a smaller number")
+        raise Refused(
+            "out-of-range",
+            f"{port.name!r} takes a finite number, but is {described(given)}",
+            "write a number" if value != value else "write a smaller number",
+        )
     raise _mismatch(port, kind, given, _number_fix(given))
 
 

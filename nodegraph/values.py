@@ -308,7 +308,7 @@ class Rng:
             seeds = [seed + k for k in range(count)] if isinstance(seed, int) else list(seed)
             states = tuple(bytes(torch.Generator().manual_seed(one % (1 << 64)).get_state().numpy()) for one in seeds)
         if len(states) != count:
-            raise ValueError(f"{count} pictures need {count} seeds, but {len(states)} were given")
+            raise ValueError(f"a batch of {count} takes a seed for each picture, but {len(states)} were given")
         return cls(states)
 
     def generators(self) -> list[torch.Generator]:

@@ -55,6 +55,9 @@ FIXED_SIGMAS = frozenset({"ddim", "ddpm", "euler_ancestral", "lcm", "pndm", "tcd
 """Samplers whose noise levels cannot be respaced by `sigmas`."""
 FLOW_SAMPLERS = frozenset({"default", "dpm++_2m", "dpm++_2m_sde", "euler", "heun", "unipc"})
 """Samplers that also integrate flow-matching models (that of deis in diffusers 0.42 stops before the last noise is gone)."""
+FLOW_SIGMAS = {"dpm++_2m": (), "dpm++_2m_sde": (), "heun": (), "unipc": ("karras",)}
+"""Of these the samplers that respace the noise levels of a flow-matching model in no way, or in one: those of diffusers 0.42 give NaN,
+as they take the levels for those of another process."""
 NO_SAMPLE_PREDICTION = frozenset({"dpm++_sde", "dpm2", "dpm2_ancestral", "euler_ancestral", "pndm"})
 """Samplers that cannot use a model that predicts the clean sample."""
 
@@ -364,6 +367,9 @@ def sampler_problem(sampler: str, sigmas: str, prediction: str) -> tuple[str, st
     if prediction == "flow_prediction" and sampler and sampler not in FLOW_SAMPLERS:
         choices = ", ".join(map(repr, sorted(FLOW_SAMPLERS)))
         return "sampler", f"the sampler {sampler!r} cannot integrate a flow-matching model", f"use one of {choices}"
+    if prediction == "flow_prediction" and sigmas not in ("", "default", *FLOW_SIGMAS.get(sampler, (sigmas,))):
+        text = f"the sampler {sampler!r} cannot respace the noise levels of a flow-matching model as {sigmas!r} ones"
+        return "sigmas", text, "use sigmas 'default', or the sampler 'euler'"
     if prediction == "sample" and sampler in NO_SAMPLE_PREDICTION:
         return "sampler", f"the sampler {sampler!r} cannot use a model that predicts the clean sample", "use 'ddim'"
     return None

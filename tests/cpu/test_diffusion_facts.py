@@ -150,6 +150,12 @@ def test_inpainting_denoisers_take_what_encode_inpaint_makes() -> None:
         ("flow", {"sampler": "ddim"}, "sampler"),
         ("sd1", {"sampler": "euler", "sigmas": "karras"}, ""),
         ("flow", {"sampler": "euler"}, ""),
+        *(("flow", {"sampler": "euler", "sigmas": sigmas}, "") for sigmas in ("karras", "exponential", "beta")),
+        *(
+            ("flow", {"sampler": sampler, "sigmas": sigmas}, "" if (sampler, sigmas) == ("unipc", "karras") else "sigmas")
+            for sampler in ("dpm++_2m", "dpm++_2m_sde", "unipc", "heun")
+            for sigmas in ("karras", "exponential", "beta")
+        ),
         ("sd1", {"sigmas": "karras"}, ""),
     ],
 )

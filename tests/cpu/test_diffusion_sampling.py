@@ -111,6 +111,16 @@ def test_what_is_no_number_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None
         nodes.decode_latent(model.vae, Latent(torch.full((1, 4, 8, 8), 1e30)), run=RUN)
 
 
+@pytest.mark.parametrize("sigmas", ["default", "karras", "exponential", "beta"])
+@pytest.mark.parametrize("sampler", sorted(facts.FLOW_SAMPLERS))
+def test_flow_with_other_noise_levels_ends_in_numbers(sampler: str, sigmas: str) -> None:
+    """What is refused is refused before it is sampled."""
+    try:
+        assert sample("flow", sampler=sampler, sigmas=sigmas, steps=3).latent.tensor().isfinite().all()
+    except Invalid as refused:
+        assert refused.port == "sigmas"  # noqa: PT017
+
+
 LOST = [("heun", "default"), ("dpm2_ancestral", "default"), ("dpm2_ancestral", "karras"), ("lms", "beta"), ("unipc", "beta")]
 FOUND = [("heun", "karras"), ("heun", "exponential"), ("dpm2", "default"), ("dpm2", "karras"), ("dpm2", "exponential"), ("lms", "karras")]
 
@@ -318,7 +328,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"end": 9}, "end", "end 9 is after the last of 4 steps"),
     ({"start": 4}, "start", "there is no step from 4 to 4"),
     ({"start": 3, "end": 2}, "start", "there is no step from 3 to 2"),
-    ({"seed": [1, 2]}, "seed", "1 pictures need 1 seeds, but 2 were given"),
+    ({"seed": [1, 2]}, "seed", "a batch of 1 takes a seed for each picture, but 2 were given"),
     ({"sampler": "lcm", "steps": 999}, "steps", "the scheduler refuses"),
     ({"sampler": "ddim", "sigmas": "karras"}, "sigmas", "'ddim' has its own noise levels"),
     ({"sigmas": "beta"}, "sigmas", "DDIMScheduler has its own noise levels"),
