@@ -257,7 +257,8 @@ _NO_PATH = "give the path of a workflow file"
 
 def _near_file(path: Path) -> str:
     try:
-        return did_you_mean_file(path.name, (one.name for one in path.parent.glob("*.json"))) or _NO_PATH
+        others = (one.name for one in path.parent.glob("*.json") if one.name != path.name)  # which may be a folder, or not readable
+        return did_you_mean_file(path.name, others) or _NO_PATH
     except OSError:
         return _NO_PATH
 

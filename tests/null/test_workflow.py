@@ -99,3 +99,13 @@ def test_very_many_problems_take_linear_time():
         problems = engine.check(Workflow.read(text))
     assert len(problems) == 20_000
     assert problems[-1].line > problems[0].line > 1
+
+
+def test_a_file_that_cannot_be_read_is_not_what_was_meant(tmp_path):
+    (tmp_path / "main.json").mkdir()
+    with pytest.raises(WorkflowInvalid) as caught:
+        Workflow.load(tmp_path / "main.json")
+    assert [(one.code, one.fix) for one in caught.value.problems] == [("file-missing", "give the path of a workflow file")]
+    (tmp_path / "mian.json").write_text("{}")
+    with pytest.raises(WorkflowInvalid, match=r"did you mean 'mian\.json'"):
+        Workflow.load(tmp_path / "main.json")
