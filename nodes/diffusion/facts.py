@@ -68,6 +68,10 @@ FROM_MUCH_NOISE = {"heun": ("karras", "exponential"), "dpm2_ancestral": ("expone
 """Samplers that lose the picture in one long step from there, and the spacings in which the step is short enough for them."""
 HALF_STEPS, LEAST_STEPS = ("heun", "dpm2", "dpm2_ancestral"), 20
 """Samplers that look ahead into each step, and how many such steps a spacing over all of those levels takes."""
+CLIPPING = ("default", "ddim", "ddpm", "lcm")
+"""Samplers that keep the estimate of a clean picture in its range, if the model's configuration says so."""
+NOT_SPACED = ("dpm++_2s", "lcm", "tcd")
+"""Samplers that begin at the last timestep, whatever they are told."""
 RESCALED = ("dpm++_2m", "dpm++_2m_sde", "euler", "unipc")
 """Samplers that follow `rescale_betas_zero_snr`; the others keep the noise levels without it."""
 
@@ -162,7 +166,8 @@ def encoder_facts(read: Read) -> dict[str, Any]:
 def denoiser_facts(read: Read) -> dict[str, Any]:
     """`network` (its class), `channels` that go in, `latent_channels`, `text_width`, `further` (inputs beside text that nothing
     here makes), `condition` and `embedding_width` (see `_condition`), `width`, `height`, `factor`, `space`, `prediction`, and of
-    noise levels that begin very high: `noise` (the first sigma), `rescaled` (there is no end to it).
+    noise levels that begin very high: `noise` (the first sigma), `leading` (most samplers leave it out), `rescaled` (there is no end to
+    it).
     """
     config = read("unet/config.json") or read("transformer/config.json") or read("decoder/config.json") or {}
     scheduler = read("scheduler/scheduler_config.json") or read("decoder_scheduler/scheduler_config.json") or {}
@@ -178,7 +183,8 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
         "factor": vae.get("factor"),
         "space": vae.get("space"),
         "prediction": prediction_of(scheduler),
-        "noise": noise_of(scheduler),
+        "noise": (noise := noise_of(scheduler)),
+        "leading": (noise and _leaves_out_the_last(scheduler)) or None,
         "rescaled": scheduler.get("rescale_betas_zero_snr") or None,
         **condition,
     }
@@ -212,9 +218,9 @@ def prediction_of(scheduler: Mapping[str, Any]) -> str:
 
 
 def noise_of(scheduler: Mapping[str, Any]) -> int | None:
-    """The sigma that a sampling begins with where that is more than MUCH_NOISE, rounded; None if it is less, or not known."""
+    """The sigma of the last timestep where that is more than MUCH_NOISE, rounded; None if it is less, or not known."""
     count, betas = scheduler.get("num_train_timesteps", 1000), scheduler.get("trained_betas")
-    if scheduler.get("timestep_spacing") == "leading" or not isinstance(count, int):  # which leaves out the last timesteps
+    if not isinstance(count, int):
         return None
     if not betas and scheduler.get("beta_schedule") == "squaredcos_cap_v2":
         bar = [math.cos((step / count + 0.008) / 1.008 * math.pi / 2) ** 2 for step in range(count + 1)]
@@ -222,6 +228,11 @@ def noise_of(scheduler: Mapping[str, Any]) -> int | None:
     signal = math.prod(1 - beta for beta in betas or ())
     sigma = math.sqrt((1 - signal) / signal) if signal > 0 else MUCH_NOISE**2
     return round(sigma) if sigma > MUCH_NOISE else None
+
+
+def _leaves_out_the_last(scheduler: Mapping[str, Any]) -> bool:
+    """Whether samplers are told to begin below the last timestep: of a scheduler that is not spaced, as it clips, the others are."""
+    return scheduler.get("timestep_spacing") == "leading" or scheduler.get("_class_name") == "UnCLIPScheduler"
 
 
 def _text_width(config: Mapping[str, Any]) -> int | None:
@@ -380,12 +391,18 @@ def noise_problem(
 ) -> tuple[str, str, str] | None:
     """Why a sampler cannot begin where a model does, as (port, text, fix); None if it can. An empty argument, and steps of None, are
     unknown; `whole`: whether it begins at the first step."""
-    if not model.get("noise") and not (model.get("rescaled") and sampler in RESCALED):
+    begins_there = model.get("noise") and (not model.get("leading") or sampler in NOT_SPACED)
+    if not begins_there and not (model.get("rescaled") and sampler in RESCALED):
         return None
     begins = f"the noise levels of this model begin at {model['noise']:,}" if model.get("noise") else "this model begins with noise alone"
     if sigmas == "beta":
         return "sigmas", f"{begins}, and 'beta' ones then leave out those in which the picture is made", "use sigmas 'default'"
-    if not whole or sampler not in HALF_STEPS:
+    if not whole:
+        return None
+    if model.get("prediction") == "epsilon" and sigmas in ("", "default") and sampler not in ("", *CLIPPING):
+        text = f"{begins}, where the noise that it predicts says nothing of the picture, and {sampler!r} does not clip"
+        return "sampler", text, "use sigmas 'karras', or the sampler 'ddpm'" if sampler not in FIXED_SIGMAS else "use the sampler 'ddpm'"
+    if sampler not in HALF_STEPS:
         return None
     spacings = FROM_MUCH_NOISE.get(sampler, ("default", "karras", "exponential"))
     if sigmas and sigmas not in spacings:

@@ -62,6 +62,8 @@ def make_scheduler(config: Mapping[str, Any], sampler: str = "default", sigmas: 
     elif sampler != "default":
         name, options = SAMPLERS[sampler]
         cls = getattr(diffusers, name)
+        if "timestep_spacing" not in inspect.signature(type(own).__init__).parameters:  # that of unCLIP, which clips instead
+            options = {"timestep_spacing": "leading", **options}
     with invalid("sampler"):
         scheduler = cls.from_config(own.config, **options, **_respacing(cls, sigmas))
     if learns_variance(scheduler) and not takes_variance(scheduler):  # it gets the mean alone, and would cut it to three channels

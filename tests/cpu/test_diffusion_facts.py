@@ -190,7 +190,7 @@ def test_samplers_of_a_model_that_begins_at_much_noise(engine: Engine, literals:
 
 @pytest.mark.parametrize("family", ["EulerDiscreteScheduler", "DDIMScheduler"])
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
-@pytest.mark.parametrize("spacing", [{}, {"timestep_spacing": "leading"}, {"timestep_spacing": "trailing"}])
+@pytest.mark.parametrize("spacing", [{}, {"timestep_spacing": "linspace"}, {"timestep_spacing": "trailing"}])
 def test_the_first_noise_level_is_that_of_diffusers(family: str, schedule: str, spacing: dict[str, Any]) -> None:
     config = {"_class_name": family, "beta_schedule": schedule, **spacing}
     scheduler = make_scheduler(config, "euler")

@@ -9,7 +9,8 @@ import pytest
 import torch
 from icon_judge import Expected, Judge
 
-from nodegraph import Engine
+from nodegraph import Engine, WorkflowInvalid
+from nodes.diffusion.schedulers import SAMPLERS
 from training.icons import LAYOUTS, Icons, compose, parse_words
 from training.shapes import BACKGROUNDS
 from training.unclip.sampling import Model
@@ -62,6 +63,24 @@ def test_captions_are_painted(engine, icons):
     verdicts = Judge(icons).judge(pictures, [expected(icons, text) for text in CAPTIONS])
     assert sum(verdict.top1 for verdict in verdicts) >= LEAST_RIGHT
     assert sum(verdict.background for verdict in verdicts) >= len(CAPTIONS) - 1
+
+
+@pytest.fixture(scope="module")
+def embedded(engine) -> dict:
+    drawn = run(engine, "embed_prompt", prompt=CAPTIONS[0], seed=3, steps=10)
+    return {"prompt": CAPTIONS[0], "embedding": drawn["embedding"], "seed": drawn["rng"], "steps": 20}
+
+
+@pytest.mark.parametrize("sampler", sorted({*SAMPLERS} - {"dpm++_sde"}))
+def test_every_sampler_paints_the_same_picture_or_says_that_it_cannot(engine, embedded, sampler):
+    """At the last timestep the predicted noise says nothing of the picture: who begins there and does not clip is lost."""
+    wanted = run(engine, "decode_embedding", **embedded)["image"].numpy()
+    if sampler in ("tcd", "dpm++_2s"):
+        with pytest.raises(WorkflowInvalid, match=r"the noise levels of this model begin at 20,291.* does not clip"):
+            run(engine, "decode_embedding", **embedded, sampler=sampler)
+        return
+    painted = run(engine, "decode_embedding", **embedded, sampler=sampler)["image"].numpy()
+    assert np.abs(painted - wanted).mean() < 0.08
 
 
 @pytest.mark.parametrize("workflow", ["unclip_text_embedding", "unclip_caption_only"])
