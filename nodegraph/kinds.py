@@ -199,4 +199,4 @@ def describe(value: Any) -> str:
     if isinstance(value, dict):
         return "an object"
     name = name_of(type(value))
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

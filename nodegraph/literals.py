@@ -79,6 +79,8 @@ def _half_character(given: Any) -> str:
 
 
 def _convert(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
+    if given.__class__.__module__ == "numpy":
+        given = _from_numpy(kind, given)
     if kind is types.INT:
         if type(given) is int:
             return given
@@ -105,6 +107,12 @@ def _convert(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
     if made is not None:
         return made
     raise _mismatch(port, kind, given, _plain_fix(kind, given))
+
+
+def _from_numpy(kind: Type, given: Any) -> Any:
+    """Python's own value for a number, bool or text of numpy, and a list for an array where a list is taken."""
+    dimensions = getattr(given, "ndim", None)
+    return given.tolist() if dimensions == 0 or (dimensions and kind.kind == "list" and types.is_json(kind)) else given
 
 
 def _keyable(port: Port, given: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,8 @@ def value_of(kind: str, given, **limits):
 TAKEN = [
     ("int", 5, 5), ("float", 5, 5.0), ("float", 0.5, 0.5), ("bool", True, True), ("text", "", ""), ("list[int]", (1, 2), [1, 2]),
     ("list[float]", [1], [1.0]), ("int | text", "5", "5"), ("float | none", None, None), ("float | none", 1, 1.0), ("json", {"a": [None]}, {"a": [None]}),
+    ("int", numpy.int64(5), 5), ("float", numpy.float64(0.5), 0.5), ("float", numpy.float32(0.5), 0.5), ("float", numpy.int32(5), 5.0), ("bool", numpy.True_, True),
+    ("list[float]", numpy.linspace(0, 1, 3), [0.0, 0.5, 1.0]), ("list[float]", [numpy.float64(1), numpy.int8(2)], [1.0, 2.0]), ("seed", numpy.uint64(7), 7), ("any", numpy.float64(1), 1.0),
     ("any", [1, {"b": 2}], [1, {"b": 2}]), ("seed", [1, 2], [1, 2]), ("file", "a.txt", Pending("file", "a.txt")), ("list[model]", ["m"], [Pending("model", "m")]),
 ]  # fmt: skip
 
@@ -37,6 +40,7 @@ def test_taken(kind, given, value):
 
 
 REFUSED = [
+    ("int", numpy.float64(1)), ("int", numpy.True_), ("float", numpy.float64("nan")), ("list[int]", numpy.zeros(2)), ("float", numpy.zeros(1)), ("text", numpy.int64(1)),
     ("int", True), ("int", 1.0), ("int", "1"), ("float", True), ("float", math.nan), ("float", math.inf), ("float", 10**400), ("bool", 1), ("text", 1),
     ("text", None), ("list[int]", "12"), ("list[int]", [True]), ("int | text", 1.5), ("json", {1: 2}), ("any", {1, 2}), ("none", 0), ("seed", True),
     ("image", "cat.png"), ("latent", [1.0]), ("text", "a \ud800"), ("list[text]", ["a", "\udfff"]), ("json", {"a": ["\udcff"]}), ("any", {"\ud800": 1}),
