@@ -26,6 +26,8 @@ CONTENT = (Rng, File, Handle, ModelRef, Secret)
 """Classes whose values enter keys by content: small, or standing for something outside."""
 OUTSIDE = (File, Handle)
 """Classes whose values stand for something outside and may stop being valid."""
+_SAMPLED = (Image, Mask, Audio, Video)
+"""Classes whose numbers have a scale."""
 _PLAIN_CLASSES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,), "text": (str,)}
 
 
@@ -167,7 +169,7 @@ def wrong_numbers(value: Any) -> tuple[str, str] | None:
     """
     if isinstance(value, list):
         return next(filter(None, map(wrong_numbers, value)), None)
-    if not isinstance(value, Image | Mask | Audio | Video) or 0 in value.data.shape:
+    if not isinstance(value, _SAMPLED) or 0 in value.data.shape:
         return None
     least, most = arrays.extent(value.data)
     if not (math.isfinite(least) and math.isfinite(most)):

@@ -28,7 +28,7 @@ def choose(
     if choice not in options:
         raise Invalid(
             f"there is no input {choice!r} to choose",
-            fix=f"choose one of {', '.join(map(repr, options)) or 'none: link some'}",
+            fix=f"choose one of {', '.join(map(repr, options))}" if options else "link what there is to choose from",
             port="choice",
         )
     return options[choice]
