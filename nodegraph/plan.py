@@ -455,9 +455,11 @@ class Plan:
         return gathered
 
     def with_defaults(self, template: Template, bound: dict[str, Source]) -> dict[str, Source]:
-        """The sources of all inputs of a workflow: given ones, and the defaults of the others."""
+        """The sources of all inputs of a workflow: given ones, and the defaults of the others. As for a node, null leaves a default."""
         for name, port in template.inputs.items():
-            if name not in bound and port.default is not REQUIRED:
+            given = bound.get(name)
+            absent = given is None or (given.__class__ is Const and given.value is None and not port.type.optional)
+            if absent and port.default is not REQUIRED:
                 bound[name] = template.defaults.get(name) or self._default(template, port)
         return bound
 

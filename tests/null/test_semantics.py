@@ -427,6 +427,18 @@ def test_a_returned_graph_that_holds_a_workflow(engine, tmp_path):
     assert engine.run(file).outputs == {"out": 4}
 
 
+def test_null_leaves_the_default_of_a_workflow_used_as_a_node(engine, tmp_path):
+    """As it leaves that of the port of a node, so that an output of that type gives no null."""
+    inner = flow({"o": {"use": "plus", "from": {"a": "inputs.a"}, "with": {"b": 1}}}, {"sum": "o.int", "as_given": "inputs.a"})
+    (tmp_path / "inner.json").write_text(json.dumps({**inner, "inputs": {"a": {"type": "int", "default": 7}}}))
+    nodes = {"i": {"use": "./inner.json", "from": {"a": "inputs.x"}}, "many": {"use": "./inner.json", "each": {"a": "inputs.several"}}}
+    outer = flow(nodes, {"sum": "i.sum", "as_given": "i.as_given", "many": "many.sum"})
+    declared = {"x": {"type": "int", "default": None}, "several": {"type": "list[int]", "default": [1, 2]}}
+    (tmp_path / "outer.json").write_text(json.dumps({**outer, "inputs": declared}))
+    assert engine.run(tmp_path / "outer.json").outputs == {"sum": 8, "as_given": 7, "many": [2, 3]}
+    assert engine.run(tmp_path / "outer.json", x=1).outputs == {"sum": 2, "as_given": 1, "many": [2, 3]}
+
+
 # -- each --------------------------------------------------------------------------------------------------------------
 
 
