@@ -7,7 +7,6 @@ import copy
 import functools
 import os
 import threading
-import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -216,7 +215,7 @@ class Engine:
             plan, outputs, effects, name, provenance = self._plan(source, given, only, origins, shared)
             if self.store:
                 self.store.refresh()
-            run = Execution(shared, plan, token or uuid.uuid4().hex[:12], name, cache, Path(output or self.output), provenance)
+            run = Execution(shared, plan, token or os.urandom(6).hex(), name, cache, Path(output) if output else self.output, provenance)
             with self._lock:
                 if self._closed:
                     raise RuntimeError("the engine is closed")
