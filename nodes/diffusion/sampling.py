@@ -101,7 +101,6 @@ class Sampling:
     ):
         self.unet, self.settings, self.generators, self.space = unet, settings, generators, latent.space
         self.scheduler = schedulers.make_scheduler(config, settings.sampler, settings.sigmas)
-        self.clips = schedulers.clips(config)
         schedulers.set_timesteps(self.scheduler, settings.steps, unet.device)
         self.start = read_start(unet, latent)
         self.takes_masked = takes_masked(unet, latent.shape[1])
@@ -120,7 +119,7 @@ class Sampling:
         if resumed is not None:
             before, latents = progress.unpacked(resumed, self.generators, self.scheduler)
         timesteps, span = self.scheduler.timesteps, self.span()
-        options = schedulers.step_options(self.scheduler, self.settings.eta, self.generators, self.clips)
+        options = schedulers.step_options(self.scheduler, self.settings.eta, self.generators)
         for done, index in enumerate(span[before:], before + 1):
             prediction = self.predict(latents, timesteps[index])
             options = schedulers.at(options, timesteps, index)

@@ -62,18 +62,13 @@ def make_scheduler(config: Mapping[str, Any], sampler: str = "default", sigmas: 
     elif sampler != "default":
         name, options = SAMPLERS[sampler]
         cls = getattr(diffusers, name)
-        if clips(config):  # it is not spaced
+        if "timestep_spacing" not in inspect.signature(type(own).__init__).parameters:  # that of unCLIP, which clips instead
             options = {"timestep_spacing": "leading", **options}
     with invalid("sampler"):
         scheduler = cls.from_config(own.config, **options, **_respacing(cls, sigmas))
     if learns_variance(scheduler) and not takes_variance(scheduler):  # it gets the mean alone, and would cut it to three channels
         scheduler.register_to_config(variance_type=None)
     return scheduler
-
-
-def clips(config: Mapping[str, Any]) -> bool:
-    """Whether the scheduler of a model is that of unCLIP, which begins at noise alone and clips its estimate of the clean sample."""
-    return config.get("_class_name") == "UnCLIPScheduler"
 
 
 def _scheduler_class(name: str) -> Any:
@@ -158,11 +153,10 @@ def step(
     return output.prev_sample, output.prev_sample if estimate is None else estimate
 
 
-def step_options(scheduler: SchedulerMixin, eta: float, generators: list[torch.Generator], clips: bool = False) -> dict[str, Any]:
-    """What this scheduler's `step` takes besides prediction, timestep and sample. `clips`: the model's own scheduler steps from the
-    clipped estimate of the clean sample, as that of unCLIP does; ddim can do so, too."""
+def step_options(scheduler: SchedulerMixin, eta: float, generators: list[torch.Generator]) -> dict[str, Any]:
+    """What this scheduler's `step` takes besides prediction, timestep and sample."""
     generator = generators if len(generators) > 1 else generators[0]
-    offered = {"eta": eta, "generator": generator, "prev_timestep": None, **({"use_clipped_model_output": True} if clips else {})}
+    offered = {"eta": eta, "generator": generator, "prev_timestep": None}
     taken = inspect.signature(scheduler.step).parameters
     return {name: value for name, value in offered.items() if name in taken}
 

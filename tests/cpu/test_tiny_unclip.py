@@ -80,7 +80,7 @@ def test_every_sampler_paints_the_same_picture_or_says_that_it_cannot(engine, em
             run(engine, "decode_embedding", **embedded, sampler=sampler)
         return
     painted = run(engine, "decode_embedding", **embedded, sampler=sampler)["image"].numpy()
-    assert np.abs(painted - wanted).mean() < (0.015 if sampler == "ddim" else 0.08)  # which clips as the model's own does
+    assert np.abs(painted - wanted).mean() < 0.08
 
 
 @pytest.mark.parametrize("workflow", ["unclip_text_embedding", "unclip_caption_only"])
