@@ -105,7 +105,7 @@ class Lane:
                         self._wait_for(me, True)
                     me.taken += 1
                     following = executor.execute(following)
-                item = self._pop() if not self._waited_for or (me.waited_for and self._waited_for == 1) else None
+                item = self._pop() if self._waited_for == me.waited_for else None  # if nobody else is waited for
             executor = None  # type: ignore[assignment]  # an idle worker must not keep a finished run alive
 
     def _wait_for(self, worker: _Worker, yes: bool) -> None:

@@ -15,7 +15,6 @@ from nodegraph.calling import Call, beyond_bounds
 from nodegraph.entries import CHEAP, LONGEST_PLAIN, PLAIN, Entry
 from nodegraph.inputs import list_ident
 from nodegraph.keys import identity
-from nodegraph.plan import joined
 from nodegraph.sources import LENGTHS
 from nodegraph.states import RUNNING
 
@@ -94,9 +93,7 @@ def computer(run: Execution) -> Callable[[int], Any]:
             parts.append(traits.heads[port] + LENGTHS[len(ident)] + ident)
         if traits.bounded and beyond_bounds(run, step, traits, inputs):
             return None
-        hasher = traits.form.work()
-        hasher.update(joined(parts))
-        key = hasher.digest()
+        key = traits.form.work_key(parts)
         if not claim(key, run, step):
             return None
         if may_have(key):

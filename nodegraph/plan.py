@@ -45,7 +45,7 @@ class Mapped:
         self.checked = checked
 
 
-def joined(parts: Sequence[bytes]) -> bytes:
+def _joined(parts: Sequence[bytes]) -> bytes:
     """Ports as they stand in keys, in one order whatever order they come in."""
     if len(parts) == 2:  # the commonest number by far, and the hashing itself takes no longer than sorting
         first, second = parts
@@ -54,17 +54,15 @@ def joined(parts: Sequence[bytes]) -> bytes:
 
 
 class Form:
-    """How the nodes of one type enter keys. `special`: their keys hold more than their ports, or they have none. `plan` and `work` give
-    hashers that have taken all but the ports."""
+    """How the nodes of one type enter keys. `special`: their keys hold more than their ports, or they have none."""
 
-    __slots__ = ("defaults", "heads", "plan", "special", "work")
+    __slots__ = ("_plan", "_work", "defaults", "heads", "special")
 
     def __init__(self, used: NodeType, numerics: bytes):
         prefix = keys.digest(b"type", used.key_name.encode(), used.numerics + numerics if used.numerics else b"")
-        plan, work = keys.hasher(b"plan"), keys.hasher(b"work")
-        plan.update(prefix)
-        work.update(prefix)
-        self.plan, self.work = plan.copy, work.copy
+        self._plan, self._work = keys.hasher(b"plan"), keys.hasher(b"work")
+        self._plan.update(prefix)
+        self._work.update(prefix)
         self.heads = {name: port_bytes(name) for name in used.inputs}
         self.special = bool(used.effect or used.volatile or used.stateful or used.fingerprint or used.open)
         # ports at their defaults are left out of keys
@@ -76,14 +74,14 @@ class Form:
 
     def plan_key(self, parts: Sequence[bytes]) -> bytes:
         """The plan key of a node from its ports as they stand in keys, in any order."""
-        hasher = self.plan()
-        hasher.update(joined(parts))
+        hasher = self._plan.copy()
+        hasher.update(_joined(parts))
         return hasher.digest()
 
     def work_key(self, parts: Sequence[bytes]) -> bytes:
         """The work key of a node from its ports as they stand in keys, in any order."""
-        hasher = self.work()
-        hasher.update(joined(parts))
+        hasher = self._work.copy()
+        hasher.update(_joined(parts))
         return hasher.digest()
 
     def literals(self, literals: Mapping[str, Any]) -> tuple[bytes, ...]:
@@ -215,9 +213,7 @@ class Plan:
                 else:
                     parts.append(part(port, _listed([_output_ident(one, found) for one in source])))
             all_parts.append(own)
-            hasher = form.plan()
-            hasher.update(joined(parts))
-            found.append(hasher.digest())
+            found.append(form.plan_key(parts))
         return all_parts, found
 
     def _expand_node(

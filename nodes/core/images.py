@@ -23,8 +23,8 @@ class Loaded(NamedTuple):
 def load_image(file: PictureFile) -> Loaded:
     """A picture from a file, turned upright as its Exif data says, and its alpha as a mask.
 
-    16-bit PNG and TIFF keep their precision, unless they have a colour profile, which is followed in 8 bits. Palettes, grey and
-    CMYK become RGB, by the embedded profile if there is one.
+    16-bit PNG and TIFF keep their precision, unless they have a colour profile, which is followed in 8 bits; so are compressed planes
+    of TIFF, and colours that are multiplied by their alpha. Palettes, grey and CMYK become RGB, by the embedded profile if there is one.
     """
     import numpy as np
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any
 
 import pytest
@@ -204,13 +205,17 @@ def test_runs_at_once_compute_each_key_once(engine):
     ids=lambda place: f"{place[0].__name__}.{place[1]}",
 )
 def test_no_mistake_of_the_engine_hangs_it(engine, place, monkeypatch):
+    reached = 0
     for at in range(6):
         workflow, _ = random_flow(1000 + at, (1, 2, 3))
-        with broken(monkeypatch, place, at), suppress(Injected):  # whoever submits is told at once
+        with broken(monkeypatch, place, at) as raised, suppress(Injected):  # whoever submits is told at once
             assert run(engine, workflow).status in ("ok", "failed")
         given_up(engine)
         workflow, expected = random_flow(2000 + at, ())
-        assert set(run(engine, workflow).outputs.values()) <= set(expected().values())
+        values = expected()
+        assert run(engine, workflow).outputs == {name: values[name.removeprefix("out_")] for name in workflow["outputs"]}
+        reached += len(raised)
+    assert reached, "a place that is never reached shows nothing"
 
 
 class Injected(Exception):
@@ -218,19 +223,20 @@ class Injected(Exception):
 
 
 @contextmanager
-def broken(monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str], at: int) -> Iterator[None]:
-    """The call at that place raises, and every one after it."""
+def broken(monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str], at: int) -> Iterator[list[int]]:
+    """The call at that place raises, and every one after it. Gives the numbers of those that did."""
     owner, name = place
-    called, calls = getattr(owner, name), iter(range(10**6))
+    called, calls, raised = getattr(owner, name), count(), list[int]()
 
     def call(*args: Any, **named: Any) -> Any:
-        if next(calls) >= at:
+        if (number := next(calls)) >= at:
+            raised.append(number)
             raise Injected
         return called(*args, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, call)
-        yield
+        yield raised
 
 
 def given_up(engine: Engine) -> None:
