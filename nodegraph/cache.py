@@ -56,6 +56,11 @@ class Cache:
         """False when surely nothing is known of a plan key."""
         return plan_key in self._links or (self.store is not None and self.store.may_link(plan_key))
 
+    def refresh(self) -> None:
+        """Notice what other processes have written."""
+        if self.store is not None:
+            self.store.refresh()
+
     def get(self, key: bytes) -> Entry | None:
         """The result under a work key, from any tier, while the outside values in it are valid. Values on disk are not read yet."""
         entry = self._entries.get(key) or self._entry_of(key)

@@ -47,23 +47,25 @@ class Signature:
         takes, plain, literals = self.types, self.plain, node.with_
         for port, reference in node.from_.items():
             wanted = takes.get(port)
-            several: list[Link] | None = None
-            references: Any = (reference,)
-            if reference.__class__ is list and wanted is not None and wanted.kind == "list":
-                several = links[port] = []
-                references, wanted = reference, wanted.args[0]
-            for one in references:
-                if one.__class__ is not str:
-                    return None
-                source, _, output = one.partition(".")
+            if wanted is None:
+                return None
+            if reference.__class__ is str:
+                source, _, output = reference.partition(".")
                 number = known.get(source, index)
                 if number >= index or given[number].get(output) is not wanted:
                     return None
-                link = number, intern(output)  # the same few names again and again
-                if several is None:
-                    links[port] = link
-                else:
-                    several.append(link)
+                links[port] = number, intern(output)  # the same few names again and again
+                continue
+            if reference.__class__ is not list or wanted.kind != "list":
+                return None
+            several: list[Link] = []
+            for one in reference:
+                source, _, output = one.partition(".") if one.__class__ is str else ("", "", "")
+                number = known.get(source, index)
+                if number >= index or given[number].get(output) is not wanted.args[0]:
+                    return None
+                several.append((number, intern(output)))
+            links[port] = several
         for port, value in literals.items():
             if plain.get(port) is not value.__class__ or port in links:
                 return None

@@ -134,7 +134,7 @@ class Engine:
     def check(self, workflow: Any) -> list[Problem]:
         """Every problem of a workflow (a path, a dict, a Workflow), in file order. Nothing is run and no weight is read."""
         try:
-            with collector.held(), looks.moment():
+            with collector.held(), looks.Moment():
                 return self._template(self._read(workflow)).all_problems
         except WorkflowInvalid as error:
             return list(error.problems)
@@ -144,7 +144,7 @@ class Engine:
         from nodegraph.run import Execution
 
         shared = self._ready()
-        with looks.moment():
+        with looks.Moment():
             plan, outputs, effects, name, _ = self._plan(self._read(workflow), {**(inputs or {}), **more}, only, shared=shared)
             run = Execution(shared, plan, "preview", name, True, self.output, dict)
             return _preview(run, plan, outputs, effects)
@@ -211,10 +211,8 @@ class Engine:
             source = with_literals(source, overrides)
         given = {name: str(value) if isinstance(value, Path) else value for name, value in {**(inputs or {}), **more}.items()}
         shared = self._ready()
-        with collector.held(), looks.moment():
+        with collector.held(), looks.Moment():
             plan, outputs, effects, name, provenance = self._plan(source, given, only, origins, shared)
-            if self.store:
-                self.store.refresh()
             run = Execution(shared, plan, token or os.urandom(6).hex(), name, cache, Path(output) if output else self.output, provenance)
             with self._lock:
                 if self._closed:
@@ -273,7 +271,7 @@ class Engine:
 
     def _read(self, source: Any) -> Workflow:
         """A workflow from anything that is one. A file whose text stays the same stays the same workflow, with what check made of it."""
-        if not isinstance(source, str | os.PathLike):
+        if isinstance(source, Workflow) or not isinstance(source, str | os.PathLike):
             return Workflow.of(source)
         name = os.fspath(source)
         read = Workflow.load(name, self._files.pop(name, None))
@@ -497,6 +495,7 @@ def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: li
     """Look every result up, as a run would, without running anything."""
     from nodegraph.sources import steps_in
 
+    run.shared.cache.refresh()
     states: dict[int, str] = {}
     stack = [step for source in outputs.values() for step in steps_in(source)] + list(effects)
     while stack:

@@ -35,7 +35,8 @@ class Flow:
     def check(self, template: Template, given: Mapping[str, Facts]) -> None:
         """Add the mismatches of a template to its problems, and keep what is known in it."""
         made = _Pass(self, template, given)
-        template.problems += made.run()[1]
+        if made.nodes:
+            template.problems += made.run()[1]
         template.facts = made.nodes, made.known, made.items
 
     def through(self, template: Template, given: Mapping[str, Facts]) -> Outcome:

@@ -43,6 +43,7 @@ class Glance:
 def glance(engine: Engine, workflow: Workflow, inputs: Mapping[str, Any], *, pictures: bool = True) -> list[Glance]:
     """Every step of the plan. Raises WorkflowInvalid when there is none: mistakes, or inputs that are missing."""
     plan, outputs, effects, *_ = engine._plan(workflow, inputs, ())
+    engine.cache.refresh()
     needed = _needed(engine, plan, [*(step for source in outputs.values() for step in steps_in(source)), *effects])
     return [_step(engine, plan, step, step in needed, pictures) for step in range(len(plan))]
 

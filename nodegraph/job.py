@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -61,14 +61,14 @@ class EventLog:
     progress, never anything else.
     """
 
-    def __init__(self, run: str, path: Callable[[int], str]):
-        self.run, self._path = run, path
+    def __init__(self, run: str, paths: Callable[[Iterable[int]], list[str]]):
+        self.run, self._paths = run, paths
         self._epoch = time.time() - time.perf_counter()  # when the clock of records was zero
         self._records: list[Any] = []  # kind, step, time, data, kind, …: flat, as millions of tuples would burden the garbage collector
         self._read = 0
         self._waiting = 0
         self._wake = threading.Condition(threading.Lock())
-        self._over = threading.Event()
+        self._over = False
 
     def add(self, kind: Kind, step: int, data: Any = None) -> None:
         self.add_at(time.perf_counter(), kind, step, data)
@@ -89,7 +89,7 @@ class EventLog:
 
     def close(self, data: dict[str, Any]) -> None:
         self._records += ("done", -1, time.perf_counter(), data)
-        self._over.set()
+        self._over = True
         self._notify()
 
     def _notify(self) -> None:
@@ -109,7 +109,7 @@ class EventLog:
             self._read = max(self._read, at + len(fresh))
             kinds, data = fresh[::4], fresh[3::4]
             times = [self._epoch + when for when in fresh[2::4]]
-            paths = [self._path(step) if step >= 0 else "" for step in fresh[1::4]]
+            paths = self._paths(fresh[1::4])
             told = [{"seconds": one} if one.__class__ is float else one for one in data]
             numbers = range(seen + 1, seen + len(kinds) + 1)
             # what Event._make does, of all at once
@@ -123,7 +123,8 @@ class EventLog:
             if at < len(self._records):
                 return
             self._wake.wait(0.5)
-        self._over.wait(COALESCE)
+            if not self._over:
+                self._wake.wait(COALESCE)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -137,10 +138,9 @@ class Job:
     def __init__(self, run: str, log: EventLog, cancel: Callable[[], None]):
         self.id = run
         self._log, self._cancel = log, cancel
-        self._done = threading.Event()
         self._result: Result | None = None
         self._then: list[Callable[[], None]] = []
-        self._lock = threading.Lock()
+        self._done = threading.Condition(threading.Lock())
 
     def events(self) -> Iterator[Event]:
         """Every event from the first on, waiting for those to come, until `done`."""
@@ -148,14 +148,15 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return self._done.is_set()
+        return self._result is not None
 
     def result(self, timeout: float | None = None) -> Result:
         """The result, when it is there. Raises TimeoutError."""
-        if not self._done.wait(timeout):
+        with self._done:
+            result = self._done.wait_for(lambda: self._result, timeout)
+        if result is None:
             raise TimeoutError(f"the run {self.id} is not done after {timeout} s")
-        assert self._result is not None
-        return self._result
+        return result
 
     def cancel(self) -> None:
         """Stop as soon as the nodes at work allow, at the latest after their next step. Returns at once."""
@@ -163,9 +164,9 @@ class Job:
 
     def finish(self, result: Result) -> None:
         """Called by the engine, once."""
-        with self._lock:
+        with self._done:
             self._result = result
-            self._done.set()
+            self._done.notify_all()
             waiting, self._then = self._then, []
         for call in waiting:
             with suppress(RuntimeError):  # the loop that waited is closed
@@ -180,8 +181,8 @@ class Job:
         def wake() -> None:
             loop.call_soon_threadsafe(_settle, future)
 
-        with self._lock:
-            if not self._done.is_set():
+        with self._done:
+            if self._result is None:
                 self._then.append(wake)
             else:
                 future.set_result(None)

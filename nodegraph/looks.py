@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import stat as modes
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 _this = threading.local()
 
 
-@contextmanager
-def moment() -> Iterator[None]:
-    """In this thread, for as long as it lasts, files are as they were when they were first looked at."""
-    if getattr(_this, "seen", None) is not None:
-        yield  # a moment within a moment is the same
-        return
-    _this.seen = {}
-    try:
-        yield
-    finally:
-        _this.seen = None
+class Moment:
+    """In this thread, for as long as it lasts, files are as they were when they were first looked at. A moment within a moment is the
+    same."""
+
+    def __enter__(self) -> None:
+        self._within = getattr(_this, "seen", None) is not None
+        if not self._within:
+            _this.seen = {}
+
+    def __exit__(self, *error: object) -> None:
+        if not self._within:
+            _this.seen = None
 
 
 def stat(path: str | os.PathLike[str]) -> os.stat_result:
@@ -66,4 +65,4 @@ def _mode(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-__all__ = ["exists", "is_dir", "is_file", "moment", "stat"]
+__all__ = ["Moment", "exists", "is_dir", "is_file", "stat"]

@@ -58,12 +58,13 @@ def computer(run: Execution) -> Callable[[int], Any]:
     else."""
     plan, shared, done, state, all_traits = run.plan, run.shared, run.done, run.state, run.traits
     sources, literals, parts_of, plan_keys, checked = plan.sources, plan.literals, plan.parts, plan.keys, plan.checked
-    claim, release, may_have, put = shared.claim_at_once, shared.release, shared.cache.may_have, shared.cache.put_plain
+    claims, waiters, may_have, put = shared.claims, shared.waiters, shared.cache.may_have, shared.cache.put_plain
+    outside, held, never = run.outside, run.held, shared.debug or not run.use_cache
     add = run.log.add_at
 
     def compute(step: int) -> Any:
         plan_key, traits = plan_keys[step], all_traits[step]
-        if not traits.quick or plan_key is None or run.outside or run.held or step in checked or shared.watched or not run.use_cache:
+        if not traits.quick or plan_key is None or outside or held or step in checked or shared.profile or never:
             return None
         inputs, parts = dict(literals[step]), [*parts_of[step]]
         for port, source in sources[step].items():
@@ -94,10 +95,11 @@ def computer(run: Execution) -> Callable[[int], Any]:
         if traits.bounded and beyond_bounds(run, step, traits, inputs):
             return None
         key = traits.form.work_key(parts)
-        if not claim(key, run, step):
+        claim = run, step
+        if claims.setdefault(key, claim) is not claim:
             return None
         if may_have(key):
-            release(key)
+            shared.release(key)
             return None
         state[step] = RUNNING
         begun = perf_counter()
@@ -114,7 +116,9 @@ def computer(run: Execution) -> Callable[[int], Any]:
             return call, outcome
         put(key, outcome, traits.ports, plan_key)
         add(ended, "finished", step, ended - begun)
-        release(key)
+        del claims[key]
+        if waiters:
+            shared.tell_waiters(key)
         return outcome
 
     return compute

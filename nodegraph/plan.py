@@ -166,6 +166,11 @@ class Plan:
     def path(self, step: int) -> str:
         return self.scopes[step].prefix + self.names[step]
 
+    def paths(self, steps: Iterable[int]) -> list[str]:
+        """The paths of several steps; nothing for what is below zero and no step."""
+        scopes, names = self.scopes, self.names
+        return [scopes[step].prefix + names[step] if step >= 0 else "" for step in steps]
+
     # -- expanding templates ---------------------------------------------------------------------------------------
 
     def expand(self, template: Template, bindings: Mapping[str, Source], scope: Scope, unsure: Sequence[str] = ()) -> dict[str, Source]:

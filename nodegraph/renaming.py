@@ -15,12 +15,12 @@ Names = Mapping[str, str]
 
 def with_present_ports(workflow: Workflow, registry: Registry) -> Workflow:
     """The workflow itself, or a copy in which no port of a node type has a former name."""
-    uses = {node.use for node in workflow.nodes.values() if isinstance(node.use, str)}
-    known = {use: one for use in uses if (one := registry.get(use)) is not None}
+    uses = {use for node in workflow.nodes.values() if (use := node.use).__class__ is str}
+    known = {use: one for use in uses if (one := registry.get(use)) is not None and one.renamed}
+    if not known:
+        return workflow
     inputs = {use: names for use, one in known.items() if (names := former_names(one.inputs))}
     outputs = {use: names for use, one in known.items() if (names := former_names(one.outputs))}
-    if not inputs and not outputs:
-        return workflow
     given = {name: outputs[node.use] for name, node in workflow.nodes.items() if isinstance(node.use, str) and node.use in outputs}
     nodes = {
         name: _node(node, inputs.get(node.use, {}) if isinstance(node.use, str) else {}, given) for name, node in workflow.nodes.items()

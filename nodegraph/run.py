@@ -43,7 +43,8 @@ class Execution:
     ):
         self.shared, self.plan, self.id, self.workflow = shared, plan, run_id, workflow
         self.use_cache, self.output, self.provenance = use_cache, output, provenance
-        self.log = EventLog(run_id, plan.path)
+        self._up_to_date = False  # about what other processes have written to the cache
+        self.log = EventLog(run_id, plan.paths)
         self.job = Job(run_id, self.log, self.cancel)
         self.cancelled = False
         self.lock = threading.RLock()
@@ -212,6 +213,8 @@ class Execution:
         if self.state[step] != IDLE:
             return
         key, cache = self.plan.keys[step], self.shared.cache
+        if key is not None and self.use_cache and not self._up_to_date:
+            self.look_up()
         if key is not None and self.use_cache and cache.may_link(key) and (found := cache.linked(key)) is not None:
             if found[1]:
                 self.outside[step] = found[1]
@@ -219,6 +222,12 @@ class Execution:
                 return
         self.state[step] = WAITING
         self._wait_or_unblock(step)
+
+    def look_up(self) -> None:
+        """Notice, once, what other processes have written to the cache: before anything that may take more than a moment is done."""
+        if not self._up_to_date:
+            self._up_to_date = True
+            self.shared.cache.refresh()
 
     def _wait_or_unblock(self, step: int) -> None:
         """Under the lock: have the step wait for its inputs, and demand these."""

@@ -113,8 +113,8 @@ class Shared:
         self.compiling = threading.Lock()
         self.leases = Leases(cache.store.folder) if cache.store else None
         self.checkpoints = Checkpoints(cache.store) if cache.store else None
-        self._claims: dict[bytes, Any] = {}
-        self._waiters: dict[bytes, list[tuple[Execution, int]]] = {}
+        self.claims: dict[bytes, tuple[Execution, int]] = {}  # work key → who computes it
+        self.waiters: dict[bytes, list[tuple[Execution, int]]] = {}  # work key → who looks again when that is done
         self._claims_lock = threading.Lock()
         self._traits: dict[Any, Traits] = {}
         self._leased: dict[bytes, Callable[[], None]] = {}
@@ -157,25 +157,20 @@ class Shared:
         self.cache.store.refresh()
         return True
 
-    def claim_at_once(self, key: bytes, run: Execution, step: int) -> bool:
-        """Take the right to compute a work key, if nobody else has it."""
-        token = (run, step)
-        return self._claims.setdefault(key, token) is token
-
     def claim(self, key: bytes, run: Execution, step: int) -> bool:
         """Take the right to compute a work key. False: somebody else is at it, and the step is told when that has ended."""
         token = (run, step)
-        while self._claims.setdefault(key, token) is not token:
+        while self.claims.setdefault(key, token) is not token:
             with self._claims_lock:
-                self._waiters.setdefault(key, []).append(token)
-                if key in self._claims:
+                self.waiters.setdefault(key, []).append(token)
+                if key in self.claims:
                     return False
-                self._waiters[key].remove(token)  # the owner was done before it could see us
+                self.waiters[key].remove(token)  # the owner was done before it could see us
         return True
 
     def release(self, key: bytes) -> None:
         """The work is done, or given up: whoever waits looks again."""
-        del self._claims[key]
+        del self.claims[key]
         if self._leased and (give_back := self._leased.pop(key, None)) is not None:
             assert self.cache.store is not None
             try:
@@ -183,15 +178,19 @@ class Shared:
             except Exception:  # a mistake of the engine must not keep others waiting
                 log.exception("a lease is given back at once")
                 give_back()
-        if self._waiters:
-            with self._claims_lock:
-                waiting = self._waiters.pop(key, ())
-            for run, step in waiting:
-                run.retry(step)
+        if self.waiters:
+            self.tell_waiters(key)
+
+    def tell_waiters(self, key: bytes) -> None:
+        """A claim has just ended."""
+        with self._claims_lock:
+            waiting = self.waiters.pop(key, ())
+        for run, step in waiting:
+            run.retry(step)
 
     def release_of(self, run: Execution, step: int) -> None:
         """Release whatever a step has claimed."""
-        for key in [key for key, owner in self._claims.copy().items() if owner == (run, step)]:
+        for key in [key for key, owner in self.claims.copy().items() if owner == (run, step)]:
             self.release(key)
 
     def place(self, path: str) -> threading.Lock:

@@ -10,7 +10,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from types import UnionType
 from typing import Annotated, Any, TypeVar
 
@@ -137,6 +137,16 @@ class NodeType:
     @property
     def key_name(self) -> str:
         return f"{self.pack}/{self.name}@{self.identity or self.version}"
+
+    @cached_property
+    def renamed(self) -> bool:
+        """Whether a port has a former name."""
+        return any(port.was for port in (*self.inputs.values(), *self.outputs.values()))
+
+    @cached_property
+    def output_types(self) -> dict[str, Type]:
+        """The type of each output."""
+        return {name: port.type for name, port in self.outputs.items()}
 
     @property
     def on_device(self) -> bool:

@@ -129,6 +129,8 @@ def begin(run: Execution) -> None:
     step = aside.rfind(1)
     while step >= 0:
         traits = all_traits[step]
+        if not traits.quick:
+            run.look_up()
         if traits.plain and traits.seconds < LONG and not may_link(keys[step]):  # it is missing, so what it takes is needed
             for source in sources[step].values():
                 if source.__class__ is tuple:

@@ -212,15 +212,7 @@ def is_generic(used: Any) -> bool:
 
 def declared_outputs(used: NodeType | Template | None) -> dict[str, Type]:
     """The outputs of what a node uses, by name."""
-    if used is None:
-        return {}
-    if isinstance(used, Template):
-        return used.output_types
-    kept: dict[str, Type] | None = used.__dict__.get("_output_types")
-    if kept is None:
-        kept = {name: port.type for name, port in used.outputs.items()}
-        object.__setattr__(used, "_output_types", kept)
-    return kept
+    return {} if used is None else used.output_types
 
 
 def type_of(value: Any) -> Type:

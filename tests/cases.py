@@ -237,6 +237,7 @@ CASES = [
     # names
     one("unknown-node", {"a": using("nubmer"), "b": using("zzz")}),
     one("unknown-input", {"a": using("add", a=1, c=2), "b": using("flag", no=True, on=True)}),
+    one("unknown-input-of-nothing", {"a": using("number"), "b": using("number", from_={"zzz": "a.nope"})}),
     one("unknown-references", {"ab": using("add", a=1), "b": using("add", from_={"a": "ad.int", "b": "inputs.n"})}, outputs={"x": "ab"}),
     one("bad-references", {"a": using("number"), "b": using("add", from_={"a": "a", "b": "5"})}, outputs={"x": "n"}, inputs={"n": {"type": "int"}}),
     one("unknown-output", {"a": using("number"), "b": using("add", from_={"a": "a.nit"})}, outputs={"x": "a.image"}),

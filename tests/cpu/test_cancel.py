@@ -61,7 +61,7 @@ def nothing_is_left(engine: Engine) -> None:
     wait_for(lambda: busy(engine) == 0)
     engine.store.flush()
     wait_for(lambda: not shared._leased)
-    assert (shared._claims, shared._waiters, shared.leases._waiting) == ({}, {}, {})
+    assert (shared.claims, shared.waiters, shared.leases._waiting) == ({}, {}, {})
     assert not any(weights.users for weights in engine.resident._loaded.values())
     assert not any(entry.pins for entry in engine.cache._entries.values())
     assert engine.store.verify()["damaged"] == 0

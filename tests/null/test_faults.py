@@ -116,10 +116,10 @@ def test_no_mistake_hangs_a_run_or_what_waits_for_it(place, tmp_path, monkeypatc
     def whole_again(engine: Engine) -> None:
         shared = engine._ready()
         until = time.monotonic() + 20
-        while (shared._claims or shared._waiters or shared._leased) and time.monotonic() < until:
+        while (shared.claims or shared.waiters or shared._leased) and time.monotonic() < until:
             time.sleep(0.001)  # a run that was broken off has ended, but the call that it was in comes back a little later
-        assert not shared._claims, "every claim is given up"
-        assert not shared._waiters
+        assert not shared.claims, "every claim is given up"
+        assert not shared.waiters
         assert not shared._leased
         assert engine.run(every_path(7), output=tmp_path / "output").outputs == expected
 

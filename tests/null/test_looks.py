@@ -21,11 +21,11 @@ def name_of(model: ModelRef, add: int = 0) -> str:
 def test_a_moment_stands_still(tmp_path):
     file, missing = tmp_path / "here", tmp_path / "missing"
     file.write_text("1")
-    with looks.moment():
+    with looks.Moment():
         assert (looks.stat(file).st_size, looks.exists(missing)) == (1, False)
         file.write_text("more")
         missing.mkdir()
-        with looks.moment():
+        with looks.Moment():
             assert (looks.stat(str(file)).st_size, looks.is_dir(missing)) == (1, False)
         assert (looks.stat(file).st_size, looks.exists(missing)) == (1, False)
         with pytest.raises(FileNotFoundError) as raised:

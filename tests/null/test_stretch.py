@@ -242,6 +242,6 @@ def broken(monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str], at: int) -> 
 def given_up(engine: Engine) -> None:
     """Every claim, by the time that the calls have come back."""
     until = time.monotonic() + 20
-    while engine._ready()._claims and time.monotonic() < until:
+    while engine._ready().claims and time.monotonic() < until:
         time.sleep(0.001)
-    assert not engine._ready()._claims
+    assert not engine._ready().claims

@@ -16,7 +16,7 @@ from engine_nodes import CALLS, NODES, flow, make_engine, traced
 from nodegraph import Engine, node
 from nodegraph.entries import OVERHEAD
 from nodegraph.packing import Packed, Unpackable, unpack
-from nodegraph.store import Store
+from nodegraph.store import LOOKUPS, Store
 
 CALLED: list[int] = []
 
@@ -369,3 +369,21 @@ def test_who_gives_the_disk_up_does_not_keep_it_from_others(tmp_path, monkeypatc
 def test_half_a_character_is_kept_as_it_is():
     value = {"\ud800": ["a \udfff", "ü"]}
     assert unpack(memoryview(b"".join(map(bytes, Packed(value).chunks())))) == value
+
+
+@pytest.mark.parametrize("ask", ["plan", "submit"])
+def test_what_another_engine_has_written_is_noticed_by_whoever_asks_next(tmp_path, ask):
+    def text(number: int) -> dict:
+        return flow({"t": {"use": "long_text", "with": {"number": number}}}, {"text": "t.text"})
+
+    with Engine(nodes=[long_text], cache=tmp_path) as one, Engine(nodes=[long_text], cache=tmp_path) as other:
+        for number in range(LOOKUPS + 1):  # so many that the keys that are there are known by heart
+            assert one.plan(text(-number)).count("cached") == 0
+        assert other.run(text(1_000_001)).ok
+        other.store.flush()
+        CALLED.clear()
+        if ask == "plan":
+            assert one.plan(text(1_000_001)).count("cached") == 1
+        else:
+            assert one.run(text(1_000_001)).ok
+            assert not CALLED
