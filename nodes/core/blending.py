@@ -81,7 +81,8 @@ def _with_saturation(pixels: Array, wanted: Array) -> Array:
 def _with_lum(pixels: Array, wanted: Array) -> Array:
     """SetLum and ClipColor: shifted to the wanted lum, and drawn towards it as far as a channel lies outside of 0..1."""
     shifted = pixels + (wanted - _lum(pixels))
-    lum, least, most = _lum(shifted), shifted.min(1, keepdims=True), shifted.max(1, keepdims=True)
+    least, most = shifted.min(1, keepdims=True), shifted.max(1, keepdims=True)
+    lum = np.clip(wanted, 0, 1)  # that of `shifted` may be rounded to its least or greatest channel, which leaves nothing to divide by
     with np.errstate(divide="ignore", invalid="ignore"):
         raised = np.where(least < 0, lum + (shifted - lum) * lum / (lum - least), shifted)
         return np.where(most > 1, lum + (raised - lum) * (1 - lum) / (most - lum), raised)

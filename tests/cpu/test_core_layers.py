@@ -141,6 +141,16 @@ def test_non_separable_modes(mode):
         assert blended[0, :, y, x] == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.parametrize("mode", NON_SEPARABLE)
+def test_non_separable_modes_of_greys(mode):
+    """Where the lum is that of the least or the greatest channel, both are rounded apart by nothing."""
+    grey = np.linspace(0, 1, 256, dtype=np.float32).reshape(1, 1, 16, 16).repeat(3, axis=1)
+    for lum_below in (0.0, 0.3, 1.0):
+        below = Image(np.full_like(grey, lum_below))
+        wanted = grey if mode == "luminosity" else below.numpy()
+        assert layers.blend(below, Image(grey), mode).numpy() == pytest.approx(wanted, abs=1e-6)
+
+
 def test_every_mode_is_tested_and_can_be_chosen():
     assert set(MODES) == {*SEPARABLE, *NON_SEPARABLE} == set(layers.Blend.__args__)
 
