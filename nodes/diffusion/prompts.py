@@ -17,6 +17,8 @@ Token = tuple[int, float]
 """A token number and its weight."""
 
 ROUND, SQUARE = 1.1, 1 / 1.1
+MOST = 1e6
+"""The largest weight, of either sign: beyond it come numbers that float32 does not hold."""
 _TOKEN = re.compile(r"\\[()\[\]\\]|\\|[(\[\])]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|:|[^\\()\[\]:]+")
 _CLOSES = {")": "(", "]": "["}
 
@@ -24,7 +26,7 @@ _CLOSES = {")": "(", "]": "["}
 def parse(prompt: str) -> list[Piece]:
     """The prompt as pieces of one weight each, in order; nested weights multiply.
 
-    Raises Invalid where brackets do not pair.
+    Raises Invalid where brackets do not pair, and for weights beyond MOST.
     """
     pieces: list[Piece] = []
     opened: list[tuple[str, int, int]] = []  # bracket, its place in the prompt, pieces before it
@@ -42,6 +44,9 @@ def parse(prompt: str) -> list[Piece]:
             pieces.append((text[1:] if len(text) > 1 and text[0] == "\\" else text, 1.0))
     if opened:
         raise _unpaired(prompt, opened[-1][1])
+    if beyond := next((piece for piece in pieces if abs(piece[1]) > MOST), None):
+        words, weight = beyond
+        raise Invalid(f"{words[:20]!r} has the weight {weight:g}", fix=f"use {MOST:,.0f} at most; 1.4 is much already", port="text")
     return _merged(pieces)
 
 

@@ -77,6 +77,13 @@ def test_unpaired_brackets(prompt: str, bracket: str, place: int) -> None:
     assert caught.value.port == "text"
 
 
+@pytest.mark.parametrize("prompt", ["a (cat:9999999)", "(dog (cat:2000):-2000)", "(" * 200 + "cat" + ")" * 200, f"(cat:{'9' * 400})"])
+def test_weights_that_numbers_do_not_hold(prompt: str) -> None:
+    with pytest.raises(Invalid, match="'cat' has the weight") as caught:
+        parse(prompt)
+    assert caught.value.port == "text"
+
+
 @given(st.text(alphabet="ab ()[]\\:1.", max_size=30))
 def test_escaped_text_is_itself(text: str) -> None:
     escaped = "".join(f"\\{char}" if char in "()[]\\" else char for char in text)
