@@ -101,7 +101,8 @@ def _array(unet: UNet2DConditionModel, conditioning: Conditioning, name: str, co
 
 def _expanded(array: torch.Tensor, count: int, port: str) -> torch.Tensor:
     if len(array) not in (1, count):
-        raise Invalid(f"{len(array)} texts cannot go with {count} latents", fix=f"give 1 text or {count}", port=port)
+        fix = f"give 1 text or {count}" if count > 1 else f"give 1 text, or {len(array)} latents, as by the batch of empty_latent"
+        raise Invalid(f"{len(array)} texts cannot go with {count} latent{'s' * (count > 1)}", fix=fix, port=port)
     return array if len(array) == count else array.repeat(count, *[1] * (array.ndim - 1))
 
 

@@ -36,15 +36,14 @@ def invert_ddim(
     """
     from .inversion import invert
     from .loading import load_scheduler_config, load_unet
-    from .sampling import Sampling, Settings, first_of_strength
+    from .sampling import Sampling, Settings
 
     if unfit := facts.absent_problem(model.facts) or facts.denoiser_problem(model.facts):
         text, fix = unfit
         raise Invalid(text, fix=fix, port="model")
-    first = first_of_strength(steps, strength)
-    if first >= steps:
-        raise Invalid(f"strength {strength:g} of {steps} steps is not one step", fix=f"use at least {1 / steps:g}", port="strength")
-    settings = Settings(steps, first, steps, guidance, sampler="ddim", add_noise=False)
+    if problem := facts.steps_problem(steps, strength):
+        raise Invalid(problem[1], fix=problem[2], port=problem[0])
+    settings = Settings(steps, facts.first_of_strength(steps, strength), steps, guidance, sampler="ddim", add_noise=False)
     with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config:
         sampling = Sampling(unet, config, positive, negative, latent, settings, [])
         noisy, error = invert(sampling, turns, lambda done, total: run.progress(done, total, f"inverting {done}/{total}"))

@@ -414,6 +414,28 @@ def noise_problem(
     return None
 
 
+def first_of_strength(steps: int, strength: float) -> int:
+    """The first step of `steps` when a picture is changed with a strength in 0..1, rounded as the pipelines do."""
+    return steps - min(int(steps * strength), steps)
+
+
+def steps_problem(steps: int, strength: float = 1.0, start: int = 0, end: int | None = None) -> tuple[str, str, str] | None:
+    """Why there is no step to take, as (port, text, fix); None if there is one. Without an end the last step is the last."""
+    if start and strength < 1:
+        return "start", f"start {start} and strength {strength:g} both say where to begin", "leave one of them out"
+    last = steps if end is None else end
+    if last > steps:
+        return "end", f"end {last} is after the last of {steps} steps", f"use at most {steps}"
+    first = start or first_of_strength(steps, strength)
+    if first >= steps and strength < 1:
+        least = math.ceil(1e4 / steps) / 1e4
+        return "strength", f"strength {strength:g} of {steps} steps is not one step", f"use at least {least:g}"
+    if first < last:
+        return None
+    port, fix = ("start", f"use at most {last - 1}") if start else ("end", f"use at least {first + 1}")
+    return port, f"there is no step from {first} to {last}", fix
+
+
 # --- nodes -----------------------------------------------------------------------------
 
 NOTHING = Facts()
@@ -544,8 +566,10 @@ def encode_edit(vae: Facts, image: Facts) -> Facts | Mismatch:
     return _misfit("image", image, vae.get("factor")) or Facts(edit=True, **_latent_of(vae, image))
 
 
-def invert_ddim(model: Facts, positive: Facts, negative: Facts, latent: Facts) -> dict[str, Facts] | Mismatch:
-    return sample_latent(model, positive, negative, latent, Facts(), Facts(), Facts())
+def invert_ddim(
+    model: Facts, positive: Facts, negative: Facts, latent: Facts, steps: Facts, strength: Facts
+) -> dict[str, Facts] | Mismatch:
+    return sample_latent(model, positive, negative, latent, NOTHING, NOTHING, NOTHING, steps, strength)
 
 
 def decode_latent(vae: Facts, latent: Facts) -> Facts | Mismatch:
@@ -566,6 +590,7 @@ def sample_latent(
     steps: Facts = NOTHING,
     strength: Facts = NOTHING,
     start: Facts = NOTHING,
+    end: Facts = NOTHING,
 ) -> dict[str, Facts] | Mismatch:
     if unfit := absent_problem(model) or denoiser_problem(model):
         return Mismatch("model", *unfit)
@@ -586,6 +611,10 @@ def sample_latent(
         return Mismatch(*problem)
     if channel_mismatch := _channel_mismatch(model, latent):
         return channel_mismatch
+    known = {"strength": strength, "start": start, "end": end}
+    taken = {port: value for port, given in known.items() if (value := given.get("value")) is not None}
+    if (count := steps.get("value")) is not None and (problem := steps_problem(count, **taken)):
+        return Mismatch(*problem)
     return {"latent": latent}
 
 

@@ -162,7 +162,8 @@ def encode_inpaint(
 
     _check_size(vae, image)
     if len(mask) not in (1, len(image)):
-        raise Invalid(f"{len(mask)} masks cannot go with {len(image)} pictures", fix=f"give 1 mask or {len(image)}", port="mask")
+        fix = f"give 1 mask or {len(image)}" if len(image) > 1 else "give 1 mask, or repeat the picture with repeat_batch"
+        raise Invalid(f"{len(mask)} masks cannot go with {len(image)} pictures", fix=fix, port="mask")
     generators = _rng(seed, len(image)).generators()
     with_image = strength < 1 or model.facts.get("channels") == vae.facts.get("channels")
     with run.use(vae, load_vae) as module:
@@ -257,20 +258,9 @@ def _steering(guide: Guide | None, run: Run) -> Iterator[ClassSteer | None]:
 
 def _steps(steps: int, strength: float, start: int, end: int | None) -> tuple[int, int]:
     """First and last of the steps to take: first <= step < last."""
-    from .sampling import first_of_strength
-
-    if start and strength < 1:
-        raise Invalid(f"start {start} and strength {strength:g} both say where to begin", fix="leave one of them out", port="start")
-    last = steps if end is None else end
-    if last > steps:
-        raise Invalid(f"end {last} is after the last of {steps} steps", fix=f"use at most {steps}", port="end")
-    first = start or first_of_strength(steps, strength)
-    if first >= steps and strength < 1:
-        raise Invalid(f"strength {strength:g} of {steps} steps is not one step", fix=f"use at least {1 / steps:g}", port="strength")
-    if first >= last:
-        port, fix = ("start", f"use at most {last - 1}") if start else ("end", f"use at least {first + 1}")
-        raise Invalid(f"there is no step from {first} to {last}", fix=fix, port=port)
-    return first, last
+    if problem := facts.steps_problem(steps, strength, start, end):
+        raise Invalid(problem[1], fix=problem[2], port=problem[0])
+    return start or facts.first_of_strength(steps, strength), steps if end is None else end
 
 
 def _check_size(vae: Vae, image: Image) -> None:

@@ -227,8 +227,3 @@ def read_start(unet: UNet2DConditionModel, latent: Latent) -> Start:
         text = "the latent has a mask, but not the picture around it"
         raise Invalid(text, fix="make it with encode_inpaint for this model", port="latent")
     return Start(latent.tensor(*place), noise, mask, masked, image, edited if taken == 2 * channels else None)
-
-
-def first_of_strength(steps: int, strength: float) -> int:
-    """The first step of `steps` when a picture is changed with a strength in 0..1, rounded as the pipelines do."""
-    return steps - min(int(steps * strength), steps)

@@ -188,6 +188,32 @@ def test_samplers_of_a_model_that_begins_at_much_noise(engine: Engine, literals:
     assert not engine.check(workflow("sd1", **literals))
 
 
+@pytest.mark.parametrize(
+    ("literals", "port"),
+    [
+        ({"strength": 0.01}, "with.strength"),
+        ({"steps": 4, "start": 4}, "with.start"),
+        ({"steps": 4, "start": 2, "end": 2}, "with.start"),
+        ({"steps": 4, "start": 2, "strength": 0.5}, "with.start"),
+        ({"steps": 4, "end": 5}, "with.end"),
+        ({"steps": 4, "strength": 0.5, "end": 2}, "with.end"),
+        ({"steps": 4, "strength": 0.5, "end": 3}, ""),
+        ({"steps": 4, "start": 3}, ""),
+    ],
+)
+def test_there_is_a_step_to_take(engine: Engine, literals: dict[str, Any], port: str) -> None:
+    assert [one.where for one in engine.check(workflow("sd1", **literals))] == ([f"nodes.sample.{port}"] if port else [])
+
+
+def test_the_strength_that_is_proposed_is_one_step() -> None:
+    for steps in range(2, 1001):
+        problem = facts.steps_problem(steps, strength=0.5 / steps)
+        assert problem is not None
+        proposed = float(problem[2].removeprefix("use at least "))
+        assert facts.steps_problem(steps, strength=proposed) is None
+        assert proposed < 1 / steps + 1e-3
+
+
 @pytest.mark.parametrize("family", ["EulerDiscreteScheduler", "DDIMScheduler"])
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("spacing", [{}, {"timestep_spacing": "linspace"}, {"timestep_spacing": "trailing"}])
