@@ -68,6 +68,9 @@ def program() -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what a command line says. Returns the exit code; prints problems and never a traceback unless asked for one."""
     given = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this; in this order the number goes to no other file
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 (until the end)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character must not end a run

@@ -691,6 +691,16 @@ def test_what_cannot_be_printed_ends_the_process_with_a_problem():
     assert "No space left" in ended.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell closes them")
+@pytest.mark.parametrize(("closed", "said", "told"), [(">&-", "", True), ("2>&-", "3\n", False), ("<&- >&- 2>&-", "", False)])
+def test_streams_that_are_closed_from_the_start(closed, said, told):
+    write(SUM)
+    command = ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "nodegraph", "run", "w.json"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, said)
+    assert ("ok: 1 step run" in ended.stderr) == told
+
+
 def test_the_process_calls_what_libraries_have_registered_for_its_end():
     code = "import atexit; atexit.register(print, 'registered'); from nodegraph.cli import program; program()"
     ended = subprocess.run([sys.executable, "-c", code, "types"], capture_output=True, text=True)
