@@ -100,9 +100,9 @@ class Sampling:
         steer: Steer | None = None,
     ):
         self.unet, self.settings, self.generators, self.space = unet, settings, generators, latent.space
-        self.scheduler = schedulers.make_scheduler(config, settings.sampler, settings.sigmas)
-        schedulers.set_timesteps(self.scheduler, settings.steps, unet.device)
         self.start = read_start(unet, latent)
+        self.scheduler = schedulers.make_scheduler(config, settings.sampler, settings.sigmas, outdated(unet, self.start))
+        schedulers.set_timesteps(self.scheduler, settings.steps, unet.device)
         self.takes_masked = takes_masked(unet, latent.shape[1])
         self.kandinsky = unet.config.addition_embed_type == "image"
         image_guidance = None if self.start.edited is None else settings.image_guidance
@@ -205,6 +205,16 @@ class Sampling:
 def takes_masked(unet: UNet2DConditionModel, channels: int) -> bool:
     """Whether a denoiser takes a mask and a masked picture beside latents of so many channels."""
     return bool(unet.config.in_channels == 2 * channels + 1)
+
+
+def outdated(unet: UNet2DConditionModel, start: Start) -> dict[str, Any]:
+    """What the pipelines of Stable Diffusion put in place of what a scheduler's configuration says: that of older models is wrong.
+
+    Latents reach beyond the range that a scheduler would clip to. The pipeline for inpainting does not mend that.
+    """
+    if unet.config.class_embed_type or unet.config.addition_embed_type or start.edited is not None:
+        return {}
+    return {"steps_offset": 1, **({"clip_sample": False} if start.mask is None else {"skip_prk_steps": True})}
 
 
 def read_start(unet: UNet2DConditionModel, latent: Latent) -> Start:

@@ -46,8 +46,13 @@ RESPACINGS = ("karras", "exponential", "beta")
 (arXiv:2407.12173)."""
 
 
-def make_scheduler(config: Mapping[str, Any], sampler: str = "default", sigmas: str = "default") -> SchedulerMixin:
-    """A fresh scheduler for a model's scheduler configuration. Raises Invalid where they do not go together."""
+def make_scheduler(
+    config: Mapping[str, Any], sampler: str = "default", sigmas: str = "default", instead: Mapping[str, Any] | None = None
+) -> SchedulerMixin:
+    """A fresh scheduler for a model's scheduler configuration. Raises Invalid where they do not go together.
+
+    `instead`: values in place of what the configuration says, of those options that its class has.
+    """
     import diffusers
 
     if problem := sampler_problem(sampler, sigmas, prediction_of(config)):
@@ -55,6 +60,7 @@ def make_scheduler(config: Mapping[str, Any], sampler: str = "default", sigmas: 
         raise Invalid(text, fix=fix, port=port)
     # read by its own class first: that fills in the defaults that the other classes do not share
     own = _scheduler_class(str(config.get("_class_name"))).from_config(dict(config))
+    own.register_to_config(**{name: value for name, value in (instead or {}).items() if name in own.config})
     cls: Any = type(own)
     options: dict[str, Any] = {}
     if sampler != "default" and prediction_of(config) == "flow_prediction":
@@ -64,8 +70,10 @@ def make_scheduler(config: Mapping[str, Any], sampler: str = "default", sigmas: 
         cls = getattr(diffusers, name)
         if "timestep_spacing" not in inspect.signature(type(own).__init__).parameters:  # that of unCLIP, which clips instead
             options = {"timestep_spacing": "leading", **options}
-    with invalid("sampler"):
-        scheduler = cls.from_config(own.config, **options, **_respacing(cls, sigmas))
+    scheduler = own
+    if (sampler, sigmas) != ("default", "default"):
+        with invalid("sampler"):
+            scheduler = cls.from_config(own.config, **options, **_respacing(cls, sigmas))
     if learns_variance(scheduler) and not takes_variance(scheduler):  # it gets the mean alone, and would cut it to three channels
         scheduler.register_to_config(variance_type=None)
     return scheduler

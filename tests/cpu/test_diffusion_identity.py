@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -98,7 +99,7 @@ def pipeline(kind: str, name: str, dtype: str = "float32") -> tuple[Any, Any]:
 def reference(case: Case, name: str = "StableDiffusionPipeline", **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents and pixels [n,3,h,w] of a pipeline."""
     pipe, own = pipeline(case.kind, name, case.dtype)
-    pipe.scheduler = reference_scheduler(case, own.config)
+    pipe.scheduler = reference_scheduler(case, own)
     latents: list[torch.Tensor] = []
 
     def remember(_: Any, step: int, timestep: Any, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -120,9 +121,9 @@ def reference(case: Case, name: str = "StableDiffusionPipeline", **inputs: Any) 
     return latents[-1], pixels
 
 
-def reference_scheduler(case: Case, config: Any) -> Any:
+def reference_scheduler(case: Case, own: Any) -> Any:
     if case.sampler == "default":
-        return getattr(diffusers, config["_class_name"]).from_config(config)
+        return copy.deepcopy(own)
     name, options = SCHEDULERS[case.sampler]
     if case.sigmas != "default":
         options = options | {f"use_{case.sigmas}_sigmas": True}
@@ -132,7 +133,7 @@ def reference_scheduler(case: Case, config: Any) -> Any:
         for generator in generators:
             torch.randn(1, 4, 8, 8, generator=generator)
         options = options | {"noise_sampler_seed": [int(torch.randint(2**63 - 1, (1,), generator=one)) for one in generators]}
-    return getattr(diffusers, name).from_config(config, **options)
+    return getattr(diffusers, name).from_config(own.config, **options)
 
 
 # --- the graphs --------------------------------------------------------------------------
@@ -223,6 +224,10 @@ TXT2IMG = [
     Case("distilled", "lcm"),
     Case("sd2", "euler_ancestral", batch=3, dtype="bfloat16"),
     Case("half", batch=3),
+    Case("outdated"),
+    Case("outdated", "lcm"),
+    Case("outdated-clip", "lcm"),
+    Case("outdated-pndm"),
 ]
 
 
@@ -278,6 +283,8 @@ IMG2IMG = [
       for sampler in ("ddim", "ddpm", "dpm++_2m", "euler", "euler_ancestral", "heun", "pndm", "unipc")),
     Case("sd1", "lcm", strength=1.0),
     Case("sd2", "euler", batch=3, strength=1.0),
+    Case("outdated", strength=0.7),
+    Case("outdated-clip", batch=3, strength=0.7),
 ]  # fmt: skip
 
 
@@ -298,6 +305,9 @@ INPAINT = [
     Case("sd2", "dpm++_2m", batch=3, strength=0.6),
     Case("inpaint", "pndm", guidance=1.0),
     Case("inpaint", "ddim", dtype="bfloat16"),
+    Case("outdated", strength=0.6),
+    Case("outdated-clip"),
+    Case("outdated-pndm"),
 ]  # fmt: skip
 
 

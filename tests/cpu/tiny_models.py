@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,17 @@ def make_half(folder: Path) -> Path:
     return folder
 
 
+def make_outdated(folder: Path, family: str = "DDIMScheduler", **said: Any) -> Path:
+    """sd1 with a scheduler as in models of old: what its pipelines mend is not said in its configuration, or said otherwise."""
+    shutil.copytree(model_folder("sd1"), folder)
+    config = json.loads((folder / "scheduler/scheduler_config.json").read_text())
+    kept = {name: value for name, value in config.items() if name not in ("clip_sample", "steps_offset", "skip_prk_steps")}
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps({**kept, **said, "_class_name": family}))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "scheduler": ["diffusers", family]}))
+    return folder
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "sd1": make_sd1,
     "sd2": make_sd2,
@@ -199,6 +210,9 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "clean": make_clean,
     "distilled": make_distilled,
     "half": make_half,
+    "outdated": make_outdated,
+    "outdated-clip": partial(make_outdated, clip_sample=True, steps_offset=0),
+    "outdated-pndm": partial(make_outdated, family="PNDMScheduler", skip_prk_steps=False),
 }
 
 
