@@ -65,7 +65,7 @@ def print_json(value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: what is not plain data becomes text that describes it, numbers JSON lacks become null."""
+    """A value as JSON can hold it: a file becomes its path, other objects text that describes them, numbers JSON lacks null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):
@@ -74,7 +74,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [plain(item) for item in value]
-    return str(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
 def spelled(value: Any) -> str:

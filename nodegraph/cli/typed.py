@@ -17,6 +17,7 @@ from nodegraph.types import Type
 
 ENVIRONMENT = "@env:"
 """What begins the name of a variable that holds a secret."""
+FIX_AT = "name a file that is there; for text that starts with @, write @@"
 
 
 def from_text(kind: Type, text: str) -> Any:
@@ -51,7 +52,8 @@ def from_json(kind: Type, given: Any, folder: Path) -> Any:
 
 def _union(kind: Type, text: str) -> Any:
     """The first member that can read the text; `null` is none unless text is taken."""
-    if text == "null" and kind.optional and types.TEXT not in kind.args:
+    optional = kind.optional and types.TEXT not in kind.args
+    if text == "null" and optional:
         return None
     refused: ValueError | None = None
     for member in sorted(kind.args, key=lambda one: one is types.TEXT):  # text takes everything, so it comes last
@@ -60,6 +62,8 @@ def _union(kind: Type, text: str) -> Any:
                 return from_text(member, text)
             except ValueError as error:
                 refused = refused or error
+    if refused and optional and len(refused.args) == 2:
+        raise ValueError(refused.args[0], f"{refused.args[1]}, or null for none") from None
     raise refused or ValueError(f"takes {kind}")
 
 
@@ -72,7 +76,7 @@ def _content(text: str) -> str:
     except UnicodeDecodeError:
         raise ValueError(f"is {text!r}, but that file is not UTF-8 text", "save it as UTF-8") from None
     except OSError as error:
-        raise ValueError(f"is {text!r}, but that file cannot be read: {error.strerror}", "for text that starts with @, write @@") from None
+        raise ValueError(f"is {text!r}, but that file cannot be read: {error.strerror}", FIX_AT) from None
 
 
 def _secret(text: str) -> Secret:

@@ -691,6 +691,17 @@ def test_what_cannot_be_printed_ends_the_process_with_a_problem():
     assert "No space left" in ended.stderr
 
 
+def test_a_file_among_the_results_is_its_path(capsys):
+    choose = {"use": "switch", "with": {"condition": True}, "from": {"on_true": "inputs.f", "on_false": "inputs.f"}}
+    many = {"use": "make_list", "from": {"items": ["inputs.f"]}}
+    write({"inputs": {"f": {"type": "file"}}, "nodes": {"c": choose, "l": many}, "outputs": {"one": "c.value", "list": "l.value"}})
+    path = str(Path("w.json").resolve())
+    assert main(["run", "w.json", "--set", "f=w.json"]) == 0
+    assert capsys.readouterr().out == f'{path}\n["{path}"]\n'
+    assert main(["run", "w.json", "--set", "f=w.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outputs"] == {"one": path, "list": [path]}
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a shell closes them")
 @pytest.mark.parametrize(("closed", "said", "told"), [(">&-", "", True), ("2>&-", "3\n", False), ("<&- >&- 2>&-", "", False)])
 def test_streams_that_are_closed_from_the_start(closed, said, told):

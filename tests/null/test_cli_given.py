@@ -140,6 +140,16 @@ def test_files_of_inputs_come_before_what_is_set(tmp_path: Path) -> None:
         (["a.valu=x"], "error[unknown-input] 'a' has no input 'valu'\n  at  --set a.valu\n  fix did you mean 'value'?"),
         (["b.y=x"], "error[unknown-input] 'b' has no input 'y'\n  at  --set b.y\n  fix its inputs are 'x'"),
         (["steps=2.5"], "error[bad-value] 'steps' must be a whole number, but is '2.5'\n  at  --set steps\n  fix write it in digits"),
+        (
+            ["picked=none"],
+            "error[bad-value] 'picked' must be a whole number, but is 'none'\n"
+            "  at  --set picked\n  fix write it in digits, or null for none",
+        ),
+        (
+            ["sizes=@no/file"],
+            "error[bad-value] 'sizes' is '@no/file', but that file cannot be read: No such file or directory\n  at  --set sizes\n"
+            "  fix name a file that is there; for text",
+        ),
         (["guidance=x"], "error[bad-value] 'guidance' must be a number, but is 'x'\n  at  --set guidance\n  fix write it like 7.5"),
         (["tiled=1"], "error[bad-value] 'tiled' must be true or false, but is '1'\n  at  --set tiled\n  fix write true or false"),
         (
