@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from .encoding import check_numbers
+
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -25,6 +27,7 @@ def encode_text(texts: Sequence[str], tokenizer: CLIPTokenizer, encoder: CLIPTex
     """All texts in one call; what is longer than the encoder takes is cut off, as a text has one embedding only."""
     length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
     tokens = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    check_numbers(tokens.input_ids, encoder)
     output = encoder(tokens.input_ids.to(encoder.device))
     return TextCode(output.text_embeds, output.last_hidden_state, tokens.attention_mask.bool().to(encoder.device))
 

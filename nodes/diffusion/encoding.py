@@ -70,6 +70,7 @@ def hidden_states(
         framed = [tokenizer.bos_token_id, *(number for number, _ in tokens), tokenizer.eos_token_id]
         row[: len(framed)] = torch.tensor(framed)
         seen[: len(framed)] = 1
+    check_numbers(ids, encoder)
     options: dict[str, Any] = {}
     if getattr(encoder.config, "use_attention_mask", False):
         options["attention_mask"] = attended.to(encoder.device)
@@ -77,6 +78,13 @@ def hidden_states(
         return encoder(ids.to(encoder.device), **options)[0]
     output = encoder(ids.to(encoder.device), output_hidden_states=True, **options)
     return encoder.final_layer_norm(output.hidden_states[-(clip_skip + 1)])
+
+
+def check_numbers(ids: torch.Tensor, encoder: CLIPTextModel) -> None:
+    """Raises Invalid for numbers of tokens that the encoder does not know."""
+    if (most := int(ids.max())) >= (count := encoder.config.vocab_size):
+        text = f"the tokenizer gives the token {most}, but the text encoder knows {count} tokens"
+        raise Invalid(text, fix="use the tokenizer and the text encoder of one model", port="encoder")
 
 
 def joined(states: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:

@@ -122,12 +122,22 @@ def _part_problem(part: str, paths: set[str]) -> tuple[str, str] | None:
     config = f"{part}/{CONFIGS.get(part, 'config.json')}"
     if config not in paths:
         return f"the model has no {part}: {config!r} is not there", "copy the whole model folder"
+    if "tokenizer" in part:
+        return vocabulary_problem(part, paths)
     if part in CONFIGS or any(path.startswith(f"{part}/") and path.endswith(".safetensors") for path in paths):
         return None
     pickle = next((path for path in sorted(paths) if path.startswith(f"{part}/") and path.endswith(PICKLES)), "")
     if pickle:
         return f"{pickle!r} is a pickle, which may run any code and is never read", "convert it to safetensors"
     return f"the {part} of the model has no weights: there is no {part}/*.safetensors", "copy the whole model folder"
+
+
+def vocabulary_problem(part: str, files: Iterable[str]) -> tuple[str, str] | None:
+    """What a tokenizer lacks, as (text, fix); None if its words are there. Without them, transformers takes every text for unknown."""
+    if {f"{part}/tokenizer.json"} <= (paths := set(files)) or {f"{part}/vocab.json", f"{part}/merges.txt"} <= paths:
+        return None
+    text = f"the {part} of the model has no words: there is no {part}/tokenizer.json, nor vocab.json and merges.txt in its place"
+    return text, "copy the whole model folder"
 
 
 def vae_facts(read: Read) -> dict[str, Any]:

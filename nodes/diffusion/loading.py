@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import Files, Invalid
 
-from .facts import CONFIGS, PICKLES, denoiser_part, scheduler_part, vae_part
+from .facts import CONFIGS, PICKLES, denoiser_part, scheduler_part, vae_part, vocabulary_problem
 from .late import defer_scipy_stats
 
 if TYPE_CHECKING:
@@ -80,8 +80,13 @@ def load_tokenizer(files: Files, device: str, dtype: str) -> CLIPTokenizer:
     name = read_config(files, part).get("tokenizer_class", "CLIPTokenizer")
     if name not in TOKENIZERS:
         raise Invalid(f"the tokenizer of the model is a {name}; this pack drives {', '.join(TOKENIZERS)}")
+    if problem := vocabulary_problem(part, files):
+        raise Invalid(problem[0], fix=problem[1])
     with gathered(files, part) as folder:
-        return transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        try:
+            return transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # the library raises no narrower one for damaged files
+            raise Invalid(f"the model's {part} cannot be read: {error}", fix="copy the model folder again") from error
 
 
 def load_scheduler_config(files: Files, device: str, dtype: str) -> Mapping[str, Any]:
@@ -133,7 +138,8 @@ def load_weights(files: Files, part: str, cls: Any, stem: str, device: str, dtyp
         with gathered(files, part) as folder:
             module, report = cls.from_pretrained(folder, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, ImportError) as error:  # the libraries wrap damaged files in any of these
-        raise Invalid(f"the weights of the model's {part} cannot be read: {error}", fix="copy the model folder again") from error
+        said = str(error).replace(str(folder), part)  # the folder is gone by now
+        raise Invalid(f"the weights of the model's {part} cannot be read: {said}", fix="copy the model folder again") from error
     if absent := sorted(report["missing_keys"]):
         text = f"the weights of the model's {part} lack {len(absent)} tensors of its network, such as {absent[0]!r}"
         raise Invalid(text, fix=f"use the config.json that belongs to the weights in {part}/")
@@ -187,9 +193,11 @@ def read_config(files: Files, part: str) -> Mapping[str, Any]:
 
 def _read_json(files: Files, path: str) -> Mapping[str, Any]:
     try:
-        content: Mapping[str, Any] = files.json(path)
+        content = files.json(path)
     except ValueError as error:
         raise Invalid(f"{path!r} of the model is no JSON: {error}", fix="copy the model folder again") from error
+    if not isinstance(content, dict):
+        raise Invalid(f"{path!r} of the model is no JSON object", fix="copy the model folder again")
     return content
 
 
@@ -198,6 +206,6 @@ def _quiet() -> None:
     import diffusers
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()
     for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
         library.utils.logging.set_verbosity_error()

@@ -59,7 +59,11 @@ def make_scheduler(
         port, text, fix = problem
         raise Invalid(text, fix=fix, port=port)
     # read by its own class first: that fills in the defaults that the other classes do not share
-    own = _scheduler_class(str(config.get("_class_name"))).from_config(dict(config))
+    try:
+        own = _scheduler_class(str(config.get("_class_name"))).from_config(dict(config))
+    except (ValueError, TypeError, IndexError, NotImplementedError) as error:
+        text = f"the configuration of the model's scheduler cannot be used: {error}"
+        raise Invalid(text, fix="copy the model folder again", port="model") from error
     own.register_to_config(**{name: value for name, value in (instead or {}).items() if name in own.config})
     cls: Any = type(own)
     options: dict[str, Any] = {}

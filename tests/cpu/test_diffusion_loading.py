@@ -121,6 +121,22 @@ def configured(path: str, **changes: Any) -> Callable[[Path], None]:
     return change
 
 
+def written(path: str, text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / path).write_text(text)
+
+    return change
+
+
+def other_words(folder: Path) -> None:
+    """The tokenizer of a larger model."""
+    path = folder / "tokenizer" / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"] = {word: number + 5000 for word, number in content["model"]["vocab"].items()}
+    content["added_tokens"] = []
+    path.write_text(json.dumps(content))
+
+
 def lacking(folder: Path) -> None:
     path = folder / "unet" / f"{WEIGHTS}.safetensors"
     tensors = load_file(path)
@@ -151,13 +167,21 @@ REFUSED: list[tuple[Callable[[Path], None], str, str]] = [
     (pickled("vae", WEIGHTS, "vae.old"), "the vae of the model has no weights", "copy the whole model folder"),
     (remove("vae/config.json"), "the model has no vae: 'vae/config.json' is not there", "copy the whole model folder"),
     (remove("tokenizer/tokenizer_config.json"), "the model has no tokenizer", "copy the whole model folder"),
+    (remove("tokenizer/tokenizer.json"), "the tokenizer of the model has no words", "copy the whole model folder"),
+    (written("tokenizer/tokenizer.json", '{"version"'), "the model's tokenizer cannot be read: ", "copy the model folder again"),
+    (written("unet/config.json", "[1]"), "'unet/config.json' of the model is no JSON object", "copy the model folder again"),
+    (other_words, "the tokenizer gives the token ", "use the tokenizer and the text encoder of one model"),
     (remove("scheduler/scheduler_config.json"), "the model has no scheduler", "copy the whole model folder"),
     (remove("unet/config.json", f"unet/{WEIGHTS}.safetensors"), "the model has no denoiser", "copy the whole model folder"),
     (remove("model_index.json"), "it has no 'model_index.json'", "convert it with diffusers"),
     (single_file, "it has 'v1-5.ckpt', a single-file checkpoint", "convert it with diffusers"),
     (garbled, "'vae/config.json' of the model is no JSON", "copy the model folder again"),
     (lacking, "the weights of the model's unet lack 1 tensors of its network, such as 'conv_in.bias'", "config.json"),
-    (damaged, "the weights of the model's unet cannot be read", "copy the model folder again"),
+    (
+        damaged,
+        f"the weights of the model's unet cannot be read: Unable to load weights from checkpoint file for 'unet/{WEIGHTS}",
+        "copy the model folder again",
+    ),
     (configured("unet/config.json", block_out_channels=[16, 64]), "the weights of the model's unet cannot be read", ""),
     (
         configured("vae/config.json", _class_name="DiffusionPipeline"),
@@ -168,6 +192,11 @@ REFUSED: list[tuple[Callable[[Path], None], str, str]] = [
     (configured("unet/config.json", _class_name="SD3Transformer2DModel"), "the denoiser is a SD3Transformer2DModel", "other pack"),
     (configured("unet/config.json", addition_embed_type="text_time"), "takes more than text states: 'text_time'", "other pack"),
     (configured("scheduler/scheduler_config.json", _class_name="UNet2DModel"), "the scheduler of the model is a 'UNet2DModel'", ""),
+    (
+        configured("scheduler/scheduler_config.json", beta_schedule="nope"),
+        "the configuration of the model's scheduler cannot be used: nope",
+        "copy the model folder again",
+    ),
     (configured("scheduler/scheduler_config.json", _class_name=None), "the scheduler of the model is a 'None'", ""),
     (configured("text_encoder/config.json", architectures=["T5EncoderModel"]), "the text encoder of the model is a T5EncoderModel", ""),
     (configured("tokenizer/tokenizer_config.json", tokenizer_class="T5Tokenizer"), "the tokenizer of the model is a T5Tokenizer", ""),
