@@ -32,7 +32,7 @@ def {name}_fade(image: Image, amount: Annotated[float, Field(ge=0, le=1), "0 lea
     return Image(image.numpy() * (1 - amount))
 '''
 TEST = '''\
-"""Run with `pytest` in the pack's folder."""
+"""Run with `pytest`."""
 
 import numpy
 from nodegraph import Image

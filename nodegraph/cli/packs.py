@@ -25,11 +25,11 @@ def new(arguments: Namespace) -> int:
         found = [folder.resolve() for folder in engine.settings.packs]
     folder = create(arguments.name, Path(arguments.at), taken)
     print(common.shown_path(folder))
-    test = f"  cd {quote(common.shown_path(folder))} && pytest"
     if not {folder.resolve(), folder.resolve().parent}.intersection(found):
         where = os.path.relpath(folder.parent)
         common.say(arguments, f'nodegraph finds it with --packs {quote(where)}, or with packs = ["{where}"] in a nodegraph.toml')
-    common.say(arguments, f"try it:\n{test}\n  nodegraph nodes {arguments.name}_fade --packs {quote(os.path.relpath(folder))}")
+    at = quote(os.path.relpath(folder))
+    common.say(arguments, f"try it:\n  pytest {at}\n  nodegraph nodes {arguments.name}_fade --packs {at}")
     return DONE
 
 

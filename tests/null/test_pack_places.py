@@ -128,9 +128,12 @@ def test_new_pack_is_found_and_its_tests_pass(tmp_path, monkeypatch, capsys):
     assert main(["nodes", "my_pack_fade", "--packs", "packs"]) == 0
     assert "Make a picture darker." in capsys.readouterr().out
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    test, show = (line.split() for line in said.err.partition("try it:\n")[2].splitlines())
+    assert (test[0], show[0]) == ("pytest", "nodegraph")
+    assert main(show[1:]) == 0
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=tmp_path / "packs" / "my_pack", env=variables, capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-m", *test, "-q", "-p", "no:cacheprovider"],
+        env=variables, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
