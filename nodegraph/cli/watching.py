@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph.cli import DONE, common
 from nodegraph.cli.given import runs
 from nodegraph.cli.signals import on_signal
-from nodegraph.errors import Problem, render
+from nodegraph.errors import Problem, WorkflowInvalid, render
 from nodegraph.events import Event
 from nodegraph.workflow import Workflow
 
@@ -45,7 +45,13 @@ def watch(arguments: Namespace) -> int:
         if arguments.open or arguments.port is not None:
             from nodegraph.cli.page import Page
 
-            page = Page(engine, arguments.port or 0)
+            try:
+                page = Page(engine, arguments.port or 0)
+            except (OSError, OverflowError) as error:
+                text = f"the page cannot be served at port {arguments.port}: {error}"
+                raise WorkflowInvalid(
+                    [Problem("bad-value", "--port", text, "take another, up to 65535; 0 takes any that is free")]
+                ) from None
             stack.callback(page.close)
             views.append(page)
             print(f"page: {page.url}", flush=True)

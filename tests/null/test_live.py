@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 from toys import PAINT, toys, write  # noqa: F401
 
 from nodegraph import Engine, Workflow, metadata
+from nodegraph.cli import main
 from nodegraph.cli.watching import _Row, tree_of
 from nodegraph.events import Event
 from nodegraph.live import Live, Round
@@ -290,3 +292,12 @@ def test_the_command(toys: Path) -> None:  # noqa: F811
     assert said.startswith("seed = ")
     with PIL.Image.open("out/grey-image.png") as picture:
         assert picture.size == (8, 8)
+
+
+@pytest.mark.parametrize("port", ["taken", "99999"])
+def test_a_port_that_cannot_be_had(port: str, toys: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1]) if port == "taken" else port
+        Path("w.json").write_text('{"nodegraph": 1, "nodes": {}}')
+        assert main(["watch", "w.json", "--port", port]) == 2
+    assert f"error[bad-value] the page cannot be served at port {port}: " in capsys.readouterr().err
