@@ -175,12 +175,12 @@ def _from_python(kind: Type, given: Any, port: Port) -> Any:
         if not cls or kind.name not in ("image", "mask", "latent", "embedding") or not arrays.is_array(given):
             return None
     try:
-        value = cls.from_pil(given) if from_pil else cls(given)
-    except (TypeError, ValueError, RuntimeError) as error:
+        value = cls.from_pil(given) if from_pil else cls(given.detach() if hasattr(given, "detach") else given)
+        ends = (float(value.data.min()), float(value.data.max())) if pixels and not from_pil else (0.0, 1.0)
+    except (TypeError, ValueError, RuntimeError, OSError, SyntaxError) as error:  # PIL reads a file when its pixels are asked for
         fix = f"give float32 [B,{3 if kind.name == 'image' else 1},H,W] in 0..1, or a PIL picture" if pixels else _plain_fix(kind, given)
         raise Refused("wrong-type", f"{port.name!r} takes {article(kind)}, but this cannot be one: {error}", fix) from None
-    if pixels and not from_pil:
-        _check_unit(port, float(value.data.min()), float(value.data.max()))
+    _check_unit(port, *ends)
     return value
 
 

@@ -103,3 +103,24 @@ def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="no file, but a pipe or a device"):
         File.at(tmp_path / "pipe")
+
+
+def test_a_picture_whose_file_is_cut_off(engine, tmp_path):
+    """PIL reads a file when its pixels are asked for."""
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "whole.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
+    with PIL.Image.open(tmp_path / "half.png") as picture:
+        problem = refused(engine, "image", picture)
+    assert (problem.code, problem.where) == ("wrong-type", "inputs.x")
+    assert "truncated" in problem.text
+
+
+def test_tensors_that_are_learned_are_taken_as_they_are(engine, recwarn):
+    learned = torch.rand(1, 3, 2, 2, requires_grad=True)
+    assert np.array_equal(given(engine, "image", learned), learned.detach().numpy())
+    assert not recwarn.list
+
+
+def test_tensors_without_numbers(engine):
+    problem = refused(engine, "image", torch.zeros(1, 3, 2, 2, device="meta"))
+    assert problem.text.startswith("'x' takes an image, but this cannot be one: ")
