@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def _picture(path: Path, made: Callable[[Any], Any]) -> Any:
     import PIL.Image
     import PIL.ImageOps
 
+    warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # of large pictures that are not too large
     try:
         with PIL.Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:

@@ -7,6 +7,7 @@ import io
 import re
 import struct
 import sys
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,8 @@ FEW_BITS = {"L;2": 85, "L;4": 17}
 """What Pillow multiplies the values of a grey PNG of 2 or 4 bits with, and not its transparent value."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
 """What Pillow's decoders raise on damaged files."""
+
+warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # of half of MAX_PIXELS; larger ones are refused here
 
 
 def read_picture(path: str) -> tuple[Array, Array | None]:

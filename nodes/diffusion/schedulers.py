@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -193,4 +194,5 @@ def takes_variance(scheduler: SchedulerMixin) -> bool:
 def seed_brownian_motion(scheduler: SchedulerMixin, generators: list[torch.Generator]) -> None:
     """Give the stochastic DPM-Solver, which takes no generator, a seed for each picture, drawn from its generator."""
     if hasattr(scheduler, "noise_sampler_seed"):
+        warnings.filterwarnings("ignore", "Should have t[ab]", module="torchsde")  # of the last bit of a noise level
         scheduler.noise_sampler_seed = [int(torch.randint(2**63 - 1, (1,), generator=generator)) for generator in generators]

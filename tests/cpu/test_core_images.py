@@ -3,9 +3,13 @@
 import contextlib
 import io
 import json
+import os
 import struct
+import subprocess
+import sys
 import threading
 import zlib
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -18,6 +22,8 @@ from nodegraph import File, Image, Invalid, Mask, Run
 from nodes.core.images import load_image, load_mask, save_image
 from nodes.core.ports import MAX_PIXELS
 from nodes.core.saving import JPEG_EXIF_BYTES
+
+ROOT = Path(__file__).parents[2]
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 4), np.uint8)
 RGB = PIL.Image.fromarray(PIXELS[:, :, :3])
@@ -259,6 +265,19 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
     with pytest.raises(Invalid, match=r"larger than|100000") as caught:
         load_image(File.at(path))
     assert caught.value.port == "file"
+
+
+def test_pillow_says_nothing_of_a_large_picture(tmp_path):
+    """It warns from half the size on that is read here. In a process of its own, as pytest has its own ways with warnings."""
+    (tmp_path / "large.png").write_bytes(png(10_000, 9_000, 8, 0, [b""]))
+    write = '{"inputs": {"f": {"type": "TYPE"}}, "nodes": {"a": {"use": "USE", "from": {"PORT": "inputs.f"}}}, "outputs": {"x": "a.image"}}'
+    for words in (("file", "load_image", "file"), ("image", "invert", "image")):
+        kind, use, port = words
+        (tmp_path / "w.json").write_text(write.replace("TYPE", kind).replace("USE", use).replace("PORT", port))
+        command = [sys.executable, "-m", "nodegraph", "run", "w.json", "--set", "f=large.png", "--no-cache"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert "truncated" in done.stderr
+        assert "Warning" not in done.stderr
 
 
 @pytest.mark.parametrize(("width", "height"), [(MAX_PIXELS // 10_000 + 1, 10_000), (70_000, 1)])

@@ -75,6 +75,14 @@ def test_the_demo_paints_and_a_new_process_answers_from_disk_without_torch(folde
     assert (same, same.read_bytes()) == (picture, before)
 
 
+def test_torchsde_says_nothing_of_rounded_noise_levels(folder):
+    pytest.importorskip("torchsde")
+    options = [f"prompt={PROMPT}", "sampler=dpm++_sde", "steps=3"]
+    done = nodegraph("run", TXT2IMG, *(part for option in options for part in ("--set", option)))
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+
+
 def events(folder, workflow: Path, code=None, **variables) -> dict[str, list[str]]:
     done = nodegraph("run", workflow, "--set", f"prompt={PROMPT}", "--events", "jsonl", code=code, **variables)
     assert done.returncode == 0, done.stderr
