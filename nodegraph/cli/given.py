@@ -172,7 +172,7 @@ class _Reader:
         try:
             value, shown = read()
         except media.Unreadable as error:
-            self.report("bad-value", where, str(error), "give the path of a file", file, line)
+            self.report("bad-value", where, str(error), error.fix, file, line)
             return []
         except ValueError as error:
             fix = error.args[1] if len(error.args) > 1 else ""

@@ -14,7 +14,11 @@ MAX_PIXELS = 1 << 28
 
 
 class Unreadable(ValueError):
-    """A file is missing, or not of the format that is needed."""
+    """A file is missing, or not of the format that is needed; `fix` says what would do."""
+
+    def __init__(self, text: str, fix: str = "give the path of a file"):
+        super().__init__(text)
+        self.fix = fix
 
 
 def _picture(path: Path, made: Callable[[Any], Any]) -> Any:
@@ -26,12 +30,16 @@ def _picture(path: Path, made: Callable[[Any], Any]) -> Any:
     try:
         with PIL.Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise Unreadable(f"{str(path)!r} is {picture.width}×{picture.height}, more than {MAX_PIXELS} pixels")
+                raise Unreadable(
+                    f"{str(path)!r} is {picture.width}×{picture.height}, more than {MAX_PIXELS} pixels", "make it smaller first"
+                )
             return made(PIL.ImageOps.exif_transpose(picture))
     except PIL.UnidentifiedImageError:
-        raise Unreadable(f"{str(path)!r} is no picture") from None
-    except (PIL.Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise Unreadable(f"{str(path)!r} cannot be decoded: {error}") from None
+        raise Unreadable(f"{str(path)!r} is no picture", "give a picture, as PNG or JPEG say") from None
+    except PIL.Image.DecompressionBombError as error:
+        raise Unreadable(f"{str(path)!r} cannot be decoded: {error}", "make it smaller first") from None
+    except (SyntaxError, ValueError) as error:
+        raise Unreadable(f"{str(path)!r} cannot be decoded: {error}", "save it as a PNG of 8 or 16 bits a channel") from None
 
 
 def _image(path: Path) -> Image:
@@ -53,9 +61,9 @@ def _audio(path: Path) -> Audio:
             channels, width, rate, count = reader.getparams()[:4]
             frames = reader.readframes(count)
     except (wave.Error, EOFError) as error:
-        raise Unreadable(f"{str(path)!r} is no WAV file: {error}") from None
+        raise Unreadable(f"{str(path)!r} is no WAV file: {error}", "give sound as WAV") from None
     if width != 2:
-        raise Unreadable(f"{str(path)!r} has {8 * width} bit, but 16 are needed")
+        raise Unreadable(f"{str(path)!r} has {8 * width} bit, but 16 are needed", "save it as WAV of 16 bit")
     samples = numpy.frombuffer(frames, "<i2").reshape(-1, channels).T.astype(numpy.float32) / numpy.float32(32767)
     return Audio(numpy.ascontiguousarray(samples)[None], rate)
 
@@ -73,6 +81,8 @@ def read(kind: str, path: Path) -> Any:
     try:
         return _READERS[kind](path.expanduser())
     except OSError as error:
+        if error.errno is None:  # of a decoder
+            raise Unreadable(f"{str(path)!r} is damaged: {error}", "get the file again") from None
         raise Unreadable(f"cannot read {str(path)!r}: {error.strerror or error}") from None
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from nodegraph import File, node, types
 from nodegraph.cli.given import Given, runs
+from nodegraph.cli.media import Unreadable
 from nodegraph.cli.typed import from_text
 from nodegraph.errors import WorkflowInvalid
 from nodegraph.registry import Registry
@@ -231,8 +232,17 @@ def test_pictures_are_read_from_their_files(tmp_path: Path) -> None:
     assert from_text(types.parse("mask | none"), str(path)).shape == (1, 1, 2, 3)
     assert len(from_text(types.parse("list[image]"), json.dumps([str(path)] * 2))) == 2
     (tmp_path / "no.png").write_text("x")
-    with pytest.raises(ValueError, match="is no picture"):
-        from_text(types.parse("image"), str(tmp_path / "no.png"))
+    (tmp_path / "half.png").write_bytes(path.read_bytes()[:45])
+    PIL.Image.new("F", (2, 2), 300.0).save(tmp_path / "wide.tif")
+    for name, told, fix in (
+        ("no.png", "is no picture", "give a picture, as PNG or JPEG say"),
+        ("half.png", "is damaged: ", "get the file again"),
+        ("wide.tif", "has values from 300 to 300, but white is 1", "save it as a PNG of 8 or 16 bits a channel"),
+        ("nothing.png", "cannot read ", "give the path of a file"),
+    ):
+        with pytest.raises(Unreadable, match=told) as caught:
+            from_text(types.parse("image"), str(tmp_path / name))
+        assert caught.value.fix == fix
 
 
 def test_sound_is_read_from_a_wav_file(tmp_path: Path) -> None:
