@@ -150,10 +150,10 @@ def load_text(file: File, encoding: Encoding = "utf-8") -> str:
     try:
         with open(file, encoding=encoding) as opened:
             return opened.read().removeprefix("\ufeff")
-    except LookupError:
-        raise Invalid(f"there is no encoding {encoding!r}", fix="use 'utf-8' or 'latin-1'", port="encoding") from None
     except UnicodeError:
         raise Invalid(f"{file.path!r} is no text in {encoding}", fix="set the encoding it was saved in", port="file") from None
+    except (LookupError, ValueError):
+        raise Invalid(f"there is no encoding {encoding!r}", fix="use 'utf-8' or 'latin-1'", port="encoding") from None
     except OSError as error:
         raise Invalid(f"{file.path!r} cannot be read: {error.strerror}", fix="check the path", port="file") from None
 

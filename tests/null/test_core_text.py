@@ -130,6 +130,8 @@ def test_a_text_file_that_cannot_be_read_is_invalid(tmp_path):
         text.load_text(File.at(path))
     with pytest.raises(Invalid, match="no encoding 'utf-9'"):
         text.load_text(File.at(path), "utf-9")
+    with pytest.raises(Invalid, match=r"no encoding 'a\\x00b'"):
+        text.load_text(File.at(path), "a\0b")
     with pytest.raises(Invalid, match="cannot be read"):
         text.load_text(File(str(tmp_path / "none.txt")))
     with pytest.raises(Invalid, match="bytes"):
