@@ -265,7 +265,8 @@ def _paths(path: Path) -> dict[str, str]:
     """The files that make a model what it is, by their names inside of it, and where they lie: no cards, pictures, hidden files."""
     if looks.is_file(path):
         return {SINGLE: str(path)}
-    found = {file: f"{path}/{file}" for file in _inside(str(path))}
+    top = str(path)
+    found = {file: f"{top}/{file}" for file in _inside(top)}
     if base := _base(path):
         present = {file.partition("/")[0] for file in found}
         found |= {file: f"{base}/{file}" for file in _inside(str(base)) if file.partition("/")[0] not in present}
