@@ -62,7 +62,12 @@ def compact(array: Any) -> Any:
     """The array itself, or a copy when it is a view of less than half of its storage."""
     if array.nbytes * 2 >= storage(array)[1]:
         return array
-    return array.clone() if is_torch(array) else array.copy()
+    return copied(array)
+
+
+def copied(array: Any) -> Any:
+    """A copy of the array in its layout, on its device."""
+    return array.clone() if is_torch(array) else array.copy(order="K")
 
 
 def to_host(array: Any) -> Any:

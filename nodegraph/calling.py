@@ -89,13 +89,14 @@ class Call:
         if self.variant:
             self.inputs[self.used.takes_run].smaller = self.variant
         if not self.run_.shared.debug:
-            return self._call()
-        before = guard.digests(self.inputs)
-        return guard.judged(self.path, self.used.name, before, self.inputs, self._call())
+            return self._call(self.inputs)
+        inputs = guard.own(self.inputs)
+        before = guard.digests(inputs)
+        return guard.judged(self.path, self.used.name, before, inputs, self._call(inputs))
 
-    def _call(self) -> Any:
+    def _call(self, inputs: Mapping[str, Any]) -> Any:
         with self.run_.shared.place(self.path) if self.used.stateful else nullcontext():
-            outcome = self.used.call(**self.inputs)
+            outcome = self.used.call(**inputs)
             if self.used.on_device:  # work that is merely queued would count as the next node's time, and its errors as that node's
                 arrays.settle(self.run_.shared.device)
             return outcome
@@ -120,13 +121,15 @@ class Call:
         import asyncio
 
         try:
-            before = guard.digests(self.inputs) if self.run_.shared.debug else {}
+            debug = self.run_.shared.debug
+            inputs = guard.own(self.inputs) if debug else self.inputs
+            before = guard.digests(inputs) if debug else {}
             if self.used.stateful:
                 async with self.run_.shared.async_place(self.path):
-                    outcome = await self.used.call(**self.inputs)
+                    outcome = await self.used.call(**inputs)
             else:
-                outcome = await self.used.call(**self.inputs)
-            return guard.judged(self.path, self.used.name, before, self.inputs, outcome)
+                outcome = await self.used.call(**inputs)
+            return guard.judged(self.path, self.used.name, before, inputs, outcome)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self.run_.cancelled:
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -49,7 +50,32 @@ def look(image: Lazy[Image]) -> Image:
     return Image(image.value.data * 1) if image.ready else Need("image")
 
 
-NODES = [make_image, darken_in_place, darken, append_to_list, darken_later, look]
+BOTH = threading.Barrier(2, timeout=20)
+
+
+@node
+def darken_beside(image: Image) -> float:
+    BOTH.wait()
+    image.data[:] = 0
+    BOTH.wait()
+    return 0.0
+
+
+@node
+def brightness(image: Image) -> float:
+    if not BOTH.broken:
+        BOTH.wait()
+        BOTH.wait()
+    return float(image.data.mean())
+
+
+@node
+def darken_and_fail(image: Image) -> Image:
+    image.data[:] = 0
+    raise ValueError("too dark")
+
+
+NODES = [make_image, darken_in_place, darken, append_to_list, darken_later, look, darken_beside, brightness, darken_and_fail]
 
 
 @pytest.mark.parametrize("name", ["darken_in_place", "darken_later"])
@@ -66,6 +92,20 @@ def test_lists_are_watched_too():
     with Engine(nodes=NODES, cache=False, debug=True) as engine:
         (problem,) = engine.submit(flow({"n": {"use": "append_to_list", "with": {"items": [1, 2]}}}, {"n": "n.int"})).result().problems
         assert problem.code == "input-changed"
+
+
+def test_what_is_changed_is_nobody_elses():
+    image = {"from": {"image": "make.image"}}
+    nodes = {"make": {"use": "make_image"}, "dark": {"use": "darken_beside", **image}, "mean": {"use": "brightness", **image}}
+    with Engine(nodes=NODES, cache=False, debug=True, threads=2) as engine:
+        result = engine.submit(flow(nodes, {"mean": "mean.float", "dark": "dark.float"})).result()
+        assert [problem.where for problem in result.problems] == ["dark"]
+        assert result.outputs == {"mean": 0.5}
+        BOTH.abort()
+        nodes["dark"]["use"] = "darken_and_fail"
+        assert not engine.submit(flow(nodes, {"image": "dark.image"})).result().ok
+        nodes["mean"]["use"] = "darken"
+        assert engine.run(flow(nodes, {"image": "mean.image"})).outputs["image"].data.mean() == 0.25
 
 
 def test_who_changes_nothing_is_not_blamed(monkeypatch):
