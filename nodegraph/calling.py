@@ -76,13 +76,14 @@ class Call:
         return memory.climb(self, str(outcome)) if memory.is_out_of_memory(outcome) else self.raised(outcome)
 
     def _ended(self, begun: float) -> None:
-        self.seconds = time.perf_counter() - begun
+        self.seconds = took = time.perf_counter() - begun
         context = self.inputs.get(self.used.takes_run)
         if isinstance(context, NodeRun):
             self.seconds += context.spent  # what is saved by keeping the result is all of it
         log.debug("%s (%s) took %.3f s", self.path, self.used.name, self.seconds)
         if (profile := self.run_.shared.profile) is not None:
-            profile.span(self.path, "node", begun, self.seconds, use=self.used.name, lane=self.lane.name, run=self.run_.id)
+            add = profile.overlapping if self.used.asynchronous else profile.span
+            add(self.path, "node", begun, took, use=self.used.name, lane=self.lane.name, run=self.run_.id)
 
     def attempt(self) -> Any:
         """Call the node once, as the variant at hand."""

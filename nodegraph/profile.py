@@ -1,10 +1,12 @@
 """What an engine did when, as a trace for Perfetto or chrome://tracing: nodes by thread and lane, weights that were loaded, hits.
 
-The format is the Trace Event Format of Chrome: complete events `X`, instants `i`, counters `C`, names `M`; times in microseconds.
+The format is the Trace Event Format of Chrome: complete events `X`, pairs `b` and `e` of what overlaps in one thread, instants `i`,
+counters `C`, names `M`; times in microseconds.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -19,10 +21,17 @@ class Profile:
         self._begun = time.perf_counter()
         self._events: list[dict[str, Any]] = []
         self._threads: dict[int, str] = {}
+        self._numbers = itertools.count()
 
     def span(self, name: str, category: str, begun: float, seconds: float, **details: Any) -> None:
         """Something that took from `begun` (of time.perf_counter) so many seconds, in this thread."""
         self._add("X", name, category, begun, details, dur=round(seconds * 1e6, 1))
+
+    def overlapping(self, name: str, category: str, begun: float, seconds: float, **details: Any) -> None:
+        """A span beside others of the same thread, as those of async nodes are: complete events can only lie inside of each other."""
+        ident = next(self._numbers)
+        self._add("b", name, category, begun, details, id=ident)
+        self._add("e", name, category, begun + seconds, {}, id=ident)
 
     def instant(self, name: str, category: str, **details: Any) -> None:
         """Something that happened now."""

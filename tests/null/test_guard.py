@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 
@@ -75,7 +76,19 @@ def darken_and_fail(image: Image) -> Image:
     raise ValueError("too dark")
 
 
-NODES = [make_image, darken_in_place, darken, append_to_list, darken_later, look, darken_beside, brightness, darken_and_fail]
+INSIDE: set[int] = set()
+
+
+@node
+async def together(a: int) -> int:
+    """Ends when two of it are at work."""
+    while len(INSIDE) < 2:
+        INSIDE.add(a)
+        await asyncio.sleep(0)
+    return a
+
+
+NODES = [together, make_image, darken_in_place, darken, append_to_list, darken_later, look, darken_beside, brightness, darken_and_fail]
 
 
 @pytest.mark.parametrize("name", ["darken_in_place", "darken_later"])
@@ -138,3 +151,16 @@ def test_a_profile_is_a_trace_of_nodes_lanes_and_hits(tmp_path):
     assert any(event["name"] == "dark: cached" and event["args"]["bytes"] > 0 for event in events)
     threads = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert threads[spans["dark"]["tid"]].startswith("cpu")
+
+
+def test_spans_of_one_thread_lie_inside_of_each_other_or_are_pairs(tmp_path):
+    nodes = {name: {"use": "together", "with": {"a": number}} for number, name in enumerate("xy")}
+    with Engine(nodes=NODES, cache=False) as engine:
+        profile = engine.profile()
+        assert engine.run(flow(nodes, {"x": "x.int", "y": "y.int"})).ok
+        profile.write(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert not [event for event in events if event["ph"] == "X"]
+    begun, ended = ({event["id"]: event for event in events if event["ph"] == kind} for kind in "be")
+    assert {event["name"] for event in begun.values()} == {"x", "y"}
+    assert all(begun[ident]["ts"] <= ended[ident]["ts"] and begun[ident]["name"] == ended[ident]["name"] for ident in begun)

@@ -161,10 +161,14 @@ def test_what_a_resumed_call_saves_is_all_of_the_work(tmp_path, calls):
         wait_for(lambda: list((tmp_path / "cache" / "checkpoints").glob("*.ng")))
         job.cancel()
         job.result()
+        profile = engine.profile()
         done = engine.submit(long_nodes.workflow("slow_sum", {"count": 30}))
         spent = next(event.data["seconds"] for event in done.events() if event.kind == "finished")
+        profile.write(tmp_path / "trace.json")
     assert int(calls()[1].rpartition(" ")[2]) > 0
     assert spent > 30 * 0.05, "the steps before the checkpoint count"
+    (span,) = (event for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"] if event["ph"] == "X")
+    assert span["dur"] / 1e6 < spent, "but a trace shows what happened now"
 
 
 @pytest.mark.parametrize("shape", ["chain", "fan"])
