@@ -269,9 +269,15 @@ class Cache:
         device_used = sum({storage: storage[1] for entry in entries for storage, host in _storages(entry).items() if not host}.values())
         if (used, device_used) != (self.used, self.device_used):
             raise RuntimeError(f"the cache holds {used} and {device_used} bytes, but counts {self.used} and {self.device_used}")
-        free = used - _host_bytes_of([entry for entry in entries if not _may_leave(entry)])
-        if free > self.budget or device_used > self.device_budget:
+        if self._free() > self.budget:
+            self._evict_host()  # what steps hold on to may have come to lie on the disk meanwhile
+        if (free := self._free()) > self.budget or device_used > self.device_budget:
             raise RuntimeError(f"budgets are passed: {free} of {self.budget} bytes, {device_used} of {self.device_budget} on the device")
+
+    def _free(self) -> int:
+        """The host bytes beyond what steps hold on to."""
+        entries = self._entries.values()
+        return _host_bytes_of(entries) - _host_bytes_of([entry for entry in entries if not _may_leave(entry)])
 
     def leave_device(self) -> int:
         """Move every cached result from the device to the host. Returns the bytes that left."""

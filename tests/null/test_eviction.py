@@ -153,6 +153,17 @@ def test_a_large_result_that_passes_through_drives_nothing_out():
     assert passing.values is None
 
 
+def test_what_steps_hold_on_to_leaves_when_the_disk_has_it():
+    cache = Cache(None, BUDGET, BUDGET, lambda value: True, debug=True)
+    held = entry_of(99, ("t" * 10 * BUDGET,), 1.0)
+    held.pins = 1
+    cache.put(held, None, ())
+    held.stored = True  # by the disk's writer, in its own time
+    cache.put(entry_of(1, ("t",), 1.0), None, ())
+    assert held.values is None
+    assert len(cache) == 1
+
+
 @node
 def wide_text(number: int, size: int, near: str = "") -> str:
     """A text of some size that depends on another."""
