@@ -22,7 +22,7 @@ from nodegraph.values import Audio, Image, Mask, Video
 
 KEY_DIGITS = 8
 NAME_LENGTH = 80
-"""The most characters that a workflow's or an output's name gives to a file name."""
+"""The most bytes that a workflow's or an output's name gives to a file name: file systems take 255 in all."""
 FILES = (Image, Mask, Audio, Video)
 """The values that are written to files."""
 
@@ -70,7 +70,8 @@ def save_value(value: Any, folder: Path, stem: str, metadata: Mapping[str, Any])
 
 def safe_name(name: str) -> str:
     """A name as a part of a file name on every platform."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:NAME_LENGTH] or "output"
+    text = re.sub(r"[^\w.-]+", "_", name).strip("._")
+    return text.encode()[:NAME_LENGTH].decode(errors="ignore") or "output"
 
 
 def _content(value: Any) -> str:

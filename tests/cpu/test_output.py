@@ -135,6 +135,13 @@ def test_safe_names(name: str, safe: str) -> None:
     assert safe_name(name) == safe
 
 
+def test_names_of_any_script_fit_into_file_names(tmp_path: Path) -> None:
+    made = result(**{"画像" * 100: Image(image())})
+    (paths,) = save_outputs(made, tmp_path, "e" + "é" * 100).values()
+    assert paths[0].is_file()
+    assert safe_name("e" + "é" * 100) == "e" + "é" * 39
+
+
 def test_what_is_written_to_files() -> None:
     assert is_file_output([Image(image()), Mask(image(channels=1))])
     assert not any(map(is_file_output, [[], "text", 5, ["text"], None, [Image(image()), 1]]))
