@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import arrays, guard, keys, kinds, memory
 from nodegraph.entries import Entry, Smaller
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
-from nodegraph.failures import CANCELLED, Failure, failed
+from nodegraph.failures import CANCELLED, Failure, failed, said
 from nodegraph.inputs import Gone, as_lists, gather, note_outside, value_of, work_key
 from nodegraph.limits import Refused, check_bounds
 from nodegraph.noderun import NodeRun
@@ -73,7 +73,7 @@ class Call:
         """The outcome of a call that gave this, or raised it."""
         if not isinstance(outcome, BaseException):
             return outcome
-        return memory.climb(self, str(outcome)) if memory.is_out_of_memory(outcome) else self.raised(outcome)
+        return memory.climb(self, said(outcome)) if memory.is_out_of_memory(outcome) else self.raised(outcome)
 
     def _ended(self, begun: float) -> None:
         self.seconds = took = time.perf_counter() - begun

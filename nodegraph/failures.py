@@ -41,14 +41,18 @@ def _told(path: str, used: NodeType, error: BaseException) -> list[Problem]:
         return [Problem(error.code, path, error.text, error.fix)]
     if isinstance(error, Problems) and error.problems:
         return [problem.at(path) if not problem.where else problem for problem in error.problems]
-    try:
-        said = str(error)
-    except Exception:  # an exception's own text is the pack's code too
-        said = ""
-    text = f"{used.name!r} failed: {type(error).__name__}: {said}".rstrip(": ")
+    text = f"{used.name!r} failed: {type(error).__name__}: {said(error)}".rstrip(": ")
     if isinstance(error, SystemExit):
         text = f"{used.name!r} tried to end the program"
     return [Problem("node-failed", path, text, detail=author_frames(error))]
+
+
+def said(error: BaseException) -> str:
+    """An exception's own text, which is the pack's code too: none where that fails."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def internal(path: str, error: Exception) -> Problem:
@@ -64,7 +68,7 @@ def author_frames(error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_engine(frame.filename, own)]
     lines = [f"{frame.filename}:{frame.lineno} in {frame.name}: {(frame.line or '').strip()}" for frame in frames[-6:]]
     if error.__cause__ is not None:
-        lines.append(f"caused by {type(error.__cause__).__name__}: {error.__cause__}")
+        lines.append(f"caused by {type(error.__cause__).__name__}: {said(error.__cause__)}")
     return "\n".join(lines)
 
 

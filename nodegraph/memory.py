@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import arrays
 from nodegraph.errors import OutOfMemory, Problem
-from nodegraph.failures import CANCELLED, Failure
+from nodegraph.failures import CANCELLED, Failure, said
 from nodegraph.secret import redact
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short: OutOfMemory, MemoryError, and what torch raises on its devices."""
     if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+    return isinstance(error, RuntimeError) and any(word in said(error).lower() for word in _WORDS)
 
 
 def climb(call: Call, reason: str) -> Any:
     """The outcome of a call that has run out of memory once, with more and more room."""
-    said = [reason]
+    reasons = [reason]
     again = not (call.used.stateful or call.used.effect)  # what the first attempt has done to the world would be done twice
     for what, variant in _rungs(call):
         if call.run_.cancelled:
@@ -50,10 +50,10 @@ def climb(call: Call, reason: str) -> Any:
         except BaseException as error:
             if not is_out_of_memory(error):
                 return call.raised(error)
-            said.append(str(error))
+            reasons.append(said(error))
         # out of the handler, so that the frames of the failed attempt, and what they hold, are gone
     _release(call.run_.shared.device)
-    return Failure(_account(call, said[-1]))
+    return Failure(_account(call, reasons[-1]))
 
 
 def _rungs(call: Call) -> Iterator[tuple[str, int]]:
@@ -89,6 +89,6 @@ def _account(call: Call, reason: str) -> Problem:
     held = {"weights": shared.resident.held(), "results on the device": shared.cache.device_used, "results in memory": shared.cache.used}
     told = ", ".join(f"{what} {nbytes / (1 << 20):.0f} MiB" for what, nbytes in held.items())
     fix = "use a smaller size or batch, a smaller model or dtype, or --device cpu"
-    said = redact(reason).strip() or "no reason given"
-    text = f"{node!r} ran out of memory on {shared.device} with all that is idle moved away: {said}"
+    told_why = redact(reason).strip() or "no reason given"
+    text = f"{node!r} ran out of memory on {shared.device} with all that is idle moved away: {told_why}"
     return Problem("out-of-memory", call.path, f"{text} (still held: {told})", fix, data={"held": held})

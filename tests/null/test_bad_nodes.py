@@ -29,6 +29,10 @@ class Unsayable(Exception):
         raise ValueError("no text")
 
 
+class UnsayableRuntime(Unsayable, RuntimeError):
+    """As what devices raise, of which the text says whether memory is short."""
+
+
 def misbehaving(what: str, value: Any) -> Any:
     """Do what a case asks for."""
     if what == "end-program":
@@ -41,6 +45,10 @@ def misbehaving(what: str, value: Any) -> Any:
         return misbehaving(what, value)
     if what == "unsayable":
         raise Unsayable
+    if what == "unsayable-runtime":
+        raise UnsayableRuntime
+    if what == "unsayable-cause":
+        raise ValueError("cannot go on") from Unsayable()
     if what == "caused":
         try:
             raise OSError("disk full")
@@ -141,7 +149,8 @@ def run(engine, use: str, **literals: Any) -> Any:
 
 
 RAISE = ["end-program", "recursion", "caused", "invalid"]
-OTHERS = ["generator-exit", "interrupt", "workflow-invalid", "unsayable", "foreign-lazy", "graph-no-ref"]
+OTHERS = ["generator-exit", "interrupt", "workflow-invalid", "foreign-lazy", "graph-no-ref"]
+OTHERS += ["unsayable", "unsayable-runtime", "unsayable-cause"]
 """Outcomes whose exact text matters less than that there is one problem, of the right node."""
 
 
