@@ -6,7 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,20 +67,26 @@ def _run(arguments: Namespace) -> int:
 
 @contextmanager
 def _profiling(arguments: Namespace, engine: Engine) -> Iterator[None]:
-    """Write the trace that was asked for, however the runs end. Raises WorkflowInvalid when it cannot be written."""
+    """Write the trace that was asked for, however the runs end. Raises WorkflowInvalid when it cannot be written: before
+    anything runs, where that is known by then."""
     if not arguments.profile:
         yield
         return
+    _write_trace(arguments, lambda path: path.open("a").close())
     profile = engine.profile()
     try:
         yield
     finally:
-        try:
-            profile.write(Path(arguments.profile))
-        except OSError as error:
-            text = f"cannot write {arguments.profile!r}: {error.strerror}"
-            raise WorkflowInvalid([Problem("not-written", "--profile", text, "give a file in a folder that is there")]) from None
+        _write_trace(arguments, profile.write)
     common.say(arguments, f"written to {common.shown_path(Path(arguments.profile))}")
+
+
+def _write_trace(arguments: Namespace, write: Callable[[Path], None]) -> None:
+    try:
+        write(Path(arguments.profile))
+    except OSError as error:
+        text = f"cannot write {arguments.profile!r}: {error.strerror}"
+        raise WorkflowInvalid([Problem("not-written", "--profile", text, "give a file in a folder that is there")]) from None
 
 
 def _refuse_invalid(engine: Engine, workflow: Workflow) -> None:

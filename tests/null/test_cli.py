@@ -159,6 +159,13 @@ def test_inputs_and_literals_can_be_set(capsys: Capture) -> None:
     assert out(capsys) == ["15"]
 
 
+@pytest.mark.parametrize("name", ["", "no/folder.json"])
+def test_a_trace_that_cannot_be_written_is_refused_before_anything_runs(capsys: Capture, place: Path, name: str) -> None:
+    assert main(["run", write(SUM), "--json", "--profile", str(place / name)]) == 2
+    [line] = out(capsys)
+    assert json.loads(line)["problems"][0]["code"] == "not-written"
+
+
 def test_pictures_are_written_to_the_output_folder(capsys: Capture, place: Path) -> None:
     assert main(["run", write(PICTURE), "-q"]) == 0
     [line] = out(capsys)
