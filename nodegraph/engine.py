@@ -80,7 +80,7 @@ class Engine:
     `device`: `auto`, `cpu`, `cuda`, `cuda:1`. `dtype`: of weights; `auto` is float32 on a CPU, float16 elsewhere. `output`: where
     effects write. `threads`: of the CPU pool. `memory`, `disk`, `weights`: budgets in bytes. `roots`: folders that paths in
     workflow files may name beside their own. `strict`: keys also hold processor, GPU model and thread count. `debug`: a node that
-    changes an input in place fails (every input of every call is read twice for that), and budgets are checked at every change.
+    changes an input in place fails (every input of every call is copied for that, and read twice), and budgets are checked at every change.
     """
 
     def __init__(
@@ -108,11 +108,15 @@ class Engine:
         self.registry = Registry()
         self.packs = load_all(self.registry, settings.pack_folders, self._index, settings.versioned_packs)
         self.registry.add([one if isinstance(one, NodeType) else node_type(one, identity=_code_identity(one)) for one in nodes])
-        self.store = Store(settings.cache, settings.disk or DISK, settings.debug) if isinstance(settings.cache, Path) else None
+        self.store = (
+            Store(settings.cache, DISK if settings.disk is None else settings.disk, settings.debug)
+            if isinstance(settings.cache, Path)
+            else None
+        )
         digest = self.store.file_digest if self.store else keys.file_digest
         self.models = ModelFolder(self._model_roots(), digest)
         self.world = World(self.models, settings.roots)
-        budget = settings.memory or MEMORY
+        budget = MEMORY if settings.memory is None else settings.memory
         self.cache = Cache(self.store, budget, budget, self.models.valid, settings.debug)
         self.resident = Resident(self.models, weights)
         self.checker = Checker(self.registry, self.world)

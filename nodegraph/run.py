@@ -695,6 +695,8 @@ class Execution:
 
     def _done_ident(self, source: Source) -> bytes | None:
         """For plan keys of steps that are added while running: what is done has its identity."""
+        if any(step >= len(self.state) for step in steps_in(source)):  # it is being added itself
+            return None
         waits: list[int] = []
         self._unsettled(source, waits)
         if waits or self._verdict(source)[0] != DONE:

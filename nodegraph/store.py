@@ -23,7 +23,7 @@ from nodegraph import keys
 from nodegraph.entries import Entry
 from nodegraph.packing import Packed, Unpackable, unpack
 
-FORMAT = 3
+FORMAT = 4
 INDEX = "index.sqlite"
 INLINE = 4096
 """Packed results up to this many bytes lie in the index itself."""
@@ -34,6 +34,8 @@ GATHER = 0.05
 a hundred small nodes, whatever it holds."""
 BACKLOG = 64 << 20
 """Bytes of results that wait to be written before those who make more have to wait as well: they are held in memory meanwhile."""
+PATIENCE = 20
+"""Seconds to wait for another process that writes to the index."""
 LOOKUPS = 64
 """After this many single look-ups the known keys are read at once."""
 _SCHEMA = """
@@ -75,18 +77,21 @@ class Store:
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(self.folder / INDEX, timeout=20, check_same_thread=False, isolation_level=None)
+        database = sqlite3.connect(self.folder / INDEX, timeout=PATIENCE, check_same_thread=False, isolation_level=None)
         try:
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            if version > FORMAT:
-                raise OSError(f"the cache is of format {version}, newer than this nodegraph's {FORMAT}")
-            database.execute("PRAGMA journal_mode=WAL")
+            if _version(database) > FORMAT:
+                raise OSError(f"the cache is of format {_version(database)}, newer than this nodegraph's {FORMAT}")
+            _write_ahead(database)
             database.execute("PRAGMA synchronous=NORMAL")
-            if version != FORMAT:
-                database.executescript(_DROP + _SCHEMA)  # an older format: a cache may be forgotten, not misread
-                database.execute(f"PRAGMA user_version={FORMAT}")
+            if _version(database) != FORMAT:
+                database.execute("BEGIN IMMEDIATE")
+                if _version(database) != FORMAT:  # another process may have been faster
+                    for statement in (_DROP + _SCHEMA).split(";"):  # an older format: a cache may be forgotten, not misread
+                        database.execute(statement)
+                    database.execute(f"PRAGMA user_version={FORMAT}")
+                database.execute("COMMIT")
             self._size = database.execute(_SIZE).fetchone()[0]
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError, UnicodeDecodeError):
             database.close()
             raise
         self._database = database
@@ -124,26 +129,26 @@ class Store:
 
     def get(self, key: bytes) -> Entry | None:
         """The result under a work key, without its values."""
-        row = self._row(self._results, "SELECT head, size, seconds FROM results WHERE key = ?", key)
+        row = self._row(self._results, "SELECT key, head, size, seconds FROM results WHERE key = ?", key)
         if row is None:
             return None
         entry = None
         with self._guard("read"):
             try:
-                kind, ports, idents, outside = unpack(memoryview(row[0]))
-                entry = Entry(key, kind, tuple(ports), None, tuple(idents), row[2], tuple(outside))
-                entry.nbytes, entry.stored = row[1], True
+                kind, ports, idents, outside = unpack(_headed(row))
+                entry = Entry(key, kind, tuple(ports), None, tuple(idents), row[3], tuple(outside))
+                entry.nbytes, entry.stored = row[2], True
             except (ValueError, Unpackable):
                 self._discard(key)
         return entry
 
     def linked(self, plan_key: bytes) -> tuple[bytes, tuple[Any, ...]] | None:
         """The work key that a plan key led to, and the outside values behind it."""
-        row = self._row(self._links, "SELECT key, outside FROM links WHERE plan = ?", plan_key)
+        row = self._row(self._links, "SELECT plan, key, outside FROM links WHERE plan = ?", plan_key)
         if row is None:
             return None
         try:
-            return row[0], tuple(unpack(memoryview(row[1]))) if row[1] is not None else ()
+            return row[1], tuple(unpack(memoryview(row[2]))) if row[2] is not None else ()
         except (ValueError, Unpackable):
             return None
 
@@ -154,7 +159,7 @@ class Store:
         with self._lock, self._guard("read"):
             if self._database is not None and known.may_have(self._database, key):  # another thread may have given it up
                 found = self._database.execute(query, (key,)).fetchone()
-        return found
+        return found if found is not None and found[0] == key else None  # a damaged index leads to the row of another
 
     def refresh(self) -> None:
         """Notice what other processes have written."""
@@ -172,13 +177,13 @@ class Store:
         row = None
         with self._lock, self._guard("read"):
             if self._database is not None:
-                row = self._database.execute("SELECT body, digest FROM results WHERE key = ?", (entry.key,)).fetchone()
+                row = self._database.execute("SELECT body, digest, key FROM results WHERE key = ?", (entry.key,)).fetchone()
                 self._database.execute("UPDATE results SET used = ? WHERE key = ?", (time.time(), entry.key)) if row else None
         if row is None or entry.key is None:
             return None
         try:
             data = memoryview(row[0]) if row[0] is not None else _mapped(self._path(entry.key))
-            if keys.digest(b"record", data) != row[1]:  # type: ignore[arg-type]
+            if keys.digest(b"record", data) != row[1] or row[2] != entry.key:  # type: ignore[arg-type]
                 raise ValueError("the bytes are not those that were written")
             values = unpack(data)
             return tuple(values) if entry.kind == "values" else values
@@ -292,6 +297,7 @@ class Store:
             try:
                 packed = Packed(list(values) if entry.kind == "values" else values)
                 head = b"".join(Packed([entry.kind, list(entry.ports), list(entry.idents), list(entry.outside)]).chunks())
+                head = keys.digest(b"head", entry.key, head) + head
             except Unpackable as error:
                 log.debug("not stored: %s", error)
                 return
@@ -464,7 +470,7 @@ class _Guard:
         return None
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        if isinstance(error, sqlite3.Error | OSError):
+        if isinstance(error, sqlite3.Error | OSError | UnicodeDecodeError):  # the last from texts of a damaged index
             self.store.fail(self.doing, error)
             return True
         return False
@@ -509,8 +515,34 @@ class _KnownKeys:
 
     def _read(self, database: sqlite3.Connection, known: set[bytes]) -> None:
         for row, key in database.execute(self._query, (self._last_row,)):
-            known.add(key[:8])
+            if key.__class__ is bytes:  # none in a damaged index
+                known.add(key[:8])
             self._last_row = row
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return database.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Switch to WAL. While another process makes the index, SQLite refuses that at once, where it waits otherwise."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _headed(row: Any) -> memoryview:
+    """The head of a row of results: key, and digest and head. Raises ValueError when it is not what was written under this key."""
+    raw = memoryview(row[1])
+    if keys.digest(b"head", row[0], raw[keys.SIZE :]) != raw[: keys.SIZE]:  # type: ignore[arg-type]
+        raise ValueError("the bytes are not those that were written")
+    return raw[keys.SIZE :]
 
 
 def _mapped(path: Path) -> memoryview:

@@ -558,6 +558,17 @@ def test_an_effect_runs_every_time_over_cached_inputs(engine, tmp_path):
     assert (seen["cached"], ran(seen)) == (["a"], ["w"])
 
 
+def test_a_loop_whose_turns_link_to_each_other_starts_from_a_volatile_value(engine):
+    VOLATILE["now"] = 5
+    turn = {
+        "a": {"use": "plus", "from": {"a": "inputs.value"}, "with": {"b": 1}},
+        "b": {"use": "plus", "from": {"a": "a.int"}, "with": {"b": 1}},
+    }
+    body = flow(turn, {"value": "b.int"}, inputs={"value": {"type": "int"}})
+    nodes = {"t": {"use": "ticks"}, "l": {"use": "repeat", "from": {"value": "t.int"}, "with": {"count": 2, "body": body}}}
+    assert engine.run(flow(nodes, {"out": "l.value"})).outputs == {"out": 9}
+
+
 def test_volatile_nodes_run_and_what_came_out_equal_behind_them_does_not(engine):
     workflow = flow(
         {"t": {"use": "ticks"}, "p": plus(b=1, a="t.int"), "before": plus(4), "q": plus(a="p.int", b="before.int")}, {"out": "q.int"}

@@ -14,7 +14,7 @@ import pytest
 from engine_nodes import CALLS, NODES, flow, make_engine, traced
 
 from nodegraph import Engine, node
-from nodegraph.entries import OVERHEAD
+from nodegraph.entries import OVERHEAD, Entry
 from nodegraph.packing import Packed, Unpackable, unpack
 from nodegraph.store import LOOKUPS, Store
 
@@ -47,6 +47,14 @@ def test_a_tier_over_its_budget_lets_go_and_results_stay_right(tmp_path):
         assert engine.run(flow({"t": {"use": "long_text", "each": {"number": list(range(60))}}}, {"last": "t.text"})).ok
         assert engine.cache.used <= 1_000_000
         assert engine.cache.evictions > 0
+
+
+def test_a_budget_of_nothing_keeps_nothing(tmp_path):
+    with Engine(nodes=[long_text, text_sizes], cache=tmp_path, memory=0, disk=0) as engine:
+        for _ in range(2):
+            assert engine.run(wide(4)).outputs == {"sum": 400_000}
+        engine.store.flush()
+        assert (engine.cache.used, engine.store.info()["bytes"]) == (0, 0)
 
 
 def test_what_saves_least_time_for_its_bytes_goes_first():
@@ -387,3 +395,35 @@ def test_what_another_engine_has_written_is_noticed_by_whoever_asks_next(tmp_pat
         else:
             assert one.run(text(1_000_001)).ok
             assert not CALLED
+
+
+def test_who_opens_an_index_that_another_process_is_making_waits_for_it(tmp_path):
+    other = sqlite3.connect(tmp_path / "index.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE t (x)")
+    end = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    end.start()
+    store = Store(tmp_path, 1 << 30)
+    end.join()
+    assert not store.trouble
+    store.close()
+    other.close()
+
+
+def test_a_damaged_index_never_gives_another_result(tmp_path):
+    store, names = Store(tmp_path, 1 << 30), [b"a" * 20, b"b" * 20]
+    for name in names:
+        store.put(Entry(name, "values", ("text",), (name.decode(),), (b"=" + name,), 1.0), None, ())
+    store.flush()
+    store._database.execute("UPDATE results SET head = (SELECT head FROM results WHERE id = 2) WHERE id = 1")
+    assert store.get(names[0]) is None
+    store.close()
+
+
+def test_a_damaged_schema_costs_the_disk_tier_alone(tmp_path):
+    Store(tmp_path, 1 << 30).close()
+    path = tmp_path / "index.sqlite"
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE results", b"CREATE TAB\x97E results"))
+    store = Store(tmp_path, 1 << 30)
+    assert "cannot open" in store.trouble
+    store.close()
