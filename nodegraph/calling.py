@@ -134,7 +134,7 @@ class Call:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and self.run_.cancelled:
                 raise
-            return self.raised(error)
+            return memory.account(self, said(error)) if memory.is_out_of_memory(error) else self.raised(error)
 
     def raised(self, error: BaseException) -> Any:
         """The outcome of a call that raised. Cancelled is one only in a run that was cancelled."""

@@ -52,8 +52,7 @@ def climb(call: Call, reason: str) -> Any:
                 return call.raised(error)
             reasons.append(said(error))
         # out of the handler, so that the frames of the failed attempt, and what they hold, are gone
-    _release(call.run_.shared.device)
-    return Failure(_account(call, reasons[-1]))
+    return account(call, reasons[-1], " with all that is idle moved away")
 
 
 def _rungs(call: Call) -> Iterator[tuple[str, int]]:
@@ -84,11 +83,13 @@ def _release(device: str) -> None:
     arrays.release(device)
 
 
-def _account(call: Call, reason: str) -> Problem:
+def account(call: Call, reason: str, tried: str = "") -> Failure:
+    """The failure of a call that is out of memory, with what holds what."""
     shared, node = call.run_.shared, call.used.name
+    _release(shared.device)
     held = {"weights": shared.resident.held(), "results on the device": shared.cache.device_used, "results in memory": shared.cache.used}
     told = ", ".join(f"{what} {nbytes / (1 << 20):.0f} MiB" for what, nbytes in held.items())
     fix = "use a smaller size or batch, a smaller model or dtype, or --device cpu"
     told_why = redact(reason).strip() or "no reason given"
-    text = f"{node!r} ran out of memory on {shared.device} with all that is idle moved away: {told_why}"
-    return Problem("out-of-memory", call.path, f"{text} (still held: {told})", fix, data={"held": held})
+    text = f"{node!r} ran out of memory on {shared.device}{tried}: {told_why}"
+    return Failure(Problem("out-of-memory", call.path, f"{text} (still held: {told})", fix, data={"held": held}))

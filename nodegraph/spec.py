@@ -209,10 +209,10 @@ def node(function: Any = None, /, **options: Any) -> Any:
     """Record a function as a node type and return it unchanged.
 
     `name`: another name than the function's. `version`: raise it when the meaning or a default changes. `effect`: changes
-    the world, runs every time. `volatile`: reads the world (clock, camera), is never cached. `stateful`: keyed by its
-    place, called one at a time. `lane`: "device" or "cpu" where the ports do not tell. `smaller`: how many variants it has that
-    need less memory (tiles, slices) for a result that is as good; `run.smaller` says which one to run. `fingerprint(**inputs)`:
-    further bytes for its key. `was`: former names.
+    the world, runs every time. `volatile`: reads the world (clock, camera), is never cached. `stateful`: keyed by its place,
+    called one at a time. `lane`: "device" or "cpu" where the ports do not tell. `smaller`: how many variants it has that need
+    less memory (tiles, slices) for a result that is as good; `run.smaller` says which one to run; not of async nodes.
+    `fingerprint(**inputs)`: further bytes for its key. `was`: former names.
     """
 
     def record(function: F) -> F:
@@ -240,6 +240,10 @@ def node_type(function: Callable[..., Any], pack: str = "", identity: str = "") 
         reader.report("node-options", f"{name!r} cannot be both effect and volatile", "an effect already runs every time")
     if options.lane not in ("", "cpu", "device"):
         reader.report("node-options", f"there is no lane {options.lane!r}", "use 'cpu' or 'device'")
+    if options.smaller and inspect.iscoroutinefunction(function):
+        reader.report(
+            "node-options", f"{name!r} is async, and has smaller variants: async nodes are called once", "make it a plain function"
+        )
     if options.smaller and not takes_run:
         reader.report("node-options", f"{name!r} has smaller variants, but cannot know which one to run", "take *, run: Run")
     if reader.problems:

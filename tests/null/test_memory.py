@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from engine_nodes import flow
 
-from nodegraph import Engine, Files, Invalid, Kind, Latent, ModelRef, OutOfMemory, Run, Upscaler, node
+from nodegraph import Engine, Files, Invalid, Kind, Latent, ModelRef, OutOfMemory, PackInvalid, Run, Upscaler, node
 
 FAKE = fake_device.FakeDevice(0)
 TRIED: list[int] = []
@@ -299,3 +299,22 @@ def test_a_smaller_variant_is_a_difference():
     with Engine(cache=False) as engine:
         (change,) = differences({**record, "smaller": {"x": 2}}, record, engine.registry)
     assert str(change) == "x smaller variant 2 → whole, as memory was short"
+
+
+@node
+async def hungry(value: int = 0) -> int:
+    raise MemoryError("no room")
+
+
+def test_an_async_node_that_is_out_of_memory_says_so():
+    with Engine(nodes=[hungry], cache=False) as engine:
+        (problem,) = engine.submit(flow({"x": {"use": "hungry"}}, {"out": "x.int"})).result().problems
+        assert (problem.code, problem.where) == ("out-of-memory", "x")
+
+
+def test_an_async_node_has_no_smaller_variants():
+    async def asks(value: int, *, run: Run) -> int:
+        return value
+
+    with pytest.raises(PackInvalid, match="async"):
+        Engine(nodes=[node(smaller=1)(asks)], cache=False)
