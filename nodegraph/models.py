@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import threading
 import time
@@ -107,8 +108,12 @@ class ModelFolder:
         return name
 
     def _unknown(self, name: str, kind: str) -> Refused:
+        if os.sep in name and os.path.exists(path := os.path.expanduser(name)) and _kind(path) is not None:
+            parent, own = os.path.split(os.path.abspath(path))
+            fix = f"call it {own.removesuffix('.safetensors')!r}, and name the folder it lies in: --models {shlex.quote(parent)}"
+            return Refused("unknown-model", f"a model is given by its name, but {name!r} is a path", fix)
         for root in self.roots:
-            unsafe = [one for suffix in UNSAFE if (one := root / (name if name.endswith(suffix) else name + suffix)).is_file()]
+            unsafe = [one for suffix in UNSAFE if os.path.isfile(one := root / (name if name.endswith(suffix) else name + suffix))]
             if unsafe:
                 return Refused(
                     "unsafe-weights",
@@ -116,7 +121,7 @@ class ModelFolder:
                     "convert it to safetensors on a machine you trust",
                 )
             folder = root / name
-            if name and "/" not in name and folder.is_dir():
+            if name and "/" not in name and os.path.isdir(folder):
                 return Refused(
                     "model-incomplete",
                     f"the folder {name!r} holds no model: it has neither model_index.json nor config.json",

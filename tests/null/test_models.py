@@ -72,3 +72,18 @@ def test_a_file_that_vanishes_while_it_is_looked_at_is_not_there(models, monkeyp
     (found,) = (one for one in models.list() if one.name == "base")
     assert found.size == sum(file.stat().st_size for file in found.path.rglob("*.json"))
     assert "vae/gone.json" not in looked_at._stamps(found.path)
+
+
+@pytest.mark.parametrize("end", ["", "/", "/../base"])
+def test_a_model_given_by_its_path_is_told_how_it_is_named(models, tmp_path, end):
+    with pytest.raises(Refused) as refused:
+        models.model(f"{tmp_path}/base{end}", "diffusion")
+    assert (refused.value.code, "is a path" in refused.value.text) == ("unknown-model", True)
+    assert refused.value.fix == f"call it 'base', and name the folder it lies in: --models {tmp_path}"
+
+
+def test_what_is_only_like_a_path_is_an_unknown_name(models):
+    for name in ("/none", "~nobody/x", 300 * "a", "a/" + 5000 * "b", "a/\0"):
+        with pytest.raises(Refused) as refused:
+            models.model(name, "diffusion")
+        assert "is a path" not in refused.value.text
