@@ -72,6 +72,7 @@ class Store:
         self._size = 0
         self._seen_version = 0
         self._database: sqlite3.Connection | None = None
+        self._inode = 0  # of the index
         with self._guard("open"):
             self._open()
 
@@ -79,6 +80,7 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(self.folder / INDEX, timeout=PATIENCE, check_same_thread=False, isolation_level=None)
         try:
+            self._inode = os.stat(self.folder / INDEX).st_ino
             if _version(database) > FORMAT:
                 raise OSError(f"the cache is of format {_version(database)}, newer than this nodegraph's {FORMAT}")
             _write_ahead(database)
@@ -101,14 +103,27 @@ class Store:
 
     def fail(self, doing: str, error: Exception) -> None:
         """Go on without the disk tier. Said once."""
-        if not self.trouble:
-            self.trouble = f"cannot {doing} the cache in {str(self.folder)!r}: {error}"
-            log.warning("%s; going on without the disk tier", self.trouble)
         with self._lock:
             database, self._database = self._database, None
             if database is not None:
                 with suppress(sqlite3.Error):
                     database.close()  # a transaction left open would keep every other process from writing
+            if not self.trouble:
+                self.trouble = f"cannot {doing} the cache in {str(self.folder)!r}: {error}"
+                if _is_damage(error) and self._index_aside():
+                    self.trouble += "; its index is set aside, and whoever comes next begins a new one"
+                log.warning("%s; going on without the disk tier", self.trouble)
+
+    def _index_aside(self) -> bool:
+        """Keep a damaged index for a person to look at, unless another process has done so. Whether that was done."""
+        index = self.folder / INDEX
+        with suppress(OSError):
+            if index.stat().st_ino == self._inode:
+                for end in ("", "-wal", "-shm"):
+                    with suppress(FileNotFoundError):
+                        os.replace(f"{index}{end}", f"{index}.damaged{end}")
+                return True
+        return False
 
     @staticmethod
     def worth(seconds: float, nbytes: int) -> bool:
@@ -518,6 +533,12 @@ class _KnownKeys:
             if key.__class__ is bytes:  # none in a damaged index
                 known.add(key[:8])
             self._last_row = row
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error says that the index is not what was written, and not only that it cannot be had now."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # of extended codes, the plain one
+    return isinstance(error, UnicodeDecodeError) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _version(database: sqlite3.Connection) -> int:

@@ -420,10 +420,33 @@ def test_a_damaged_index_never_gives_another_result(tmp_path):
     store.close()
 
 
-def test_a_damaged_schema_costs_the_disk_tier_alone(tmp_path):
+@pytest.mark.parametrize("what", ["no database", "schema"])
+def test_a_damaged_index_is_set_aside_and_whoever_comes_next_begins_a_new_one(tmp_path, what):
     Store(tmp_path, 1 << 30).close()
     path = tmp_path / "index.sqlite"
-    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE results", b"CREATE TAB\x97E results"))
+    whole = path.read_bytes()
+    damaged = b"no database" * 100 if what == "no database" else whole.replace(b"CREATE TABLE results", b"CREATE TAB\x97E results")
+    path.write_bytes(damaged)
     store = Store(tmp_path, 1 << 30)
     assert "cannot open" in store.trouble
+    assert "set aside" in store.trouble
     store.close()
+    assert (tmp_path / "index.sqlite.damaged").read_bytes() == damaged
+    store = Store(tmp_path, 1 << 30)
+    assert not store.trouble
+    store.put(Entry(b"a" * 20, "values", ("text",), ("a",), (b"=a",), 1.0), None, ())
+    store.flush()
+    assert store.verify() == {"checked": 1, "damaged": 0, "stray_files_removed": 0}
+    store.close()
+
+
+def test_an_index_of_a_newer_format_stays_where_it_is(tmp_path):
+    Store(tmp_path, 1 << 30).close()
+    path = tmp_path / "index.sqlite"
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version=999")
+    database.close()
+    store = Store(tmp_path, 1 << 30)
+    assert "newer" in store.trouble
+    assert "set aside" not in store.trouble
+    assert path.exists()
