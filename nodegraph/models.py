@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import threading
 import time
@@ -109,6 +108,8 @@ class ModelFolder:
 
     def _unknown(self, name: str, kind: str) -> Refused:
         if os.sep in name and os.path.exists(path := os.path.expanduser(name)) and _kind(path) is not None:
+            import shlex
+
             parent, own = os.path.split(os.path.abspath(path))
             fix = f"call it {own.removesuffix('.safetensors')!r}, and name the folder it lies in: --models {shlex.quote(parent)}"
             return Refused("unknown-model", f"a model is given by its name, but {name!r} is a path", fix)

@@ -213,13 +213,13 @@ class Execution:
         if self.state[step] != IDLE:
             return
         key, cache = self.plan.keys[step], self.shared.cache
-        if key is not None and self.use_cache and not self._up_to_date:
+        if key is not None and self.use_cache:
             self.look_up()
-        if key is not None and self.use_cache and cache.may_link(key) and (found := cache.linked(key)) is not None:
-            if found[1]:
-                self.outside[step] = found[1]
-            if self._take_hit(step, found[0]):
-                return
+            if cache.may_link(key) and (found := cache.linked(key)) is not None:
+                if found[1]:
+                    self.outside[step] = found[1]
+                if self._take_hit(step, found[0]):
+                    return
         self.state[step] = WAITING
         self._wait_or_unblock(step)
 

@@ -293,7 +293,7 @@ class Store:
         try:
             with self._guard("write to"):
                 work()
-        except Exception:  # a value of a pack may fail to be packed in any way
+        except Exception:  # a mistake must not end the writer's thread
             log.exception("something was not written to the cache")
 
     def flush(self) -> None:
@@ -315,6 +315,9 @@ class Store:
                 head = keys.digest(b"head", entry.key, head) + head
             except Unpackable as error:
                 log.debug("not stored: %s", error)
+                return
+            except Exception:  # a value of a pack may fail to be packed in any way, which is no trouble of the disk
+                log.exception("something was not written to the cache")
                 return
             if packed.size > self.budget:
                 return

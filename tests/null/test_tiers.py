@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from engine_nodes import CALLS, NODES, flow, make_engine, traced
 
-from nodegraph import Engine, node
+from nodegraph import Engine, kinds, node
 from nodegraph.entries import OVERHEAD, Entry
 from nodegraph.packing import Packed, Unpackable, unpack
 from nodegraph.store import LOOKUPS, Store
@@ -450,3 +450,23 @@ def test_an_index_of_a_newer_format_stays_where_it_is(tmp_path):
     assert "newer" in store.trouble
     assert "set aside" not in store.trouble
     assert path.exists()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "error", [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "of a pack"), OSError("of a pack"), RuntimeError("of a pack")]
+)
+def test_a_value_that_cannot_be_taken_apart_is_no_trouble_of_the_disk(tmp_path, monkeypatch, error):
+    class Odd:
+        def parts(self):
+            raise error
+
+    monkeypatch.setitem(kinds.NAMES, Odd, "odd")
+    store = Store(tmp_path, 1 << 30)
+    store.put(Entry(b"o" * 20, "values", ("odd",), (Odd(),), (b"=o",), 1.0), None, ())
+    store.put(Entry(b"a" * 20, "values", ("text",), ("a",), (b"=a",), 1.0), None, ())
+    store.flush()
+    assert not store.trouble
+    assert store.get(b"o" * 20) is None
+    assert store.get(b"a" * 20) is not None
+    store.close()
