@@ -176,7 +176,7 @@ def _from_python(kind: Type, given: Any, port: Port) -> Any:
             return None
     try:
         value = cls.from_pil(given) if from_pil else cls(given.detach() if hasattr(given, "detach") else given)
-        ends = (float(value.data.min()), float(value.data.max())) if pixels and not from_pil else (0.0, 1.0)
+        ends = arrays.extent(value.data) if pixels and not from_pil else (0.0, 1.0)
     except (TypeError, ValueError, RuntimeError, OSError, SyntaxError) as error:  # PIL reads a file when its pixels are asked for
         fix = f"give float32 [B,{3 if kind.name == 'image' else 1},H,W] in 0..1, or a PIL picture" if pixels else _plain_fix(kind, given)
         raise Refused("wrong-type", f"{port.name!r} takes {article(kind)}, but this cannot be one: {error}", fix) from None
