@@ -41,7 +41,7 @@ class Checker:
         self.registry, self.world = registry, Witness(world)
         self.flow = Flow(registry, self.world)
         self.signatures: dict[NodeType, Signature | None] = {}
-        self._read: dict[tuple[str, int, int], Workflow] = {}
+        self._read: dict[Path, Workflow] = {}
         self._templates: dict[str, Template] = {}
         self._open: list[str] = []
         self._depth = 0
@@ -90,13 +90,11 @@ class Checker:
     def _load(self, path: Path) -> Workflow:
         """Read a file, once as long as it stays as it is."""
         try:
-            stat = looks.stat(path)
-            stamp = (str(path), stat.st_mtime_ns, stat.st_size)
+            looks.stat(path)
         except OSError as error:
             raise Refused("file-missing", f"cannot read {path.name!r}: {error.strerror}", "give the path of a workflow file") from None
-        if stamp not in self._read:
-            self._read[stamp] = Workflow.load(_shown(path))
-        return self._read[stamp]
+        read = self._read[path] = Workflow.load(_shown(path), self._read.get(path))
+        return read
 
     def _stale(self, template: Template) -> bool:
         """Whether something outside may have changed what check says, here or in a workflow it uses: any problem, other files, or
@@ -134,14 +132,13 @@ class Checker:
         self.flow.check(template, given or {})
 
 
-def _same_file(stamp: tuple[str, int, int] | None) -> bool:
+def _same_file(stamp: tuple[str, looks.Stamp] | None) -> bool:
     if stamp is None:
         return True
     try:
-        stat = looks.stat(stamp[0])
+        return looks.stamp(stamp[0]) == stamp[1]
     except OSError:
         return False
-    return (stat.st_mtime_ns, stat.st_size) == stamp[1:]
 
 
 def _shown(path: Path) -> Path:

@@ -17,7 +17,6 @@ from nodegraph import collector, keys, kinds, looks, secret
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
 from nodegraph.errors import PackInvalid, Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
-from nodegraph.facts import Facts
 from nodegraph.handles import ModelRef
 from nodegraph.literals import Pending
 from nodegraph.models import ModelFolder, Resident
@@ -305,12 +304,10 @@ class Engine:
         name = workflow.name or (Path(workflow.file).stem if workflow.file else "workflow")
         given = secret.bound(template.inputs, given, self._salt)
         bound = bind_inputs(plan, template, given, _Trusted(self))
-        known = {port: Facts(value=value) for port, value in given.items() if kinds.is_json(value)}
-        if known:
-            with self._lock:
-                problems = shared.checker.flow.mismatches(template, known)
-            if problems:
-                raise WorkflowInvalid(problems)
+        with self._lock:
+            problems = shared.checker.flow.mismatches(template, {port: value for port, value in given.items() if kinds.is_json(value)})
+        if problems:
+            raise WorkflowInvalid(problems)
         scope = Scope("", name)
         outputs = plan.expand(template, bound, scope)
         effects = list(plan.effects)

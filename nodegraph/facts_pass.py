@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
+from nodegraph import kinds
 from nodegraph.errors import Problem
 from nodegraph.facts import Facts, Mismatch
 from nodegraph.literals import Pending
@@ -24,6 +25,16 @@ MOST = 256
 """How many outcomes are kept."""
 
 
+class Found(NamedTuple):
+    """What a pass found in a template that has no mismatch: the nodes of which something can be known, what is known of outputs and of
+    each item of lists, and the identities of the given values that it was found with."""
+
+    nodes: list[int]
+    known: Known
+    items: Known
+    given: Mapping[str, bytes]
+
+
 class Flow:
     """Carries facts through templates. What a workflow makes of the same facts is worked out once, as long as models stay as they are."""
 
@@ -37,7 +48,7 @@ class Flow:
         made = _Pass(self, template, given)
         if made.nodes:
             template.problems += made.run()[1]
-        template.facts = made.nodes, made.known, made.items
+        template.facts = Found(made.nodes, made.known, made.items, {})
 
     def through(self, template: Template, given: Mapping[str, Facts]) -> Outcome:
         """What comes of a template when this is known of its inputs."""
@@ -51,9 +62,20 @@ class Flow:
             kept = self._outcomes[name] = (template, outcome, self.look.since(mark))  # the template, so that its id stays its own
         return kept[1]
 
-    def mismatches(self, template: Template, given: Mapping[str, Facts]) -> list[Problem]:
-        """What does not go together when this is known of the inputs of a workflow that `check` has been through."""
-        return _Pass(self, template, given, template.facts).run()[1]
+    def mismatches(self, template: Template, given: Mapping[str, Any]) -> list[Problem]:
+        """What does not go together when a workflow that `check` has been through is given these values, which are JSON. Only what
+        depends on those that are not the same as the last time is looked at again."""
+        before: Found = template.facts
+        told = {port: kinds.content(value) for port, value in given.items()}
+        changed = [port for port in {**before.given, **told} if before.given.get(port) != told.get(port)]
+        if not changed or not before.nodes:
+            return []
+        mark = self.look.mark()
+        made = _Pass(self, template, {port: Facts(value=value) for port, value in given.items()}, before, changed)
+        problems = made.run()[1]
+        if not problems and self.look.since(mark).keys() <= template.said.keys():
+            template.facts = Found(made.nodes, made.known, made.items, told)
+        return problems
 
     def wanted(self, function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
         """The ports that a facts function takes, and whether it takes all. Raises ValueError when it has no signature."""
@@ -65,21 +87,22 @@ class Flow:
 
 
 class _Pass:
-    """One template with facts of its inputs. `before`: what was found when nothing was known of them; then only what depends on them
-    is looked at again."""
+    """One template with facts of its inputs. `before`: what was found when other inputs were `changed`; then only what depends on
+    these is looked at again."""
 
-    def __init__(self, flow: Flow, template: Template, given: Mapping[str, Facts], before: tuple[list[int], Known, Known] | None = None):
+    def __init__(
+        self, flow: Flow, template: Template, given: Mapping[str, Facts], before: Found | None = None, changed: Iterable[str] = ()
+    ):
         self.flow, self.template, self.given = flow, template, given
-        self.again = before is not None
-        nodes, known, items = before or (self._with_facts(), {}, {})
-        self.nodes = nodes  # of which something can be known
-        self.known = known.copy()
-        self.items = items.copy()  # what is known of each item of the list that a mapped node gives
+        self.again, self.changed = before is not None, changed
+        self.nodes = self._with_facts() if before is None else before.nodes  # of which something can be known
+        self.known = {} if before is None else before.known.copy()
+        self.items = {} if before is None else before.items.copy()  # what is known of each item of the list that a mapped node gives
         self.problems: list[Problem] = []
 
     def run(self) -> Outcome:
         template = self.template
-        changed: set[Link] = {(INPUTS, port) for port in self.given}
+        changed: set[Link] = {(INPUTS, port) for port in self.changed}
         for index in self.nodes:
             used = template.types[index]
             if self.again:

@@ -212,9 +212,10 @@ class Live:
         found = []
         self._read_stamps.clear()
         for one in _templates(template):
-            if stamp := one.workflow._stamp:
-                found.append(Path(stamp[0]))
-                self._read_stamps[Path(stamp[0])] = stamp[1:]
+            if one.workflow._stamp is not None:
+                name, seen = one.workflow._stamp
+                found.append(Path(name))
+                self._read_stamps[Path(name)] = seen.mtime_ns, seen.size
             for _, _, what in one.pending:
                 found += [Path(item.path) for item in (what if isinstance(what, list) else [what]) if _is_file(item)]
         return found
@@ -274,7 +275,10 @@ def _is_file(what: Any) -> bool:
 
 
 def _unchanged(workflow: Workflow) -> bool:
-    return workflow._stamp is None or _stamp(Path(workflow._stamp[0])) == workflow._stamp[1:]
+    if workflow._stamp is None:
+        return True
+    name, seen = workflow._stamp
+    return _stamp(Path(name)) == (seen.mtime_ns, seen.size)
 
 
 def _stamp(path: Path) -> Stamp | None:

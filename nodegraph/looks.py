@@ -5,9 +5,22 @@ from __future__ import annotations
 import os
 import stat as modes
 import threading
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
+SETTLED = 2_000_000_000
+"""Nanoseconds after which a file that is written again is sure to have another time."""
 _this = threading.local()
+
+
+class Stamp(NamedTuple):
+    """What tells whether a file is as it was. Times are in nanoseconds: of any change, and of the last one of its bytes."""
+
+    device: int
+    inode: int
+    size: int
+    ctime_ns: int
+    mtime_ns: int
 
 
 class Moment:
@@ -42,6 +55,17 @@ def stat(path: str | os.PathLike[str]) -> os.stat_result:
     return found
 
 
+def stamp(path: str | os.PathLike[str]) -> Stamp:
+    """What tells whether a file is as it was. Raises OSError and ValueError as `os.stat` does."""
+    found = stat(path)
+    return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns, found.st_mtime_ns)
+
+
+def is_settled(*stamps: Stamp) -> bool:
+    """Whether files were written so long ago that writing them again shows in their stamps."""
+    return time.time_ns() - max((one.mtime_ns for one in stamps), default=0) > SETTLED
+
+
 def is_file(path: str | os.PathLike[str]) -> bool:
     """As `os.path.isfile`."""
     return modes.S_ISREG(_mode(path))
@@ -65,4 +89,4 @@ def _mode(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-__all__ = ["Moment", "exists", "is_dir", "is_file", "stat"]
+__all__ = ["SETTLED", "Moment", "Stamp", "exists", "is_dir", "is_file", "is_settled", "stamp", "stat"]

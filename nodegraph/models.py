@@ -29,10 +29,8 @@ from nodegraph.values import File
 _LEFT_OUT = (".md", ".txt.bak", ".png", ".jpg", ".gitattributes", ".gitignore")
 SINGLE = "model.safetensors"
 """What the only file of a model that is one file is called inside of it."""
-SETTLED = 2_000_000_000
-"""Nanoseconds after which a further change of a file is sure to have another time."""
-Stamps = dict[str, tuple[str, int, int, int, int, int]]
-"""Where a model's files lie, and device, inode, size and times of each, by their names inside of it."""
+Stamps = dict[str, tuple[str, looks.Stamp]]
+"""Where a model's files lie, and the stamp of each, by their names inside of it."""
 Sight = tuple[Path, Stamps]
 """Where a model lies, and what tells whether its files are as they were."""
 UNSAFE = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
@@ -147,10 +145,10 @@ class ModelFolder:
         path, stamps = seen
         if path in self._known and self._known[path].stamps == stamps:
             return self._known[path].reference
-        paths = {file: stamp[0] for file, stamp in stamps.items()}
+        paths = {file: found for file, (found, _) in stamps.items()}
         files = tuple((file, self._digest(Path(found))) for file, found in paths.items())
         made = ModelRef(name, files)
-        if time.time_ns() - max((stamp[-1] for stamp in stamps.values()), default=0) <= SETTLED:
+        if not looks.is_settled(*(stamp for _, stamp in stamps.values())):
             stamps = {}  # what has only just changed may change again without another time
         with self._lock:
             known = self._known
@@ -235,7 +233,7 @@ class ModelFolder:
         if path is None:
             raise self._unknown(name, "")
         ref = self.ref(name)
-        sizes = {file: stat.st_size for file, (_, stat) in _stats(path).items()}
+        sizes = _sizes(path)
         files = [{"file": file, "digest": digest.hex(), "bytes": sizes[file]} for file, digest in ref.files]
         return {
             "name": name,
@@ -303,19 +301,11 @@ def _base(path: Path) -> Path | None:
 
 def _stamps(path: Path) -> Stamps:
     """What tells whether the files of a model are as they were."""
-    return {
-        file: (found, stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns, stat.st_mtime_ns)
-        for file, (found, stat) in _stats(path).items()
-    }
-
-
-def _stats(path: Path) -> dict[str, tuple[str, os.stat_result]]:
-    """Where the files of a model lie, and what the system tells of each; without what has vanished since it was listed."""
-    stats = {}
+    stamps = {}
     for file, found in _paths(path).items():
-        with suppress(FileNotFoundError):
-            stats[file] = (found, looks.stat(found))
-    return stats
+        with suppress(FileNotFoundError):  # it has vanished since it was listed
+            stamps[file] = (found, looks.stamp(found))
+    return stamps
 
 
 def _at(path: Path, file: str) -> Path:
@@ -328,7 +318,12 @@ def _at(path: Path, file: str) -> Path:
 
 def _size(path: Path) -> int:
     """Bytes of a model."""
-    return sum(stat.st_size for _, stat in _stats(path).values())
+    return sum(_sizes(path).values())
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Bytes of each file of a model."""
+    return {file: stamp.size for file, (_, stamp) in _stamps(path).items()}
 
 
 def _kind(path: Path | str) -> str | None:

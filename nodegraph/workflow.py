@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from nodegraph import collector, keys, kinds, positions, reading
+from nodegraph import collector, keys, kinds, looks, positions, reading
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean_file
 from nodegraph.reading import FORMAT, dotted, refuse
 
@@ -73,7 +73,8 @@ class Workflow(_Model):
     _file: str = PrivateAttr("")
     _folder: Path | None = PrivateAttr(None)
     _positions: positions.Positions | None = PrivateAttr(None)
-    _stamp: tuple[str, int, int] | None = PrivateAttr(None)
+    _stamp: tuple[str, looks.Stamp] | None = PrivateAttr(None)
+    _settled: bool = PrivateAttr(False)
     _at: positions.Path = PrivateAttr(())
     _digest: bytes = PrivateAttr(b"")
     _compiled: Any = PrivateAttr(None)
@@ -93,22 +94,24 @@ class Workflow(_Model):
         """Read a file. `known`: what was read from it before; that is given back as long as the text is the same."""
         shown = str(path)
         try:
-            stat = os.stat(shown)
-            if stat.st_size > MAX_BYTES:
+            stamp = os.path.realpath(shown), looks.stamp(shown)
+            if known is not None and known._settled and known._stamp == stamp and known._file == shown:
+                return known
+            if stamp[1].size > MAX_BYTES:
                 text = f"{shown!r} is larger than {MAX_BYTES >> 20} MiB"
                 refuse(Problem("file-too-large", "", text, "split the workflow into several files", shown))
+            settled = looks.is_file(shown) and looks.is_settled(stamp[1])  # what has only just changed may change again unseen
             with open(shown, encoding="utf-8-sig") as file:
                 text = file.read()
-            whole = os.path.realpath(shown)
         except UnicodeDecodeError as error:
             refuse(Problem("not-text", "", f"{shown!r} is not UTF-8 text (byte {error.start})", "save it as UTF-8", shown))
         except OSError as error:
             refuse(Problem("file-missing", "", f"cannot read {shown!r}: {error.strerror}", _near_file(Path(shown)), shown))
         except (ValueError, RuntimeError):  # a null character; a circle of links
             refuse(Problem("file-missing", "", f"{shown!r} is no path", _NO_PATH, shown))
-        if known is None or not known._reads(text, shown, whole):
-            known = cls.read(text, file=shown, folder=Path(whole).parent)
-        known._stamp = (whole, stat.st_mtime_ns, stat.st_size)
+        if known is None or not known._reads(text, shown, stamp[0]):
+            known = cls.read(text, file=shown, folder=Path(stamp[0]).parent)
+        known._stamp, known._settled = stamp, settled
         return known
 
     def _reads(self, text: str, shown: str, whole: str) -> bool:

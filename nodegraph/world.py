@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ class World:
 
     def __init__(self, models: ModelFolder, roots: Iterable[Path]):
         self._models = models
-        self.roots = [Path(root).resolve() for root in roots]
+        self.roots = [os.path.realpath(root) for root in roots]
 
     def file(self, text: str, folder: Path | None, trusted: bool = False) -> Path:
         """The path of a file. Raises Refused when it is missing or outside of the roots."""
@@ -28,11 +29,12 @@ class World:
         if not text or "\0" in text:
             raise Refused("file-missing", f"{described(text)} is no path", "give the path of a file")
         try:
-            path = (base / (Path(text).expanduser() if trusted else text)).resolve()
-            if not trusted and (text.startswith("~") or not self._inside(path, base)):
+            name = os.path.realpath(base / (Path(text).expanduser() if trusted else text))
+            if not trusted and (text.startswith("~") or not self._inside(name, base)):
                 fix = "put the file beside the workflow, or allow its folder with --root"
                 raise Refused("path-outside", f"{described(text)} leads outside of the workflow's folder", fix)
-            if looks.is_file(path):
+            path = Path(name)
+            if looks.is_file(name):
                 return path
             if path.is_dir():
                 raise Refused("file-missing", f"{described(text)} is a folder", "give the path of a file")
@@ -43,9 +45,8 @@ class World:
         start = "the working folder" if trusted else "the workflow"
         raise Refused("file-missing", f"there is no file {described(text)}", near or f"paths are relative to {start}")
 
-    def _inside(self, path: Path, base: Path) -> bool:
-        above = {path, *path.parents}
-        return base in above or not above.isdisjoint(self.roots) or base.resolve() in above
+    def _inside(self, name: str, base: Path) -> bool:
+        return any(_lies_in(name, folder) for folder in (str(base), *self.roots)) or _lies_in(name, os.path.realpath(base))
 
     def model(self, name: str, kind: str) -> str:
         return self._models.model(name, kind)
@@ -80,3 +81,8 @@ class World:
 
     def sight(self, model: str) -> Sight | None:
         return self._models.sight(model)
+
+
+def _lies_in(name: str, folder: str) -> bool:
+    """Whether a path is that of a folder, or of something below it."""
+    return name == folder or name.startswith(folder if folder.endswith(os.sep) else folder + os.sep)

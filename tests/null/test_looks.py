@@ -6,16 +6,22 @@ import json
 import os
 import threading
 from collections import Counter
+from unittest.mock import Mock
 
 import pytest
 from cases import bare_engine
 
-from nodegraph import ModelRef, looks, node
+from nodegraph import ModelRef, Workflow, looks, node
 
 
 @node
 def name_of(model: ModelRef, add: int = 0) -> str:
     return f"{model.name}{add}"
+
+
+@node
+def counted(value: int) -> int:
+    return value
 
 
 def test_a_moment_stands_still(tmp_path):
@@ -68,3 +74,49 @@ def test_a_run_looks_at_each_file_of_a_model_once(tmp_path, monkeypatch):
     inside = {path: count for path, count in looked.items() if path.startswith(str(tmp_path / "models"))}
     assert set(inside) >= {str(tmp_path / "models" / "tiny" / file) for file in ("model_index.json", "unet/config.json")}
     assert set(inside.values()) == {1}
+
+
+def test_a_workflow_that_was_written_long_ago_is_not_read_again(tmp_path, monkeypatch):
+    path, long_ago = tmp_path / "flow.json", 10**18
+    path.write_text('{"nodegraph": 1, "doc": "one"}')
+    fresh = Workflow.load(path)
+    path.write_text('{"nodegraph": 1, "doc": "two"}')
+    os.utime(path, ns=(long_ago, fresh._stamp[1].mtime_ns))
+    assert Workflow.load(path, fresh).doc == "two", "what has only just changed may change again without another time"
+
+    os.utime(path, ns=(long_ago, long_ago))
+    settled = Workflow.load(path)
+    opened = Mock(wraps=open)
+    monkeypatch.setattr("builtins.open", opened)
+    assert Workflow.load(path, settled) is settled
+    opened.assert_not_called()
+    os.utime(path, ns=(long_ago, long_ago + 1))
+    assert Workflow.load(path, settled) is settled, "the text is the same"
+    opened.assert_called_once()
+    monkeypatch.undo()
+
+    (tmp_path / "other").mkdir()
+    os.link(path, tmp_path / "other" / "flow.json")
+    (tmp_path / "here").symlink_to(tmp_path)
+    through = Workflow.load(tmp_path / "here" / "flow.json")
+    (tmp_path / "here").unlink()
+    (tmp_path / "here").symlink_to(tmp_path / "other")
+    moved = Workflow.load(tmp_path / "here" / "flow.json", through)
+    assert (through.folder, moved.folder) == (tmp_path, tmp_path / "other"), "its paths start from another folder now"
+    path.write_text('{"nodegraph": 1, "doc": "six"}')
+    assert Workflow.load(path, settled).doc == "six"
+
+
+def test_a_used_workflow_that_changes_at_once_is_read_again(tmp_path):
+    inner, outer = tmp_path / "inner.json", tmp_path / "outer.json"
+
+    def write(value):
+        record = {"nodegraph": 1, "nodes": {"a": {"use": "counted", "with": {"value": value}}}, "outputs": {"int": "a.int"}}
+        inner.write_text(json.dumps(record))
+        os.utime(inner, ns=(10**18, 10**18))  # as where a disk counts time in seconds
+
+    outer.write_text(json.dumps({"nodegraph": 1, "nodes": {"b": {"use": "./inner.json"}}, "outputs": {"int": "b.int"}}))
+    with bare_engine(nodes=[counted]) as engine:
+        for value in (3, 4, 5):
+            write(value)
+            assert engine.run(outer).outputs == {"int": value}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from small_packs import HEAD, write
 
 from nodegraph import Engine, Workflow, keys
 from nodegraph.facts import Facts
+from nodegraph.facts_pass import _Pass
 from nodegraph.models import ModelFolder
 
 NODES = (
@@ -39,6 +41,7 @@ def wide(look, model):
 def narrow(width, most):
     if width.get("width", 0) > most.get("value", 8):
         return Mismatch("width", "too wide")
+    return Facts(width=width.get("width"))
 """
 FLOW = {
     "inputs": {"most": {"type": "int", "default": 8}},
@@ -105,12 +108,32 @@ def test_values_that_are_given_are_looked_at_as_if_all_was_looked_at_again(engin
         "inner": {"use": Workflow.of(FLOW), "from": {"most": "inputs.most"}},
     }
     template = engine._template(Workflow.of({"inputs": FLOW["inputs"], "nodes": nodes, "outputs": {"n": "n.int"}}))
-    flow, given = engine.checker.flow, {"most": Facts(value=most)}
+    flow = engine.checker.flow
     assert not template.problems
-    again = flow.mismatches(template, given)
-    assert [problem.where for problem in again] == (["nodes.n.from.width", "nodes.inner.use.nodes.n.from.width"] if most < 4 else [])
-    template.facts = None
-    assert flow.mismatches(template, given) == again
+    found = flow.mismatches(template, {"most": most})
+    assert [one.where for one in found] == (["nodes.n.from.width", "nodes.inner.use.nodes.n.from.width"] if most < 4 else [])
+    assert found == _Pass(flow, template, {"most": Facts(value=most)}).run()[1]
+
+
+def test_what_is_known_follows_values_that_are_given_one_after_another(engine: Engine) -> None:
+    inputs = {"first": {"type": "int", "default": 9}, "second": {"type": "int", "default": 9}}
+    nodes = {
+        "w": {"use": "wide", "with": {"model": "plain"}},
+        "a": {"use": "narrow", "from": {"width": "w.int", "most": "inputs.first"}},
+        "b": {"use": "narrow", "from": {"width": "a.int", "most": "inputs.second"}},
+        "inner": {"use": Workflow.of(FLOW), "from": {"most": "inputs.second"}},
+        "lists": {"use": "narrow", "each": {"width": [1, 2]}, "from": {"most": "inputs.first"}},
+    }
+    record = {"inputs": inputs, "nodes": nodes, "outputs": {"n": "b.int"}}
+    kept, flow = engine._template(Workflow.of(record)), engine.checker.flow
+    drawn = random.Random(0)
+    refused = 0
+    for _ in range(200):
+        given = {name: drawn.choice([2, 5, 6, 7]) for name in inputs if drawn.random() < 0.7}
+        found = flow.mismatches(kept, given)
+        assert found == _Pass(flow, kept, {name: Facts(value=value) for name, value in given.items()}).run()[1], given
+        refused += bool(found)
+    assert 50 < refused < 150
 
 
 def test_a_configuration_that_is_nested_too_deeply_is_none(engine: Engine, tmp_path: Path) -> None:
