@@ -304,10 +304,12 @@ class Engine:
         name = workflow.name or (Path(workflow.file).stem if workflow.file else "workflow")
         given = secret.bound(template.inputs, given, self._salt)
         bound = bind_inputs(plan, template, given, _Trusted(self))
-        with self._lock:
-            problems = shared.checker.flow.mismatches(template, {port: value for port, value in given.items() if kinds.is_json(value)})
-        if problems:
-            raise WorkflowInvalid(problems)
+        if template.facts.nodes:
+            known = {port: value for port, value in given.items() if kinds.is_json(value)}
+            with self._lock:
+                problems = shared.checker.flow.mismatches(template, known)
+            if problems:
+                raise WorkflowInvalid(problems)
         scope = Scope("", name)
         outputs = plan.expand(template, bound, scope)
         effects = list(plan.effects)

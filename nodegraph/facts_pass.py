@@ -68,7 +68,7 @@ class Flow:
         before: Found = template.facts
         told = {port: kinds.content(value) for port, value in given.items()}
         changed = [port for port in {**before.given, **told} if before.given.get(port) != told.get(port)]
-        if not changed or not before.nodes:
+        if not changed:
             return []
         mark = self.look.mark()
         made = _Pass(self, template, {port: Facts(value=value) for port, value in given.items()}, before, changed)

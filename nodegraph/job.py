@@ -102,10 +102,8 @@ class EventLog:
         seen, over, make = 0, False, tuple.__new__
         while not over:
             at = 4 * seen
+            self._gather(at)
             fresh = self._records[at : at + 4 * READ_AT_ONCE]
-            if not fresh:
-                self._wait(at)
-                continue
             self._read = max(self._read, at + len(fresh))
             kinds, data = fresh[::4], fresh[3::4]
             times = [self._epoch + when for when in fresh[2::4]]
@@ -117,12 +115,17 @@ class EventLog:
             seen += len(kinds)
             over = kinds[-1] == "done"
 
-    def _wait(self, at: int) -> None:
+    def _gather(self, at: int) -> None:
+        """Wait until there are records from a place on, and then a moment for those that follow them, if any may."""
+        records = self._records
+        if self._over or len(records) - at >= 4 * READ_AT_ONCE:
+            return
         with self._wake:
-            self._waiting = 1  # before looking, so that what is added after the look wakes
-            if at < len(self._records):
-                return
-            self._wake.wait(0.5)
+            while at >= len(records):
+                self._waiting = 1  # before looking, so that what is added after the look wakes
+                if at >= len(records):
+                    self._wake.wait(0.5)
+            self._waiting = 0
             if not self._over:
                 self._wake.wait(COALESCE)
 
