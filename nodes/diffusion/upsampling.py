@@ -31,7 +31,8 @@ def upsample(
     small = small.to(first.device, first.dtype).clamp(-1, 1)
     noise = draw_noise((len(small), first.config.out_channels, *size), generators, first.device, first.dtype)
     large = noise * scheduler.init_noise_sigma
-    beside = functional.interpolate(small, size=size, mode="bicubic", align_corners=False, antialias=True)
+    # in float32, as a CPU has no such interpolation of half precision
+    beside = functional.interpolate(small.float(), size=size, mode="bicubic", align_corners=False, antialias=True).to(first.dtype)
     options = schedulers.step_options(scheduler, 0.0, generators)
     for index, timestep in enumerate(scheduler.timesteps):
         network = networks.last if index == len(scheduler.timesteps) - 1 else first

@@ -1,0 +1,103 @@
+"""Where nodes and the cache put their tensors, shown without a GPU: see `absent_gpu`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+import PIL.Image
+import pytest
+import torch
+from absent_gpu import PLACE, absent_gpu, held
+
+from nodegraph import Engine, Image, Latent, Run, RunFailed, Workflow, node
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPT = "a large red circle on the left on a white background"
+WORKFLOWS = ["classifier_guidance", "hires", "img2img", "inpaint", "instruct_edit", "resolve_wording", "unclip_large", "upscale"]
+
+
+@node(lane="device")
+def on_device(run: Run, value: float) -> Latent:
+    return Latent(torch.full((1, 4, 64, 64), value, device=run.device))
+
+
+@node(lane="device")
+def mixes(latent: Latent) -> Latent:
+    return Latent(latent.data + torch.ones(64))
+
+
+@node
+def hands_to_numpy(latent: Latent) -> float:
+    return float(numpy.asarray(latent.data).mean())
+
+
+@node
+def mean_of(latent: Latent) -> float:
+    return float(latent.numpy().mean())
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("pictures")
+    pixels = numpy.random.default_rng(0).integers(0, 256, (32, 32, 3), numpy.uint8)
+    PIL.Image.fromarray(pixels).save(folder / "picture.png")
+    hole = numpy.zeros((32, 32), numpy.uint8)
+    hole[8:24, 8:24] = 255
+    PIL.Image.fromarray(hole).save(folder / "mask.png")
+    return {"picture": str(folder / "picture.png"), "mask": str(folder / "mask.png")}
+
+
+def painted(engine: Engine, name: str, files: dict[str, str]) -> dict[str, Any]:
+    workflow = Workflow.load(ROOT / "workflows" / f"{name}.json")
+    given: dict[str, Any] = {"steps": 4} if "steps" in workflow.inputs else {}
+    for port, declared in workflow.inputs.items():
+        if declared.required:
+            given[port] = PROMPT if declared.type == "text" else files["mask" if "mask" in port else "picture"]
+    return engine.run(workflow, given).outputs
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_tensors_are_put_where_the_model_is(name: str, files: dict[str, str]) -> None:
+    with Engine(cache=False, device="cpu", dtype="float32") as engine:
+        expected = painted(engine, name, files)
+    with absent_gpu(), Engine(cache=False) as engine:
+        found = painted(engine, name, files)
+    for output, value in expected.items():
+        if isinstance(value, Image):
+            assert torch.equal(held(found[output].data), held(value.data)), output
+        else:
+            assert repr(found[output]) == repr(value)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["txt2img", "inpaint", "upscale_diffusion", "upscale"])
+def test_half_precision(name: str, dtype: str, files: dict[str, str]) -> None:
+    with absent_gpu(dtype), Engine(cache=False) as engine:
+        found = painted(engine, name, files)["image"]
+    assert held(found.data).isfinite().all()
+
+
+@pytest.mark.parametrize(("use", "said"), [("mixes", "two devices, cuda:0 and cpu"), ("hands_to_numpy", "can't convert cuda:0")])
+def test_what_a_gpu_refuses_is_refused(use: str, said: str) -> None:
+    nodes = {"a": {"use": "on_device", "with": {"value": 0.5}}, "b": {"use": use, "from": {"latent": "a.latent"}}}
+    flow = {"nodes": nodes, "outputs": {"out": f"b.{'float' if use == 'hands_to_numpy' else 'latent'}"}}
+    with absent_gpu(), Engine(cache=False, nodes=[on_device, mixes, hands_to_numpy]) as engine, pytest.raises(RunFailed, match=said):
+        engine.run(flow)
+
+
+def test_results_of_a_device_stay_on_it_sink_to_the_host_and_come_back_from_disk(tmp_path: Path) -> None:
+    nodes = {"a": {"use": "on_device", "with": {"value": 0.25}}, "b": {"use": "mean_of", "from": {"latent": "a.latent"}}}
+    flow = {"nodes": nodes, "outputs": {"mean": "b.float", "latent": "a.latent"}}
+    nbytes = 4 * 64 * 64 * 4
+    for debug in (False, True):
+        with absent_gpu(), Engine(cache=tmp_path, nodes=[on_device, mean_of], debug=debug) as engine:
+            result = engine.run(flow)
+            assert result.outputs["mean"] == 0.25
+            first = not debug  # then it is found on the disk
+            assert result.outputs["latent"].data.device == (PLACE if first else "cpu")
+            assert engine.cache.device_used == (nbytes if first else 0)
+            assert engine.cache.leave_device() == (nbytes if first else 0)
+            assert torch.equal(held(engine.run(flow).outputs["latent"].data), torch.full((1, 4, 64, 64), 0.25))
+            assert (engine.cache.device_used, engine.cache.used >= nbytes) == (0, True)
