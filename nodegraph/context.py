@@ -70,8 +70,12 @@ class Run(RunParameter):
         """What a saved file tells of its making: no time, no host, no secrets."""
         return {}
 
-    def progress(self, step: int, total: int, text: str = "", preview: Image | None = None) -> None:
-        """Say how far the node is. Raises Cancelled if the run was cancelled, so call it once a step."""
+    def progress(self, step: int, total: int, text: str = "", preview: Image | Callable[[], Image] | None = None) -> None:
+        """Say how far the node is. Raises Cancelled if the run was cancelled, so call it once a step.
+
+        `preview`: what the result looks like by now, or a function that makes it. That is called after the first step, the last one, and
+        ten times a second at most between them: on a device each picture that is fetched waits for all work before it.
+        """
 
     def raise_if_cancelled(self) -> None:
         """Raise Cancelled if the run was cancelled: for loops that report no progress."""

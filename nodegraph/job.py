@@ -83,6 +83,8 @@ class EventLog:
         records = self._records
         last = len(records) - 4
         if last >= self._read and records[last] == "progress" and records[last + 1] == step:
+            if "preview" in records[last + 3]:
+                data.setdefault("preview", records[last + 3]["preview"])  # not each has one
             records[last + 2], records[last + 3] = time.perf_counter(), data
         else:
             self.add("progress", step, data)

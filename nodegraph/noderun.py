@@ -19,6 +19,9 @@ from nodegraph.values import Image
 if TYPE_CHECKING:
     from nodegraph.run import Execution
 
+PREVIEW = 0.1
+"""Seconds between the previews that are made of a step."""
+
 
 class NodeRun(Run):
     """The context of one call; see `nodegraph.context.Run`."""
@@ -28,6 +31,7 @@ class NodeRun(Run):
         self._checkpoints = run.shared.checkpoints if run.use_cache and key is not None else None
         self._begun = time.monotonic()
         self._due = self._begun + EVERY
+        self._preview_due = self._begun
         self.spent = 0.0  # seconds of the calls that this one goes on from
         self.path = run.plan.path(step)
         self.id, self.token = run.id, f"{run.id}/{self.path}"
@@ -43,10 +47,15 @@ class NodeRun(Run):
         told = {**self._run.provenance(), "node": self.path}
         return {**told, "smaller": smaller} if smaller else told
 
-    def progress(self, step: int, total: int, text: str = "", preview: Image | None = None) -> None:
+    def progress(self, step: int, total: int, text: str = "", preview: Image | Callable[[], Image] | None = None) -> None:
         data: dict[str, Any] = {"step": step, "total": total}
         if text:
             data["text"] = redact(text)
+        if callable(preview):
+            now = time.monotonic()
+            due = now >= self._preview_due or step == total
+            self._preview_due = now + PREVIEW if due else self._preview_due
+            preview = preview() if due else None
         if preview is not None:
             data["preview"] = preview
         self._run.log.progress(self._step, data)

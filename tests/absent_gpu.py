@@ -25,6 +25,14 @@ _BETWEEN = {_aten._to_copy.default, _aten.copy_.default, _aten.copy.default}
 """What may bring tensors of two devices together."""
 _INDEXING = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default, _aten._index_put_impl_.default}
 """What takes indexes that lie on the host, but not the other way round."""
+_READING = {_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.equal.default}
+"""What gives the host something that it must wait for."""
+
+
+class Waits:
+    """How often the host has waited for all work of the device: to read a number of it, or to fetch a tensor."""
+
+    count = 0
 
 
 class OnGpu(torch.Tensor):
@@ -55,6 +63,7 @@ class OnGpu(torch.Tensor):
     __array__ = numpy
 
     def cpu(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        Waits.count += 1
         return self.held.clone()
 
     def to(self, *arguments: Any, **options: Any) -> torch.Tensor:
@@ -64,6 +73,7 @@ class OnGpu(torch.Tensor):
         device, dtype, _, layout = torch._C._nn._parse_to(*arguments, **options)
         here = device is None or device.type == PLACE.type
         held = self.held.to(dtype=dtype or self.dtype, memory_format=layout or torch.preserve_format, copy=copy or not here)
+        Waits.count += not here
         return held if not here else self if held is self.held else OnGpu(held)
 
     @classmethod
@@ -94,6 +104,7 @@ def _computed(function: Any, arguments: Any, options: dict[str, Any]) -> Any:
     on_host = [one for one in given if isinstance(one, torch.Tensor) and not isinstance(one, OnGpu) and one.dim()]
     if there and on_host and function not in _BETWEEN and not (function in _INDEXING and isinstance(arguments[0], OnGpu)):
         raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({function})")
+    Waits.count += there and function in _READING
     if options.get("device") is not None:
         there = torch.device(options["device"]).type == PLACE.type
         options = {**options, "device": torch.device("cpu")} if there else options

@@ -60,7 +60,7 @@ def _before(sampling: Sampling, index: int, after: torch.Tensor, turns: int) -> 
     best, least = after, float("inf")
     guess, guesses, misses = after, [], []
     for _ in range(turns + 1):
-        prediction = sampling.predict(guess, timestep)
+        prediction = sampling.predict(guess, index)
         reached, _ = schedulers.step(scheduler, prediction, timestep, guess, {"eta": 0.0})
         missed = after - reached
         error = float(missed.float().square().mean())

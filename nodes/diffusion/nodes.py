@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from nodegraph import (
@@ -236,7 +237,7 @@ def sample_latent(
     generators = _rng(seed, len(latent)).generators()
 
     def report(done: int, total: int, estimate: torch.Tensor) -> None:
-        run.progress(done, total, f"{sampler} {done}/{total}", preview(estimate, latent.space))
+        run.progress(done, total, f"{sampler} {done}/{total}", partial(preview, estimate, latent.space))
 
     with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config, _steering(guide, run) as steer:
         sampling = Sampling(unet, config, positive, negative, latent, settings, generators, steer)

@@ -80,7 +80,7 @@ class ClassSteer:
         """∇ log p(class | noisy latents), of their shape."""
         with torch.enable_grad():
             given = noisy.detach().requires_grad_()
-            logits = self.classify(given, timestep)
+            logits = self.classify(given, timestep.to(given.device))
             return torch.autograd.grad(logits.log_softmax(dim=1)[:, self.place].sum(), given)[0]
 
 

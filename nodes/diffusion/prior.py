@@ -71,7 +71,8 @@ def sample(
 ) -> torch.Tensor:
     """One image embedding [n,D] for each caption. `config` is the scheduler's; `report` is called after each step."""
     scheduler = schedulers.make_scheduler(config)
-    schedulers.set_timesteps(scheduler, steps, prior.device)
+    schedulers.set_timesteps(scheduler, steps)
+    times = scheduler.timesteps.to(prior.device)
     embeddings = draw_noise((captions.count, prior.config.embedding_dim), generators, prior.device, prior.dtype)
     embeddings = embeddings * scheduler.init_noise_sigma
     options = schedulers.step_options(scheduler, 0.0, generators)
@@ -79,7 +80,7 @@ def sample(
         given = schedulers.scaled(scheduler, torch.cat([embeddings] * (1 + captions.guided)), timestep)
         prediction = prior(
             given,
-            timestep=timestep,
+            timestep=times[index],
             proj_embedding=captions.embedding,
             encoder_hidden_states=captions.states,
             attention_mask=captions.attended,

@@ -102,7 +102,8 @@ class Sampling:
         self.unet, self.settings, self.generators, self.space = unet, settings, generators, latent.space
         self.start = read_start(unet, latent)
         self.scheduler = schedulers.make_scheduler(config, settings.sampler, settings.sigmas, outdated(unet, self.start))
-        schedulers.set_timesteps(self.scheduler, settings.steps, unet.device)
+        schedulers.set_timesteps(self.scheduler, settings.steps)
+        self.times = self.scheduler.timesteps.to(unet.device)  # for the denoiser
         self.takes_masked = takes_masked(unet, latent.shape[1])
         self.kandinsky = unet.config.addition_embed_type == "image"
         image_guidance = None if self.start.edited is None else settings.image_guidance
@@ -121,10 +122,10 @@ class Sampling:
         timesteps, span = self.scheduler.timesteps, self.span()
         options = schedulers.step_options(self.scheduler, self.settings.eta, self.generators)
         for done, index in enumerate(span[before:], before + 1):
-            prediction = self.predict(latents, timesteps[index])
+            prediction = self.predict(latents, index)
             options = schedulers.at(options, timesteps, index)
             latents, estimate = schedulers.step(self.scheduler, prediction, timesteps[index], latents, options)
-            latents = self.restore_outside(latents, timesteps[index + 1 : index + 2])
+            latents = self.restore_outside(latents, self.times[index + 1 : index + 2])
             report(done, len(span), estimate)
             checkpoint(partial(progress.packed, done, latents, self.generators, self.scheduler))
         if not latents.isfinite().all():
@@ -160,12 +161,12 @@ class Sampling:
         first = self.span().start
         return schedulers.noised(scheduler, self.start.sample, self.start.noise, scheduler.timesteps[first : first + 1])
 
-    def predict(self, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        """The denoiser's prediction, guided: one forward of all rows of the inputs."""
-        rows, channels = self.inputs.rows, latents.shape[1]
+    def predict(self, latents: torch.Tensor, index: int) -> torch.Tensor:
+        """The denoiser's prediction at a place in the timesteps, guided: one forward of all rows of the inputs."""
+        rows, channels, timestep = self.inputs.rows, latents.shape[1], self.scheduler.timesteps[index]
         given = schedulers.scaled(self.scheduler, torch.cat([latents] * rows), timestep)
         given = torch.cat([given, *self.beside(rows)], dim=1)
-        output = self.unet(given, timestep, encoder_hidden_states=self.inputs.states, **self.inputs.further, return_dict=False)[0]
+        output = self.unet(given, self.times[index], encoder_hidden_states=self.inputs.states, **self.inputs.further, return_dict=False)[0]
         mean, variance = split_variance(output, channels)
         mean = self.guided(mean)
         if self.steer is not None:

@@ -124,13 +124,14 @@ def invalid(port: str) -> Iterator[None]:
         raise Invalid(f"this sampler needs a library that is not installed: {error}", fix="pip install torchsde", port=port) from error
 
 
-def set_timesteps(scheduler: SchedulerMixin, steps: int, device: torch.device) -> None:
+def set_timesteps(scheduler: SchedulerMixin, steps: int) -> None:
+    """Space the steps. Timesteps and noise levels stay on the host, as a step that looked one up on a device would wait for it."""
     if scheduler.config.get("use_dynamic_shifting"):
         raise Invalid("the model's scheduler shifts its noise levels by the picture's size, which this node does not do", port="model")
     if type(scheduler).__name__ == "UnCLIPScheduler" and steps < 2:
         raise Invalid("the scheduler of this model spaces its steps between two ends", fix="use at least 2 steps", port="steps")
     with invalid("steps"):
-        scheduler.set_timesteps(steps, device=device)
+        scheduler.set_timesteps(steps, device="cpu")
 
 
 def order(scheduler: SchedulerMixin) -> int:

@@ -27,7 +27,8 @@ def upsample(
     """Pixels [n,3,h,w] in -1..1 at another (height, width), in -1..1 but not clamped. `report` is called after each step."""
     first = networks.first
     scheduler = schedulers.make_scheduler(networks.scheduler)
-    schedulers.set_timesteps(scheduler, steps, first.device)
+    schedulers.set_timesteps(scheduler, steps)
+    times = scheduler.timesteps.to(first.device)
     small = small.to(first.device, first.dtype).clamp(-1, 1)
     noise = draw_noise((len(small), first.config.out_channels, *size), generators, first.device, first.dtype)
     large = noise * scheduler.init_noise_sigma
@@ -37,7 +38,7 @@ def upsample(
     for index, timestep in enumerate(scheduler.timesteps):
         network = networks.last if index == len(scheduler.timesteps) - 1 else first
         given = torch.cat([schedulers.scaled(scheduler, large, timestep), beside], dim=1)
-        prediction = network(sample=given, timestep=timestep).sample
+        prediction = network(sample=given, timestep=times[index]).sample
         options = schedulers.at(options, scheduler.timesteps, index)
         large, _ = schedulers.step(scheduler, prediction, timestep, large, options)
         report(index + 1)

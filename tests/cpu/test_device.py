@@ -9,9 +9,9 @@ import numpy
 import PIL.Image
 import pytest
 import torch
-from absent_gpu import PLACE, absent_gpu, held
+from absent_gpu import PLACE, Waits, absent_gpu, held
 
-from nodegraph import Engine, Image, Latent, Run, RunFailed, Workflow, node
+from nodegraph import Engine, Image, Latent, Run, RunFailed, Workflow, node, noderun
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "a large red circle on the left on a white background"
@@ -77,6 +77,18 @@ def test_half_precision(name: str, dtype: str, files: dict[str, str]) -> None:
     with absent_gpu(dtype), Engine(cache=False) as engine:
         found = painted(engine, name, files)["image"]
     assert held(found.data).isfinite().all()
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++_2m", "euler_ancestral", "lcm", "pndm", "unipc"])
+def test_no_step_of_a_sampling_waits_for_the_device(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noderun, "PREVIEW", 1e9)  # but for the first and the last step
+    waits = []
+    with absent_gpu(), Engine(cache=False) as engine:
+        for steps in (6, 12):
+            Waits.count = 0
+            engine.run(ROOT / "workflows" / "txt2img.json", prompt=PROMPT, sampler=sampler, steps=steps)
+            waits.append(Waits.count)
+    assert waits[0] == waits[1]
 
 
 @pytest.mark.parametrize(("use", "said"), [("mixes", "two devices, cuda:0 and cpu"), ("hands_to_numpy", "can't convert cuda:0")])

@@ -261,18 +261,19 @@ def test_flow_matching(no_pipelines: Any, monkeypatch: pytest.MonkeyPatch) -> No
 def test_guidance_in_two_forwards_is_not_identical(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: a change in the last bits does fail the comparison."""
 
-    def two_forwards(self: sampling.Sampling, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    def two_forwards(self: sampling.Sampling, latents: torch.Tensor, index: int) -> torch.Tensor:
+        timestep = self.scheduler.timesteps[index]
         given = self.scheduler.scale_model_input(latents, timestep)
         halves = [self.unet(given, timestep, encoder_hidden_states=half).sample for half in self.inputs.states.chunk(2)]
         return guidance.guide(torch.cat(halves), self.settings.guidance, 0.0)
 
-    case = Case("sd1", "ddim", batch=3)
-    (latents, pixels) = reference(case)
+    cases = [Case("sd1", "ddim", batch=batch) for batch in (1, 2, 3)]  # which of them differ is up to the processor's kernels
+    expected = [reference(case) for case in cases]
     monkeypatch.setattr(sampling.Sampling, "predict", two_forwards)
-    given_latents, given_pixels = graph_txt2img(case)
-    assert not torch.equal(given_latents, latents)
-    assert not torch.equal(given_pixels, pixels)
-    assert torch.allclose(given_latents, latents, atol=1e-2)
+    found = [graph_txt2img(case) for case in cases]
+    for which in range(2):  # latents and pixels
+        assert not all(torch.equal(given[which], wanted[which]) for given, wanted in zip(found, expected, strict=True))
+    assert all(torch.allclose(given[0], wanted[0], atol=1e-2) for given, wanted in zip(found, expected, strict=True))
 
 
 # --- image to image ------------------------------------------------------------------------

@@ -260,8 +260,8 @@ class FolderRun(Run):
             files.append((path.relative_to(folder).as_posix(), digest))
         return ModelRef(folder.name, tuple(files))
 
-    def progress(self, step: int, total: int, text: str = "", preview: Image | None = None) -> None:
-        self.reports.append((step, total, preview))
+    def progress(self, step: int, total: int, text: str = "", preview: Image | Callable[[], Image] | None = None) -> None:
+        self.reports.append((step, total, preview() if callable(preview) else preview))
 
     @contextmanager
     def use(self, handle: Handle, load: Callable[[Files, str, str], Any]) -> Iterator[Any]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy
 import pytest
 from engine_nodes import CALLS, NODES, VOLATILE, flow, make_engine, traced
 
-from nodegraph import Engine, Field, File, Lazy, Need, Run, Workflow, WorkflowInvalid, node
+from nodegraph import Engine, Field, File, Image, Lazy, Need, Run, Workflow, WorkflowInvalid, node, noderun
 
 T = TypeVar("T")
 
@@ -675,6 +677,31 @@ def test_events_begin_with_planned_and_end_with_done(engine):
     assert [event.seq for event in events] == [1, 2, 3, 4]
     assert {event.run for event in events} == {job.id}
     assert set(events[1].to_json()) == {"event", "v", "run", "seq", "time", "node"}
+
+
+@node
+def previewed(run: Run, count: int, total: int) -> int:
+    made = []
+
+    def preview(step: int) -> Image:
+        made.append(step)
+        return Image(numpy.full((1, 3, 1, 1), step / 100, numpy.float32))
+
+    for step in range(1, count + 1):
+        run.progress(step, total, preview=partial(preview, step))
+    return int("".join(map(str, made)))
+
+
+def test_previews_are_made_at_the_first_and_the_last_step_and_now_and_then(monkeypatch):
+    monkeypatch.setattr(noderun, "PREVIEW", 1e9)
+    with Engine(nodes=[previewed], cache=False) as engine:
+        for count, made in ((9, 19), (8, 1)):
+            job = engine.submit(flow({"p": {"use": "previewed", "with": {"count": count, "total": 9}}}, {"out": "p.int"}))
+            assert job.result().outputs == {"out": made}
+            (told,) = [event.data for event in job.events() if event.kind == "progress"]  # nobody looked before the end
+            assert (told["step"], round(float(told["preview"].numpy().max() * 100))) == (count, made % 10), "a preview is not lost"
+        monkeypatch.setattr(noderun, "PREVIEW", 0)
+        assert engine.run(flow({"p": {"use": "previewed", "with": {"count": 4, "total": 9}}}, {"out": "p.int"})).outputs == {"out": 1234}
 
 
 def test_only_asks_for_less(engine, tmp_path):
