@@ -17,6 +17,8 @@ SLOTS = 3
 """Hexadecimal digits of a key that choose its lock file: 4,096 files at most, and two keys that share one only wait for each other."""
 POLL = 0.03
 """Seconds between looks at leases that other processes hold."""
+MOST = 64
+"""Leases that one process holds at once: each holds a file open. What is begun beside so many is begun without one."""
 LONG = 0.05
 """A node that took at least so many seconds is worth a lease; so is one that has not been seen yet."""
 
@@ -38,10 +40,11 @@ class Leases:
         self._lock = threading.Lock()
         self._watcher: threading.Thread | None = None
         self._broken = False
+        self._held: set[Any] = set()
 
     def take(self, key: bytes) -> Callable[[], None] | None:
         """Take the lease on a key: what gives it back. None when another process has it."""
-        if self._broken:
+        if self._broken or len(self._held) >= MOST:
             return _nothing
         import filelock
 
@@ -55,7 +58,12 @@ class Leases:
             self._broken = True
             log.warning("the cache folder takes no locks, so processes that share it may compute the same: %s", error)
             return _nothing
-        return lock.release
+        self._held.add(lock)
+        return lambda: self._give_back(lock)
+
+    def _give_back(self, lock: Any) -> None:
+        self._held.discard(lock)
+        lock.release()
 
     def wait(self, key: bytes, call: Callable[[], None], wanted: Callable[[], bool]) -> None:
         """Have something called soon after the lease on a key has come free, or its holder has died, unless it is wanted no longer."""

@@ -1,11 +1,12 @@
 """The disk tier: one SQLite index (WAL) of results and links, small values inside it, larger ones as files.
 
-Files are written aside and renamed, checked against their digest when they are read, and read by mmap. Several processes may
-share a folder. Whatever goes wrong with the disk, a run goes on without it, and says so once.
+Files are written aside and renamed, checked against their digest when they are read, and large ones read by mmap. Several processes
+may share a folder. Whatever goes wrong with the disk, a run goes on without it, and says so once.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import mmap
 import os
@@ -13,6 +14,7 @@ import queue
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -34,6 +36,10 @@ GATHER = 0.05
 a hundred small nodes, whatever it holds."""
 BACKLOG = 64 << 20
 """Bytes of results that wait to be written before those who make more have to wait as well: they are held in memory meanwhile."""
+MAPPED = 1 << 20
+"""Files of results from so many bytes on are mapped into memory, smaller ones read."""
+MAPS = 64
+"""Files that are mapped at once, at most: each stays open, and a process may have few hundreds open. Others are read."""
 PATIENCE = 20
 """Seconds to wait for another process that writes to the index."""
 LOOKUPS = 64
@@ -48,6 +54,9 @@ CREATE TABLE IF NOT EXISTS files (device INTEGER, inode INTEGER, size INTEGER, m
 _COLUMNS = "key, head, body, digest, size, seconds, used"
 _SIZE = "SELECT coalesce(sum(size), 0) FROM results"
 _DROP = "DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS links;"
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the process or the machine is short of: nothing is wrong with the file."""
+_maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 log = logging.getLogger("nodegraph.store")
 
 
@@ -197,12 +206,15 @@ class Store:
         if row is None or entry.key is None:
             return None
         try:
-            data = memoryview(row[0]) if row[0] is not None else _mapped(self._path(entry.key))
+            data = memoryview(row[0]) if row[0] is not None else _content(self._path(entry.key))
             if keys.digest(b"record", data) != row[1] or row[2] != entry.key:  # type: ignore[arg-type]
                 raise ValueError("the bytes are not those that were written")
             values = unpack(data)
             return tuple(values) if entry.kind == "values" else values
         except (OSError, ValueError, Unpackable) as error:
+            if getattr(error, "errno", 0) in _SHORT:
+                self.fail("read", error)
+                return None
             log.warning("a cached result is damaged and set aside: %s", error)
             self._set_aside(entry.key)
             return None
@@ -569,9 +581,13 @@ def _headed(row: Any) -> memoryview:
     return raw[keys.SIZE :]
 
 
-def _mapped(path: Path) -> memoryview:
+def _content(path: Path) -> memoryview:
     with open(path, "rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if os.fstat(file.fileno()).st_size < MAPPED or len(_maps) >= MAPS:
+            return memoryview(file.read())
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    _maps.add(mapped)
+    return memoryview(mapped)
 
 
 def _old(path: Path) -> bool:

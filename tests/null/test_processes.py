@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,8 +14,9 @@ from pathlib import Path
 import long_nodes
 import pytest
 
-from nodegraph import Engine
+from nodegraph import Engine, node
 from nodegraph.checkpoints import Checkpoints
+from nodegraph.leases import MOST
 from nodegraph.store import Store
 
 SCRIPT = Path(long_nodes.__file__)
@@ -99,6 +101,28 @@ def test_nobody_looks_at_a_lease_that_nobody_waits_for(tmp_path, calls):
     assert calls() == ["slow_number 1"]
     holder.kill()
     holder.wait()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
+def test_many_async_nodes_hold_few_files_open(tmp_path):
+    seen = []
+
+    @node
+    async def wait_for_others(number: int) -> int:
+        await asyncio.sleep(0.2)  # until all have begun
+        seen.append(len(os.listdir("/proc/self/fd")))
+        return number
+
+    mapped = {"use": "wait_for_others", "each": {"number": list(range(400))}}
+    with Engine(nodes=[wait_for_others], cache=tmp_path) as engine:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(2):  # all are given back
+            assert engine.run({"nodes": {"a": mapped}, "outputs": {"ints": "a.int"}}).ok
+            engine.store.clear()
+            engine.cache.clear()
+        engine.store.flush()
+        assert not engine._ready().leases._held
+    assert max(seen) <= before + MOST + 20
 
 
 def test_a_killed_node_goes_on_from_its_checkpoint(tmp_path, calls):

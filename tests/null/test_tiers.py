@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -10,13 +11,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy
 import pytest
 from engine_nodes import CALLS, NODES, flow, make_engine, traced
 
-from nodegraph import Engine, kinds, node
+from nodegraph import Engine, Image, kinds, node
 from nodegraph.entries import OVERHEAD, Entry
 from nodegraph.packing import Packed, Unpackable, unpack
-from nodegraph.store import LOOKUPS, Store
+from nodegraph.store import LOOKUPS, MAPS, Store
 
 CALLED: list[int] = []
 
@@ -469,4 +471,40 @@ def test_a_value_that_cannot_be_taken_apart_is_no_trouble_of_the_disk(tmp_path, 
     assert not store.trouble
     assert store.get(b"o" * 20) is None
     assert store.get(b"a" * 20) is not None
+    store.close()
+
+
+def with_arrays(folder: Path, count: int) -> Store:
+    """A disk tier that holds so many pictures."""
+    store = Store(folder, 1 << 30)
+    for number in range(count):
+        image = Image(numpy.full((1, 3, 32, 32), number / 256, numpy.float32))
+        store.put(Entry(b"%020d" % number, "values", ("image",), (image,), (b"=%d" % number,), 1.0), None, ())
+    store.flush()
+    return store
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
+def test_results_in_memory_hold_few_files_open(tmp_path, monkeypatch):
+    monkeypatch.setattr("nodegraph.store.MAPPED", 1)
+    store = with_arrays(tmp_path, 200)
+    before = len(os.listdir("/proc/self/fd"))
+    held = [store.read(store.get(b"%020d" % number)) for number in range(200)]
+    assert len(os.listdir("/proc/self/fd")) <= before + MAPS
+    assert [values[0].numpy()[0, 0, 0, 0] * 256 for values in held] == list(range(200))
+    del held
+    assert len(os.listdir("/proc/self/fd")) <= before
+    store.close()
+
+
+def test_a_result_that_cannot_be_opened_for_now_is_not_damaged(tmp_path, monkeypatch, caplog):
+    store = with_arrays(tmp_path, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", lambda *args: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many open files")))
+        assert store.read(store.get(b"%020d" % 0)) is None
+    assert "Too many open files" in store.trouble
+    assert "damaged" not in caplog.text
+    store.close()
+    store = Store(tmp_path, 1 << 30)
+    assert store.read(store.get(b"%020d" % 0)) is not None
     store.close()
