@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,8 @@ class Call:
         begun = time.perf_counter()
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._guarded())
-        run.on_cancel(lambda: _none(loop.call_soon_threadsafe(task.cancel)))
+        alive = weakref.ref(task)  # the run keeps what it calls, and a task keeps its result
+        run.on_cancel(lambda: _none(loop.call_soon_threadsafe(_cancel, alive)))
         try:
             return await task
         except asyncio.CancelledError:
@@ -141,6 +143,12 @@ class Call:
         if isinstance(error, Cancelled) and self.run_.cancelled:
             return CANCELLED
         return Failure(*failed(self.path, self.used, error))
+
+
+def _cancel(alive: Callable[[], Any]) -> None:
+    """Cancel a task, unless it is gone."""
+    if (task := alive()) is not None:
+        task.cancel()
 
 
 def _none(anything: object) -> None:

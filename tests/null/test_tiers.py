@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy
@@ -508,3 +510,25 @@ def test_a_result_that_cannot_be_opened_for_now_is_not_damaged(tmp_path, monkeyp
     store = Store(tmp_path, 1 << 30)
     assert store.read(store.get(b"%020d" % 0)) is not None
     store.close()
+
+
+def test_what_async_nodes_gave_leaves_memory_as_all_else_does(tmp_path):
+    made: list[weakref.ref] = []
+
+    @node
+    async def picture(number: int) -> Image:
+        array = numpy.full((1, 3, 32, 32), number / 256, numpy.float32)
+        made.append(weakref.ref(array))
+        return Image(array)
+
+    @node
+    async def first_value(image: Image) -> float:
+        return float(image.numpy()[0, 0, 0, 0])
+
+    nodes = {"a": {"use": "picture", "each": {"number": list(range(20))}}, "b": {"use": "first_value", "each": {"image": "a.image"}}}
+    with Engine(nodes=[picture, first_value], cache=False, memory=0) as engine:
+        job = engine.submit(flow(nodes, {"values": "b.float"}))
+        assert job.result(timeout=20).outputs["values"] == [number / 256 for number in range(20)]
+        gc.collect()
+        assert made
+        assert all(one() is None for one in made)
