@@ -76,6 +76,7 @@ class Store:
         self._room = threading.Condition()
         self._backlog = 0  # bytes of the results that wait to be written
         self._committed: list[Callable[[bool], None]] = []  # to be told of the next commit
+        self._fresh: list[Path] = []  # files whose rows are not committed yet
         self._results = _KnownKeys("results", "key")
         self._links = _KnownKeys("links", "plan")
         self._size = 0
@@ -115,6 +116,8 @@ class Store:
         with self._lock:
             database, self._database = self._database, None
             if database is not None:
+                if not (_is_damage(error) or self._commit(database)):
+                    self._drop_fresh()
                 with suppress(sqlite3.Error):
                     database.close()  # a transaction left open would keep every other process from writing
             if not self.trouble:
@@ -122,6 +125,21 @@ class Store:
                 if _is_damage(error) and self._index_aside():
                     self.trouble += "; its index is set aside, and whoever comes next begins a new one"
                 log.warning("%s; going on without the disk tier", self.trouble)
+
+    def _commit(self, database: sqlite3.Connection) -> bool:
+        """Commit what was written before trouble came, each piece of which is whole. Whether that was done."""
+        with suppress(sqlite3.Error):
+            if database.in_transaction:
+                database.execute("COMMIT")
+                self._fresh.clear()
+        return not self._fresh
+
+    def _drop_fresh(self) -> None:
+        """Remove files that no row will tell of: on a full disk they would stay for good."""
+        for path in self._fresh:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        self._fresh.clear()
 
     def _index_aside(self) -> bool:
         """Keep a damaged index for a person to look at, unless another process has done so. Whether that was done."""
@@ -296,6 +314,7 @@ class Store:
         with self._guard("write to"), self._lock:
             if self._database is not None and self._database.in_transaction:
                 self._database.execute("COMMIT")
+                self._fresh.clear()
                 written = True
         calls, self._committed = self._committed, []
         for call in calls:
@@ -339,6 +358,7 @@ class Store:
             row = (entry.key, head, body, digest, packed.size, entry.seconds, time.time())
             with self._lock:
                 if self._database is None:
+                    self._drop_fresh()
                     return
                 self._database.execute(f"INSERT OR REPLACE INTO results ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 self._results.add(entry.key)
@@ -378,6 +398,7 @@ class Store:
         except OSError:
             aside.unlink(missing_ok=True)
             raise
+        self._fresh.append(path)
         return None, hasher.digest()
 
     def _path(self, key: bytes) -> Path:
@@ -419,41 +440,51 @@ class Store:
         return facts
 
     def verify(self) -> dict[str, Any]:
-        """Read everything back: damaged results are set aside, files without a result removed."""
+        """Read everything back: damaged results are set aside, files without a result removed. Ends early in trouble with the disk."""
         damaged = checked = 0
         for key in self._all_keys():
             entry = self.get(key)
+            whole = entry is not None and self.read(entry) is not None
+            if self._database is None:
+                break
             checked += 1
-            if entry is None or self.read(entry) is None:
-                damaged += 1
-        known = {self._path(key) for key in self._all_keys()}
+            damaged += not whole
+        return {"checked": checked, "damaged": damaged, "stray_files_removed": self._remove_stray()}
+
+    def _remove_stray(self) -> int:
+        """Remove files without a result, which a process leaves that is killed while it writes. Returns how many."""
         names = [path for suffix in ("ng", "part") for path in self.folder.glob(f"results/[0-9a-f][0-9a-f]/*.{suffix}")]
+        known = {self._path(key) for key in self._all_keys()}
+        if self._database is None:  # nothing is known of any file
+            return 0
         stray = [path for path in names if path not in known and _old(path)]
         for path in stray:
             path.unlink(missing_ok=True)
-        return {"checked": checked, "damaged": damaged, "stray_files_removed": len(stray)}
+        return len(stray)
 
     def prune(self, bound: int) -> dict[str, Any]:
-        """Remove what saves the least time for its bytes, oldest first among equals, until `bound` bytes are left."""
-        removed = freed = 0
-        with self._lock:
-            if self._database is None:
-                return {"removed": 0, "freed": 0}
-            rows = self._database.execute(
-                "SELECT key, size FROM results ORDER BY seconds / (size + 1000.0) * (1 + 1 / (1 + (? - used) / 86400)), used",
-                (time.time(),),
-            ).fetchall()
-            total = sum(size for _, size in rows)
-            for key, size in rows:
-                if total - freed <= bound:
-                    break
-                self._discard(key)
-                removed, freed = removed + 1, freed + size
-            self._database.execute("DELETE FROM links WHERE key NOT IN (SELECT key FROM results)")
-            self._results.forget()
-            self._links.forget()
-            self._size = total - freed
-        return {"removed": removed, "freed": freed}
+        """Remove what saves the least time for its bytes, oldest first among equals, until `bound` bytes are left; and files without
+        a result. Ends early in trouble with the disk."""
+        removed = freed = stray = 0
+        with self._guard("prune"), self._lock:
+            if self._database is not None:
+                rows = self._database.execute(
+                    "SELECT key, size FROM results ORDER BY seconds / (size + 1000.0) * (1 + 1 / (1 + (? - used) / 86400)), used",
+                    (time.time(),),
+                ).fetchall()
+                total = sum(size for _, size in rows)
+                for key, size in rows:
+                    if total - freed <= bound:
+                        break
+                    self._discard(key)
+                    removed, freed = removed + 1, freed + size
+                self._database.execute("DELETE FROM links WHERE key NOT IN (SELECT key FROM results)")
+                self._results.forget()
+                self._links.forget()
+                self._size = total - freed
+        with self._guard("prune"):
+            stray = self._remove_stray()
+        return {"removed": removed, "freed": freed, "stray_files_removed": stray}
 
     def clear(self) -> dict[str, Any]:
         """Remove every result."""
@@ -471,8 +502,10 @@ class Store:
                 self._database = None
 
     def _all_keys(self) -> Iterator[bytes]:
-        with self._lock:
-            rows = self._database.execute("SELECT key FROM results").fetchall() if self._database is not None else []
+        rows: list[Any] = []
+        with self._lock, self._guard("read"):
+            if self._database is not None:
+                rows = self._database.execute("SELECT key FROM results").fetchall()
         yield from (row[0] for row in rows)
 
     def _discard(self, key: bytes) -> None:

@@ -79,9 +79,15 @@ def _store(arguments: Namespace) -> Iterator[Any]:
     with common.engine(arguments) as engine:
         if engine.store is None:
             raise WorkflowInvalid([Problem("no-cache", "cache", "the cache on disk is off", "name a folder: --cache DIR")])
-        if trouble := engine.store.info().get("trouble"):
-            raise Problems([Problem("no-cache", "cache", trouble)])
+        _refuse_trouble(engine.store)
         yield engine.store
+        _refuse_trouble(engine.store)
+
+
+def _refuse_trouble(store: Any) -> None:
+    if trouble := store.info()["trouble"]:
+        fix = "try again when no other process writes to it" if "locked" in trouble else ""
+        raise Problems([Problem("no-cache", "cache", trouble, fix)])
 
 
 def _print_facts(arguments: Namespace, facts: dict[str, Any]) -> None:
@@ -101,7 +107,8 @@ def _print_facts(arguments: Namespace, facts: dict[str, Any]) -> None:
 def cache_info(arguments: Namespace) -> int:
     """Counts and bytes."""
     with _store(arguments) as store:
-        _print_facts(arguments, store.info())
+        facts = store.info()
+    _print_facts(arguments, facts)
     return DONE
 
 
@@ -122,12 +129,14 @@ def cache_prune(arguments: Namespace) -> int:
     except ValueError as error:
         raise WorkflowInvalid([Problem("usage", "SIZE", str(error))]) from None
     with _store(arguments) as store:
-        _print_facts(arguments, store.prune(size))
+        facts = store.prune(size)
+    _print_facts(arguments, facts)
     return DONE
 
 
 def cache_clear(arguments: Namespace) -> int:
     """Remove every kept result."""
     with _store(arguments) as store:
-        _print_facts(arguments, store.clear())
+        facts = store.clear()
+    _print_facts(arguments, facts)
     return DONE

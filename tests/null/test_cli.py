@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -551,6 +552,23 @@ def test_models_that_cannot_be_added(capsys: Capture, place: Path) -> None:
     (place / "bad.ckpt").write_bytes(b"x")
     assert main(["models", "add", "bad.ckpt"]) == 2
     assert capsys.readouterr().err.startswith("error[unsafe-weights]")
+
+
+def test_a_cache_that_another_process_writes_to(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodegraph.store.PATIENCE", 0.1)
+    main(["run", write(SUM)])
+    other = sqlite3.connect(tmp_path / "cache" / "index.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for command in (["verify"], ["prune", "1"], ["clear"]):
+        capsys.readouterr()
+        assert main(["cache", *command]) == 2
+        said = capsys.readouterr()
+        assert not said.out
+        assert "error[no-cache] cannot " in said.err
+        assert "database is locked" in said.err
+        assert "fix try again when no other process writes to it" in said.err
+    other.close()
+    assert main(["cache", "clear"]) == 0
 
 
 def test_cache(capsys: Capture) -> None:

@@ -532,3 +532,59 @@ def test_what_async_nodes_gave_leaves_memory_as_all_else_does(tmp_path):
         gc.collect()
         assert made
         assert all(one() is None for one in made)
+
+
+def full_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the disk be full from the writing of so many results on."""
+    written: list[bytes] = []
+    whole = Store._write_body
+
+    def write_body(self, key, packed):
+        written.append(key)
+        if len(written) > number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(self, key, packed)
+
+    monkeypatch.setattr(Store, "_write_body", write_body)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_what_a_full_disk_had_room_for_is_kept_and_nothing_else(tmp_path, monkeypatch, committed):
+    full_at(monkeypatch, 3)
+    if not committed:  # no room for that either
+        monkeypatch.setattr(Store, "_commit", lambda self, database: False)
+    store = with_arrays(tmp_path, 6)
+    assert "No space left" in store.trouble
+    store.close()
+    store = Store(tmp_path, 1 << 30)
+    kept = [number for number in range(6) if store.get(b"%020d" % number) is not None]
+    assert kept == ([0, 1, 2] if committed else [])
+    assert len(list(tmp_path.glob("results/*/*"))) == len(kept)
+    store.close()
+
+
+def test_prune_and_clear_remove_what_a_killed_process_left(tmp_path):
+    store = with_arrays(tmp_path, 2)
+    store._database.execute("DELETE FROM results")
+    for path in tmp_path.glob("results/*/*.ng"):
+        os.utime(path, (1, 1))
+    assert store.clear() == {"removed": 0, "freed": 0, "stray_files_removed": 2}
+    assert not list(tmp_path.glob("results/*/*"))
+    store.close()
+
+
+def test_an_index_that_cannot_be_had_is_no_damage_of_results(tmp_path, monkeypatch):
+    monkeypatch.setattr("nodegraph.store.PATIENCE", 0.1)
+    store = with_arrays(tmp_path, 2)
+    for path in tmp_path.glob("results/*/*.ng"):
+        os.utime(path, (1, 1))
+    store.close()
+    for what in ("verify", "clear"):
+        store = Store(tmp_path, 1 << 30)
+        other = sqlite3.connect(tmp_path / "index.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # a process that writes, and was stopped
+        facts = getattr(store, what)()
+        assert "locked" in store.trouble
+        assert not any(facts.values())
+        other.close()
+        assert len(list(tmp_path.glob("results/*/*.ng"))) == 2
