@@ -469,7 +469,7 @@ class Store:
         with self._guard("prune"), self._lock:
             if self._database is not None:
                 rows = self._database.execute(
-                    "SELECT key, size FROM results ORDER BY seconds / (size + 1000.0) * (1 + 1 / (1 + (? - used) / 86400)), used",
+                    "SELECT key, size FROM results ORDER BY seconds / (size + 1000.0) * (1 + 1 / (1 + max(0, ? - used) / 86400)), used",
                     (time.time(),),
                 ).fetchall()
                 total = sum(size for _, size in rows)

@@ -303,6 +303,18 @@ def halved(text: str) -> str:
     return f"{int(text[:8]) % 2}" * 800
 
 
+def test_what_was_used_before_the_clock_was_set_back_is_not_the_first_to_go(tmp_path, monkeypatch):
+    clock = time.time()
+    store = Store(tmp_path, 1 << 30)
+    for days, seconds in ((2.0, 3600.0), (1.5, 3600.0), (1.0, 3600.0), (0.0, 0.1)):
+        monkeypatch.setattr(time, "time", lambda now=clock + days * 86400: now)
+        store.put(Entry(b"%020.1f" % days, "values", ("text",), ("x" * 1000,), (b"=x",), seconds), None, ())
+        store.flush()
+    store.prune(4000)
+    assert [store.get(b"%020.1f" % days) is not None for days in (2.0, 1.5, 1.0, 0.0)] == [True, True, True, False]
+    store.close()
+
+
 def test_what_is_remembered_beside_results_is_bounded(tmp_path, monkeypatch):
     """Links from plans and digests of models: those of what is gone are forgotten, and those of what sinks to the disk sink too."""
     monkeypatch.setattr("nodegraph.cache.LINKS", 50)
