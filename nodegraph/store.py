@@ -108,6 +108,22 @@ class Store:
             raise
         self._database = database
 
+    def _is_replaced(self) -> bool:
+        try:
+            return os.stat(self.folder / INDEX).st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    def _reopen(self) -> None:
+        """Under the lock: begin with the folder as it is now. What is written to an index without a name would be lost."""
+        assert self._database is not None
+        self._database.close()
+        self._database = None
+        self._results.forget()
+        self._links.forget()
+        self._seen_version = 0
+        self._open()
+
     def _guard(self, doing: str) -> _Guard:
         return _Guard(self, doing)
 
@@ -204,9 +220,11 @@ class Store:
         return found if found is not None and found[0] == key else None  # a damaged index leads to the row of another
 
     def refresh(self) -> None:
-        """Notice what other processes have written."""
+        """Notice what other processes have written, and that the folder is another one: it may have been removed, or renamed."""
         with self._lock, self._guard("read"):
             if self._database is not None:
+                if not self._database.in_transaction and self._is_replaced():
+                    self._reopen()
                 version = self._database.execute("PRAGMA data_version").fetchone()[0]  # of what others write
                 if version != self._seen_version:
                     self._seen_version = version

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -600,3 +601,22 @@ def test_an_index_that_cannot_be_had_is_no_damage_of_results(tmp_path, monkeypat
         assert not any(facts.values())
         other.close()
         assert len(list(tmp_path.glob("results/*/*.ng"))) == 2
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_folder_that_is_removed_or_renamed_is_begun_anew(tmp_path, removed):
+    cache = tmp_path / "cache"
+    with Engine(nodes=[long_text], cache=cache, memory=0) as engine:
+        for number in range(3):
+            workflow = flow({"t": {"use": "long_text", "with": {"number": number}}}, {"t": "t.text"})
+            expected = engine.run(workflow).outputs
+            engine.store.flush()
+            if number < 2:
+                shutil.rmtree(cache) if removed else cache.rename(tmp_path / f"cache{number}")
+        assert engine.run(workflow).outputs == expected
+        with Engine(nodes=[long_text], cache=cache) as other:
+            result, seen = traced(other, workflow)
+            assert (result.outputs, "started" in seen) == (expected, False)
+            assert other.store.verify() == {"checked": 1, "damaged": 0, "stray_files_removed": 0}
+    with Engine(nodes=[long_text], cache=cache) as other:
+        assert "started" not in traced(other, workflow)[1]
