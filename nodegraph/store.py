@@ -80,6 +80,7 @@ class Store:
         self._results = _KnownKeys("results", "key")
         self._links = _KnownKeys("links", "plan")
         self._size = 0
+        self._damaged = 0  # results that were found so
         self._seen_version = 0
         self._database: sqlite3.Connection | None = None
         self._inode = 0  # of the index
@@ -197,6 +198,7 @@ class Store:
                 entry = Entry(key, kind, tuple(ports), None, tuple(idents), row[3], tuple(outside))
                 entry.nbytes, entry.stored = row[2], True
             except (ValueError, Unpackable):
+                self._damaged += 1
                 self._discard(key)
         return entry
 
@@ -251,6 +253,7 @@ class Store:
             if getattr(error, "errno", 0) in _SHORT:
                 self.fail("read", error)
                 return None
+            self._damaged += 1
             log.warning("a cached result is damaged and set aside: %s", error)
             self._set_aside(entry.key)
             return None
@@ -459,15 +462,13 @@ class Store:
 
     def verify(self) -> dict[str, Any]:
         """Read everything back: damaged results are set aside, files without a result removed. Ends early in trouble with the disk."""
-        damaged = checked = 0
+        self.refresh()
+        whole, before = 0, self._damaged
         for key in self._all_keys():
-            entry = self.get(key)
-            whole = entry is not None and self.read(entry) is not None
-            if self._database is None:
-                break
-            checked += 1
-            damaged += not whole
-        return {"checked": checked, "damaged": damaged, "stray_files_removed": self._remove_stray()}
+            entry = self.get(key)  # none where another process has removed it since
+            whole += entry is not None and self.read(entry) is not None
+        damaged = self._damaged - before
+        return {"checked": whole + damaged, "damaged": damaged, "stray_files_removed": self._remove_stray()}
 
     def _remove_stray(self) -> int:
         """Remove files without a result, which a process leaves that is killed while it writes. Returns how many."""
