@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nodegraph.errors import Problem, Problems
-from nodegraph.literals import Pending, Refused
+from nodegraph.literals import Refused
 from nodegraph.output import is_file_output, safe_name, save_value
 from nodegraph.template import Template
 from nodegraph.watch import PackWatcher
@@ -144,14 +144,14 @@ class Live:
 
     def _submit(self, changed: frozenset[Path], begun: float) -> Round:
         workflow = Workflow.load(self.path)
-        template = self.engine._template(workflow)
+        template, files = self._checked(workflow)
         if problems := template.all_problems:
-            self._watch_files(self._files_of(template))
+            self._watch_files(files)
             raise Problems(problems)
         workflow, inputs, shown, origins, extra = self._read(workflow)
         self._extra = [Path(one) for one in extra]
-        template = self.engine._template(workflow)
-        self._watch_files(self._files_of(template))  # before anything reads them: what is saved from now on is seen
+        template, files = self._checked(workflow)
+        self._watch_files(files)  # before anything reads them: what is saved from now on is seen
         job = self.engine.submit(workflow, inputs, origins=origins, only=self._only)
         this = Round(self._number, workflow, template, inputs, shown, origins, tuple(sorted(changed)))
         self._job = job
@@ -207,18 +207,19 @@ class Live:
         self._stamps = {path: known[path] if path in known else _stamp(path) for path in watched}
         self.watcher.watch(watched)
 
-    def _files_of(self, template: Template) -> list[Path]:
-        """Workflows that are used, and files that are named in them."""
-        found = []
+    def _checked(self, workflow: Workflow) -> tuple[Template, list[Path]]:
+        """What check makes of a workflow, and the files that it read or looked for: workflows that are used, and files that are named
+        in them. One that is missing or broken is mended by a save, too."""
+        with self.engine._lock:
+            template = self.engine._template(workflow)
+            files = self.engine.checker.world.files_asked()
         self._read_stamps.clear()
         for one in _templates(template):
             if one.workflow._stamp is not None:
                 name, seen = one.workflow._stamp
-                found.append(Path(name))
+                files.append(Path(name))
                 self._read_stamps[Path(name)] = seen.mtime_ns, seen.size
-            for _, _, what in one.pending:
-                found += [Path(item.path) for item in (what if isinstance(what, list) else [what]) if _is_file(item)]
-        return found
+        return template, files
 
     def _publish(self, this: Round, result: Result) -> dict[str, list[Path]]:
         """Write outputs under names that stay the same, so that a viewer shows the newest: `txt2img-image.png`."""
@@ -268,10 +269,6 @@ def _templates(template: Template) -> list[Template]:
     for one in found:
         found += [child for child in one.children if not any(child is known for known in found)]
     return found
-
-
-def _is_file(what: Any) -> bool:
-    return isinstance(what, Pending) and what.kind == "file"
 
 
 def _unchanged(workflow: Workflow) -> bool:

@@ -36,7 +36,8 @@ _PASSING = ("~", ".swp", ".swx", ".tmp", ".part", ".pyc", ".crdownload")
 class Watcher:
     """Tells which of some files, and which files in some folders, have changed. A context manager; iterating ends with `close`.
 
-    A file is watched through its folder: so it may be renamed over, deleted and made again, or be made later.
+    A file is watched through its folder: so it may be renamed over, deleted and made again, or be made later. Where there is no
+    folder, that is told when it is made; `watch` then watches it.
     """
 
     def __init__(self, paths: Iterable[str | Path] = (), quiet: float = QUIET, longest: float = LONGEST):
@@ -108,16 +109,20 @@ class Watcher:
     def _set(self, files: Iterable[Path], folders: Iterable[Path]) -> None:
         self._files, self._folders = frozenset(files), tuple(folders)
         wanted = {(folder, True) for folder in self._folders}
-        wanted |= {(file.parent, False) for file in self._files if not any(one in file.parents for one in self._folders)}
-        for watch in self._watches.keys() - wanted:
-            self._observer.unschedule(self._watches.pop(watch))
+        wanted |= {(_nearest(file), False) for file in self._files if not any(one in file.parents for one in self._folders)}
+        watched = {emitter.watch for emitter in self._observer.emitters if emitter.is_alive()}  # one ends when its folder is removed
+        for place, (watch, inode) in list(self._watches.items()):
+            if place not in wanted or watch not in watched or inode != _inode(place[0]):
+                with contextlib.suppress(KeyError):  # closed meanwhile
+                    self._observer.unschedule(watch)
+                del self._watches[place]
         for folder, deep in sorted(wanted - self._watches.keys()):
             if folder.is_dir():
                 self._schedule(folder, deep)
 
     def _schedule(self, folder: Path, deep: bool) -> None:
         try:
-            self._watches[folder, deep] = self._observer.schedule(_Handler(self), str(folder), recursive=deep)
+            self._watches[folder, deep] = self._observer.schedule(_Handler(self), str(folder), recursive=deep), _inode(folder)
         except OSError:
             if self._closed or isinstance(self._observer, PollingObserver) or not folder.is_dir():
                 return  # it has gone meanwhile, or nobody looks any more
@@ -143,12 +148,24 @@ class Watcher:
         if event.event_type not in _CHANGES or (event.is_directory and event.event_type in ("modified", "closed")):
             return
         paths = [Path(str(path)) for path in (event.src_path, event.dest_path) if path]
-        seen = [path for path in paths if self._matters(path)]
+        seen = [path for path in paths if self._matters(path) or (event.is_directory and any(path in one.parents for one in self._files))]
         if seen:
             with self._wake:
                 self._changed.update(dict.fromkeys(seen))
                 self._last = time.monotonic()
                 self._wake.notify_all()
+
+
+def _nearest(file: Path) -> Path:
+    """The folder of a file, or the nearest one above that is there."""
+    return next(folder for folder in file.parents if folder.is_dir() or folder == folder.parent)
+
+
+def _inode(folder: Path) -> int:
+    """Tells a folder from another one that has taken its name."""
+    with contextlib.suppress(OSError):
+        return folder.stat().st_ino
+    return 0
 
 
 class _Handler(FileSystemEventHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,16 @@ class Witness:
     def since(self, mark: int) -> Said:
         """What was asked from a moment on, with the answers."""
         return {question: self._said[question] for question in self._asked[mark:] if question in self._said}
+
+    def files_asked(self) -> list[Path]:
+        """The files that were asked for since the last look, there or not."""
+        found = []
+        for method, arguments in self._asked:
+            if method == "file":
+                text, folder = arguments
+                with suppress(OSError, ValueError, RuntimeError):  # what is no path
+                    found.append(Path(folder or "", text).resolve())
+        return found
 
     def says_again(self, said: Said) -> bool:
         """Whether the answers are still the same. Whoever relies on them has asked them too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,8 +100,8 @@ def saved(data: Any, name: str = "w.json") -> None:
 
 def replaced(text: str, name: str) -> None:
     """The same with any text: nobody sees the file while it is empty."""
-    Path(f".{name}.aside").write_text(text)
-    os.replace(f".{name}.aside", name)
+    Path(".aside").write_text(text)
+    os.replace(".aside", name)
 
 
 def changed(amount: float) -> dict[str, Any]:
@@ -173,6 +174,49 @@ def test_workflows_inside_and_files_are_watched(watched: Callable[..., Recorder]
     assert view.round(3)[1].outputs == {"text": "other", "given": "bc"}
     saved({**inner, "outputs": {"text": "r.text"}, "doc": "saved"}, "inner.json")
     assert view.round(4)[1].ok
+
+
+def test_what_a_workflow_names_is_waited_for_while_it_is_broken_or_missing(watched: Callable[..., Recorder]) -> None:
+    inner = {"nodes": {"r": {"use": "read", "with": {"file": "note.txt"}}}, "outputs": {"text": "r.text"}}
+    flow = {"nodes": {"in": {"use": "./inner.json"}}, "outputs": {"text": "in.text"}}
+    write(flow)
+    view = watched("w.json")
+    codes = lambda: [codes[0] for codes, _ in view.problems]  # noqa: E731
+    view.wait_for(lambda: codes() == ["file-missing"])
+    replaced("{", "inner.json")
+    view.wait_for(lambda: codes() == ["file-missing", "bad-json"])
+    saved(inner, "inner.json")
+    view.wait_for(lambda: codes() == ["file-missing", "bad-json", "file-missing"])
+    replaced("one", "note.txt")
+    assert view.round(1)[1].outputs == {"text": "one"}
+    Path("note.txt").unlink()
+    view.wait_for(lambda: len(view.problems) == 4)
+    replaced("other", "note.txt")
+    assert view.round(2)[1].outputs == {"text": "other"}
+
+
+def test_the_file_of_an_input_that_nobody_gives_is_watched(watched: Callable[..., Recorder]) -> None:
+    replaced("one", "note.txt")
+    inputs = {"file": {"type": "file", "default": "note.txt"}}
+    write({"inputs": inputs, "nodes": {"r": {"use": "read", "from": {"file": "inputs.file"}}}, "outputs": {"text": "r.text"}})
+    view = watched("w.json")
+    assert view.round(1)[1].outputs == {"text": "one"}
+    replaced("other", "note.txt")
+    assert view.round(2)[1].outputs == {"text": "other"}
+
+
+def test_a_folder_that_is_made_again_is_watched_again(watched: Callable[..., Recorder]) -> None:
+    Path("in").mkdir()
+    replaced("0", "in/note.txt")
+    write({"nodes": {"r": {"use": "read", "with": {"file": "in/note.txt"}}}, "outputs": {"text": "r.text"}})
+    view = watched("w.json")
+    assert view.round(1)[1].outputs == {"text": "0"}
+    for number in (1, 2):
+        shutil.rmtree("in")
+        view.wait_for(lambda many=number: len(view.problems) == many)
+        Path("in").mkdir()
+        replaced(f"{number}", "in/note.txt")
+        view.wait_for(lambda text=f"{number}": view.ended[-1][1].outputs == {"text": text})
 
 
 def test_a_save_just_after_the_first_result_is_seen(watched: Callable[..., Recorder], monkeypatch: pytest.MonkeyPatch) -> None:
