@@ -1,7 +1,7 @@
 """A workflow that runs again on every save: of itself, of workflows it uses, of packs, and of files that are given or named.
 
 Only what changed runs, as everything else is in the cache. A file that is broken for now shows its problems and waits. A save
-during a run cancels the run.
+during a run cancels the run, unless it changes nothing, or breaks a pack.
 """
 
 from __future__ import annotations
@@ -117,19 +117,19 @@ class Live:
 
     def _round(self, changed: frozenset[Path]) -> Round | None:
         begun = time.perf_counter()
-        while True:
+        while self._reloaded(changed):  # or else what runs is not touched: it is what would run again
             self._cancel()
             self._number += 1
             this, self._before = None, {path: _stamp(path) for path in (*self._stamps, self.path.resolve())}
-            if self._reloaded(changed):
-                try:
-                    this = self._submit(changed, begun)
-                except (Problems, Refused, OSError) as error:
-                    self._stamps.update(self._before)
-                    self._wrong(_problems_of(error), kept=False)
+            try:
+                this = self._submit(changed, begun)
+            except (Problems, Refused, OSError) as error:
+                self._stamps.update(self._before)
+                self._wrong(_problems_of(error), kept=False)
             if this is None or all(_unchanged(one.workflow) for one in _templates(this.template)):
                 return this
             changed, begun = frozenset([self.path.resolve()]), time.perf_counter()  # saved while it was read
+        return None
 
     def _reloaded(self, changed: frozenset[Path]) -> bool:
         """Read packs again that have changed. Whether there is anything to run."""

@@ -253,6 +253,20 @@ def test_a_saved_pack_runs_again_and_a_broken_one_stays_as_it_was(watched: Calla
     assert (view.ended[-1][1].outputs["image"].numpy() == first).all()
 
 
+@pytest.mark.parametrize("more", ["", "\n\ndef ("])
+def test_a_pack_that_is_saved_as_it_was_or_broken_cancels_nothing(more: str, watched: Callable[..., Recorder], toys: Path) -> None:  # noqa: F811
+    module = toys / "packs" / "toy" / "toys.py"
+    text = module.read_text()
+    write({"nodes": {"w": {"use": "wait", "with": {"seconds": 2.0}}}, "outputs": {"s": "w.float"}})
+    view = watched("w.json")
+    view.wait_for(lambda: any(event.kind == "progress" for _, event in view.events))
+    module.write_text(text + more)
+    if more:
+        view.wait_for(lambda: view.problems)
+    assert view.round(1)[1].outputs == {"s": 2.0}
+    assert len(view.begun) == 1
+
+
 def test_a_workflow_that_reads_what_it_wrote_comes_to_rest(watched: Callable[..., Recorder]) -> None:
     flow = {
         "name": "loop",
