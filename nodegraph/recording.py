@@ -8,7 +8,7 @@ from nodegraph import keys, kinds, types
 from nodegraph.calling import Settled
 from nodegraph.entries import PLAIN, Entry, output_ident
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, listing
-from nodegraph.failures import CANCELLED, Failure
+from nodegraph.failures import CANCELLED, Failure, failed
 from nodegraph.inputs import as_lists, note_outside
 from nodegraph.outcomes import Graph, Lazy, Need, Ref, Skip
 from nodegraph.plan import Plan, Scope
@@ -28,6 +28,15 @@ def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
     """Make an entry of an outcome and cache it; sources by output for an alias or a graph; other outcomes as they are."""
     if call.__class__ is Settled or outcome.__class__ is Failure or outcome is CANCELLED:
         return outcome
+    try:
+        return _kept(run, step, call, outcome)
+    except Exception:
+        if (error := _cannot_be_taken_apart(outcome)) is None:
+            raise
+        return Failure(*failed(run.plan.path(step), call.used, error))
+
+
+def _kept(run: Execution, step: int, call: Any, outcome: Any) -> Any:
     used, plan = call.used, run.plan
     try:
         if outcome.__class__ is Lazy:
@@ -52,6 +61,16 @@ def keep(run: Execution, step: int, call: Any, outcome: Any) -> Any:
     if entry is not outcome and entry.key is not None and run.use_cache:
         run.shared.cache.put(entry, plan.keys[step], outside)
     return entry
+
+
+def _cannot_be_taken_apart(outcome: Any) -> Exception | None:
+    """What a value of a pack's own class raises when it is asked for its parts: a mistake of the pack."""
+    try:
+        for value in outcome if isinstance(outcome, tuple) else (outcome,):
+            list(kinds.arrays_in(value))
+    except Exception as error:
+        return error
+    return None
 
 
 def _values(run: Execution, step: int, call: Any, outcome: Any) -> Entry:

@@ -335,3 +335,22 @@ def test_pictures_of_numbers_that_are_none(name):
         assert [(one.code, one.text) for one in caught.value.problems] == [
             ("out-of-range", f"{port!r} has {NUMBERS[name][1]}") for port in given
         ]
+
+
+class Unpartable:
+    def parts(self) -> Any:
+        raise ValueError("no parts today")
+
+
+@node
+def unpartable() -> Unpartable:
+    return Unpartable()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_value_that_cannot_be_taken_apart_is_its_nodes_mistake(debug):
+    with bare_engine(nodes=[unpartable], debug=debug) as engine:
+        workflow = {"nodes": {"a": {"use": "unpartable"}}, "outputs": {"out": "a.unpartable"}}
+        problems = engine.submit(workflow).result(SECONDS).problems
+    assert [(one.code, one.where) for one in problems] == [("node-failed", "a")]
+    assert "ValueError: no parts today" in problems[0].text
