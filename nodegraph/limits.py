@@ -24,7 +24,9 @@ class Refused(Exception):
 
 
 def number(value: float) -> str:
-    """A number as a person writes it: `1000000`, `0.5`."""
+    """A number as a person writes it: `1000000`, `0.5`; of hundreds of digits, how large it is."""
+    if isinstance(value, int):
+        return describe(value)
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
 
 
@@ -46,24 +48,44 @@ def check_bounds(port: Port, value: Any) -> None:
 
 def _check_number(port: Port, value: float) -> None:
     checks = (
-        (port.minimum, operator.ge, "at least", False),
-        (port.maximum, operator.le, "at most", False),
-        (port.above, operator.gt, "greater than", True),
-        (port.below, operator.lt, "less than", True),
+        (port.minimum, operator.ge, "at least", math.ceil),
+        (port.maximum, operator.le, "at most", math.floor),
+        (port.above, operator.gt, "greater than", None),
+        (port.below, operator.lt, "less than", None),
     )
-    for limit, fits, words, strict in checks:
+    for limit, fits, words, inward in checks:
         if limit is not None and not fits(value, limit):
-            fix = f"use a number {words} {number(limit)}" if strict else f"use {number(_allowed(port, limit))}"
+            if inward is None:
+                fix = f"use a number {words} {number(limit)}"
+            else:
+                fix = f"use {number(_allowed(port, inward(limit) if isinstance(value, int) else limit))}"
             raise Refused("out-of-range", f"{port.name!r} must be {words} {number(limit)}, but is {number(value)}", fix)
     if port.multiple is not None and not _is_multiple(value, port.multiple):
-        nearest = number(_allowed(port, round(value / port.multiple) * port.multiple))
-        raise Refused(
-            "out-of-range", f"{port.name!r} must be a multiple of {number(port.multiple)}, but is {number(value)}", f"use {nearest}"
-        )
+        step = number(port.multiple)
+        fix = f"use {number(_allowed(port, value))}" if abs(value) < _FAR else f"use a multiple of {step}"
+        raise Refused("out-of-range", f"{port.name!r} must be a multiple of {step}, but is {number(value)}", fix)
+
+
+_FAR = 10**50
+"""Nobody writes the multiple that is nearest to a larger number, or to one that is none."""
 
 
 def _is_multiple(value: float, step: float) -> bool:
-    return value % step == 0 or math.isclose(value / step, round(value / step), rel_tol=1e-12, abs_tol=1e-9)
+    if isinstance(value, int) and float(step).is_integer():
+        return value % int(step) == 0  # exactly, however large it is
+    times = value / step
+    if not math.isfinite(times):
+        return math.isfinite(value)  # so large that every number is
+    return value % step == 0 or math.isclose(times, round(times), rel_tol=1e-12, abs_tol=1e-9)
+
+
+def _nearest(value: float, step: float) -> float:
+    """The multiple that is nearest to a number."""
+    if isinstance(value, int) and float(step).is_integer():
+        from fractions import Fraction  # without which a division is one of floats
+
+        return round(Fraction(value, int(step))) * int(step)
+    return round(value / step) * step
 
 
 def _allowed(port: Port, value: float) -> float:
@@ -71,7 +93,7 @@ def _allowed(port: Port, value: float) -> float:
     if port.multiple is None:
         return value
     step = port.multiple
-    nearest = round(value / step) * step
+    nearest = _nearest(value, step)
     for limit, fits, towards in (
         (port.minimum, nearest >= (port.minimum or 0), step),
         (port.above, nearest > (port.above or 0), step),

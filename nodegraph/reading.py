@@ -165,7 +165,8 @@ def _problem(item: Any, path: positions.Path, known: Mapping[str, Sequence[str]]
     if item["type"] == "missing":
         return Problem("missing-key", where, f"the key {path[-1]!r} is missing", f"add {path[-1]!r}")
     linked = "from" in path[-3:-1] or (path[-2:-1] == ("outputs",)) or (path[-3:-2] == ("outputs",) and isinstance(path[-1], int))
-    expected = _USE if path[-1:] == ("use",) else _LINK if linked else _EXPECTED.get(item["type"])
+    kind = "finite_number" if item["type"] == "float_type" and type(item["input"]) is int else item["type"]  # one of hundreds of digits
+    expected = _USE if path[-1:] == ("use",) else _LINK if linked else _EXPECTED.get(kind)
     text, fix = expected or (item["msg"][:1].lower() + item["msg"][1:], "")
     return Problem("wrong-json", where, f"{where or 'the file'!r} {text}, but is {kinds.describe(item['input'])}", fix)
 
@@ -182,6 +183,7 @@ _EXPECTED = {
     "string_type": ("must be text", "write it in double quotes"),
     "int_type": ("must be a whole number", "write it in digits"),
     "float_type": ("must be a number", "write it in digits"),
+    "finite_number": ("must be a finite number", "leave it out, or write a number between -1e308 and 1e308"),
     "dict_type": ("must be an object", "write it in braces: {…}"),
     "list_type": ("must be a list", "write it in square brackets: […]"),
     "model_type": ("must be an object", "write it in braces: {…}"),

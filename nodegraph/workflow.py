@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PrivateAttr, ValidationError
 
 from nodegraph import collector, keys, kinds, looks, positions, reading
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean_file
@@ -32,8 +32,8 @@ class Input(_Model):
 
     type: str
     default: Any = None
-    min: float | None = None
-    max: float | None = None
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
     choices: list[Any] | None = None
     kind: str = ""
     doc: str = ""

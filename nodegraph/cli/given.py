@@ -7,6 +7,7 @@ picture by its path. Ranges and choices are the engine's to check; what is repor
 from __future__ import annotations
 
 import itertools
+import math
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -195,8 +196,8 @@ class _Reader:
         import secrets
 
         declared = self.workflow.inputs.get(name)
-        least = int(declared.min) if declared and declared.min is not None else 0
-        most = int(declared.max) if declared and declared.max is not None else RANDOM_LIMIT - 1
+        least = math.ceil(declared.min) if declared and declared.min is not None else 0
+        most = math.floor(declared.max) if declared and declared.max is not None else RANDOM_LIMIT - 1
         return least + secrets.randbelow(max(1, most - least + 1))
 
     # -- files of inputs -------------------------------------------------------------------------------------------

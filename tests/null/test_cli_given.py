@@ -32,6 +32,7 @@ WORKFLOW = Workflow.of(
             "prompt": {"type": "text", "default": ""},
             "steps": {"type": "int", "default": 20},
             "seed": {"type": "int", "default": 0, "min": 5, "max": 6},
+            "between": {"type": "int", "default": 1, "min": 0.5, "max": 2.5},
             "guidance": {"type": "float", "default": 7.5},
             "tiled": {"type": "bool", "default": False},
             "sizes": {"type": "list[int]", "default": []},
@@ -104,6 +105,7 @@ def test_a_file_is_trusted_where_it_is_named(tmp_path: Path, monkeypatch: pytest
 def test_a_random_seed_is_drawn_within_the_declared_range() -> None:
     drawn = {one("seed=random")["seed"] for _ in range(50)}
     assert drawn == {5, 6}
+    assert {one("between=random")["between"] for _ in range(50)} == {1, 2}
     assert {type(one("steps=random")["steps"])} == {int}
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodegraph import types
+from nodegraph.limits import check_bounds
 from nodegraph.literals import Pending, Refused, literal, number
 from nodegraph.spec import Port
 
@@ -75,6 +76,34 @@ def test_the_fix_of_a_number_is_right(value, low, room, multiple):
     else:
         advice = value
     assert value_of("int", advice, **limits) == advice
+
+
+HUGE = 10**400 + 3
+TOO_FAR = [
+    ("int", HUGE, {"minimum": 1, "maximum": 64}, "'x' must be at most 64, but is a number of 1329 bits", "use 64"),
+    ("int", -HUGE, {"above": 0}, "'x' must be greater than 0, but is a number of 1329 bits", "use a number greater than 0"),
+    ("int", HUGE, {"multiple": 8}, "'x' must be a multiple of 8, but is a number of 1329 bits", "use a multiple of 8"),
+    ("int", 8 * 10**15 + 1, {"multiple": 8.0}, "'x' must be a multiple of 8, but is 8000000000000001", "use 8000000000000000"),
+    ("int", 0, {"minimum": 0.5}, "'x' must be at least 0.5, but is 0", "use 1"),
+    ("int", 3, {"maximum": 2.5}, "'x' must be at most 2.5, but is 3", "use 2"),
+    ("float", 0, {"minimum": 0.5}, "'x' must be at least 0.5, but is 0", "use 0.5"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "given", "limits", "text", "fix"), TOO_FAR)
+def test_bounds_of_very_large_numbers_and_between_whole_ones(kind, given, limits, text, fix):
+    with pytest.raises(Refused) as error:
+        value_of(kind, given, **limits)
+    assert (error.value.text, error.value.fix) == (text, fix)
+
+
+@pytest.mark.parametrize("given", [math.inf, -math.inf, math.nan])
+def test_what_is_no_number_is_no_multiple(given):
+    """A node may give it."""
+    with pytest.raises(Refused, match="'x' must be a multiple of 0.5, but is") as error:
+        check_bounds(Port("x", types.FLOAT, multiple=0.5), given)
+    assert error.value.fix == "use a multiple of 0.5"
+    check_bounds(Port("x", types.FLOAT, multiple=1e-10), 1e300)
 
 
 @pytest.mark.parametrize(("value", "text"), [(1_000_000, "1000000"), (0.5, "0.5"), (2.0, "2"), (1234567.5, "1234567.5"), (1e300, "1e+300")])
