@@ -287,12 +287,19 @@ def _json(value: Any) -> Any:
 
 def _arrow(before: Any, after: Any) -> str:
     was, now = _spelled(before), _spelled(after)
-    if was == now and isinstance(before, str) and isinstance(after, str):
-        start = max(
-            0, next(index for index, (one, other) in enumerate(zip(before + "\0", after + "\1", strict=False)) if one != other) - 12
-        )
-        was, now = _spelled("…" + before[start:]), _spelled("…" + after[start:])
+    if was == now:  # as far as they are shown
+        if isinstance(before, str) and isinstance(after, str):
+            start = _apart(before, after)
+            was, now = _spelled("…" + before[start:]), _spelled("…" + after[start:])
+        else:
+            whole = [json.dumps(_json(side), ensure_ascii=False) for side in (before, after)]
+            was, now = ("…" + _cut(text[_apart(*whole) :]) for text in whole)
     return f"{was} → {now}"
+
+
+def _apart(before: str, after: str) -> int:
+    """Where to begin to show two texts, a little before they differ."""
+    return max(0, next(index for index, (one, other) in enumerate(zip(before + "\0", after + "\1", strict=False)) if one != other) - 12)
 
 
 def _spelled(value: Any) -> str:
@@ -307,7 +314,10 @@ def _spelled(value: Any) -> str:
         return "nothing"
     if isinstance(value, Mapping) and "digest" in value and "type" in value:
         return f"{value.get('from') or value['type']} ({value['digest'][:8]})"
-    text = json.dumps(value, ensure_ascii=False)
+    return _cut(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nodegraph import looks
 from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.workflow import Workflow
 
@@ -42,11 +43,13 @@ def format_workflow(workflow: Workflow | Mapping[str, Any]) -> str:
 
 def format_file(path: str | Path) -> str | None:
     """The canonical text of a file, or None when the file already has it. Raises WorkflowInvalid."""
+    if looks.exists(path) and not looks.is_file(path) and not looks.is_dir(path):
+        text = f"{str(path)!r} is a pipe or a device, in which no text can take the place of another"
+        raise WorkflowInvalid([Problem("file-missing", "", text, "give the path of a workflow file", str(path))])
     workflow = Workflow.load(path)
     # newlines are read as they are: a file with CRLF is not canonical
     raw = Path(path).read_bytes()
-    text = raw.decode("utf-8-sig")
-    formatted = format_text(text, workflow.file)
+    formatted = format_text(raw.decode("utf-8-sig"), workflow.file)
     return None if formatted.encode("utf-8") == raw else formatted
 
 

@@ -35,7 +35,10 @@ def is_picture(path: Path) -> bool:
 
 
 def _head(path: Path) -> bytes:
+    """The first bytes of a file; none of a pipe, where whoever reads it next would miss them."""
     try:
+        if not path.is_file():
+            return b""
         with path.open("rb") as file:
             return file.read(12)
     except OSError:

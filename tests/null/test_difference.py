@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,30 @@ def test_long_texts_are_shown_where_they_differ(registry: Any) -> None:
     one, other = (changed("inputs", "prompt", to=f"{'word ' * 40}{end}") for end in ("red", "blue"))
     [change] = differences(one, other, registry)
     assert str(change) == 'text.text "…d word word red" → "…d word word blue" (input prompt)'
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_long_lists_are_shown_where_they_differ(registry: Any, bound: bool) -> None:
+    def flow(last: int) -> dict[str, Any]:
+        items = [*range(100, 140), last, 5]
+        if bound:
+            node = {"use": "make_list", "from": {"items": "inputs.numbers"}}
+            return {"workflow": {"inputs": {"numbers": {"type": "list[int]", "default": items}}, "nodes": {"a": node}}}
+        return {"workflow": {"nodes": {"a": {"use": "make_list", "with": {"items": items}}}}}
+
+    [change] = differences(flow(7), flow(8), registry)
+    assert str(change).startswith("a.items …, 138, 139, 7, 5] → …, 138, 139, 8, 5]")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_what_is_compared_may_come_through_pipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in `nodegraph diff <(git show HEAD:w.json) w.json`."""
+    for name, count in (("one", 1), ("two", 2)):
+        os.mkfifo(tmp_path / name)
+        text = json.dumps({"nodes": {"a": {"use": "repeat_item", "with": {"value": 1, "count": count}}}})
+        threading.Thread(target=(tmp_path / name).write_text, args=(text,), daemon=True).start()
+    assert main(["diff", str(tmp_path / "one"), str(tmp_path / "two")]) == 1
+    assert capsys.readouterr().out == "a.count 1 → 2\n"
 
 
 def test_on_the_command_line(toys: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -107,6 +108,15 @@ def test_files(tmp_path) -> None:
     for changed in (CANONICAL.replace("\n", "\r\n"), "\ufeff" + CANONICAL, CANONICAL[:-1]):
         path.write_bytes(changed.encode())
         assert format_file(path) == CANONICAL
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_what_cannot_be_written_again_is_not_read(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # nobody writes into it: whoever opened it would wait
+    with pytest.raises(WorkflowInvalid, match="is a pipe or a device"):
+        format_file(tmp_path / "pipe")
+    with pytest.raises(WorkflowInvalid, match="Is a directory"):
+        format_file(tmp_path)
 
 
 def test_data_can_be_written_in_the_canonical_form() -> None:

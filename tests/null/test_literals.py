@@ -100,7 +100,7 @@ def test_bounds_of_very_large_numbers_and_between_whole_ones(kind, given, limits
 @pytest.mark.parametrize("given", [math.inf, -math.inf, math.nan])
 def test_what_is_no_number_is_no_multiple(given):
     """A node may give it."""
-    with pytest.raises(Refused, match="'x' must be a multiple of 0.5, but is") as error:
+    with pytest.raises(Refused, match=r"'x' must be a multiple of 0\.5, but is") as error:
         check_bounds(Port("x", types.FLOAT, multiple=0.5), given)
     assert error.value.fix == "use a multiple of 0.5"
     check_bounds(Port("x", types.FLOAT, multiple=1e-10), 1e300)

@@ -50,7 +50,7 @@ def test_what_names_a_file(use, path):
 @pytest.mark.parametrize(("limit", "given"), [("1e999", "inf"), ("-1e999", "-inf"), ("9" * 400, "a number of 1329 bits")])
 def test_bounds_of_inputs_are_finite(limit, given):
     with pytest.raises(WorkflowInvalid) as caught:
-        Workflow.read('{"inputs": {"a": {"type": "int", "max": %s}}}' % limit)
+        Workflow.read('{"inputs": {"a": {"type": "int", "max": LIMIT}}}'.replace("LIMIT", limit))
     [found] = caught.value.problems
     assert (found.where, found.text) == ("inputs.a.max", f"'inputs.a.max' must be a finite number, but is {given}")
     assert found.fix == "leave it out, or write a number between -1e308 and 1e308"
