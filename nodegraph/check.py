@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from nodegraph import looks, types
 from nodegraph.compiling import Compilation, Signature
+from nodegraph.errors import WorkflowInvalid
 from nodegraph.facts import Facts, Look
 from nodegraph.facts_pass import Flow
 from nodegraph.literals import Refused
@@ -102,12 +103,22 @@ class Checker:
         stack, seen = [template], {id(template)}
         while stack:
             one = stack.pop()
-            if one.problems or (one is not template and not _same_file(one.workflow._stamp)):
+            if one.problems or (one is not template and not self._says_again(one.workflow)):
                 return True
             fresh = [child for child in one.children if id(child) not in seen]
             seen.update(map(id, fresh))
             stack += fresh
         return not self.world.says_again(template.said)
+
+    def _says_again(self, used: Workflow) -> bool:
+        """Whether the file of a workflow that is used still says what was read from it."""
+        if used._stamp is None:
+            return True
+        name, seen = used._stamp
+        try:
+            return (used._settled and looks.stamp(name) == seen) or self._load(Path(name)) is used
+        except (OSError, Refused, WorkflowInvalid):
+            return False
 
     def _compile(self, workflow: Workflow, ports: Mapping[str, Port] | None = None) -> Template:
         if self._depth > MAX_DEPTH:
@@ -130,15 +141,6 @@ class Checker:
     def check_facts(self, template: Template, given: Mapping[str, Facts] | None = None) -> None:
         """Report what is known not to go together in a template without other problems."""
         self.flow.check(template, given or {})
-
-
-def _same_file(stamp: tuple[str, looks.Stamp] | None) -> bool:
-    if stamp is None:
-        return True
-    try:
-        return looks.stamp(stamp[0]) == stamp[1]
-    except OSError:
-        return False
 
 
 def _shown(path: Path) -> Path:
