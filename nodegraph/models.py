@@ -342,14 +342,13 @@ def _kind(path: Path | str) -> str | None:
 def _read_json(path: str) -> Mapping[str, Any] | None:
     """The object in a JSON file, or None when it is none. Nobody changes it."""
     try:
-        stat = looks.stat(path)
-        return _parsed(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        return _parsed(path, looks.stamp(path))
     except (OSError, ValueError, RecursionError):
         return None
 
 
 @lru_cache(maxsize=256)
-def _parsed(path: str, inode: int, mtime_ns: int, size: int) -> Mapping[str, Any]:
+def _parsed(path: str, seen: looks.Stamp) -> Mapping[str, Any]:
     with open(path, encoding="utf-8") as file:
         data = json.load(file)
     if not isinstance(data, dict):
@@ -360,17 +359,16 @@ def _parsed(path: str, inode: int, mtime_ns: int, size: int) -> Mapping[str, Any
 def read_header(path: Path) -> Mapping[str, Any] | None:
     """The header of a safetensors file, or None when it is none."""
     try:
-        stat = looks.stat(path)
-        return _header(str(path), stat.st_mtime_ns, stat.st_size)
+        return _header(str(path), looks.stamp(path))
     except (OSError, ValueError):
         return None
 
 
 @lru_cache(maxsize=256)
-def _header(path: str, mtime_ns: int, size: int) -> Mapping[str, Any]:
+def _header(path: str, seen: looks.Stamp) -> Mapping[str, Any]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(size - 8, 100 << 20):
+        if not 2 <= length <= min(seen.size - 8, 100 << 20):
             raise ValueError("no safetensors file")
         header = json.loads(file.read(length))
     if not isinstance(header, dict):

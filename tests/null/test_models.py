@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,16 @@ def test_what_is_only_like_a_path_is_an_unknown_name(models):
         with pytest.raises(Refused) as refused:
             models.model(name, "diffusion")
         assert "is a path" not in refused.value.text
+
+
+def test_a_configuration_that_is_replaced_is_read_again_whatever_its_size_and_time(models, tmp_path):
+    config = tmp_path / "base/vae/config.json"
+    weights = tmp_path / "base/vae/weights.safetensors"
+    for of in ("this", "that"):
+        config.write_text(json.dumps({"of": of}))
+        header = json.dumps({"__metadata__": {"of": of}}).encode()
+        weights.write_bytes(len(header).to_bytes(8, "little") + header)
+        for path in (config, weights):
+            os.utime(path, ns=(1, 1))
+        assert models.json("base", "vae/config.json") == {"of": of}
+        assert models.header("base", "vae/weights.safetensors") == {"__metadata__": {"of": of}}
