@@ -23,6 +23,8 @@ Outcome = tuple[dict[str, Facts], list[Problem]]
 
 MOST = 256
 """How many outcomes are kept."""
+NULL = Facts()
+"""What is known of an input that is null: it leaves the ports that it feeds at their defaults. Of any other empty one nothing is known."""
 
 
 class Found(NamedTuple):
@@ -51,8 +53,8 @@ class Flow:
         template.facts = Found(made.nodes, made.known, made.items, {})
 
     def through(self, template: Template, given: Mapping[str, Facts]) -> Outcome:
-        """What comes of a template when this is known of its inputs."""
-        name = (id(template), repr(sorted((port, sorted(facts.items(), key=str)) for port, facts in given.items() if facts)))
+        """What comes of a template when this is known of the inputs that are given; the others have their defaults."""
+        name = (id(template), repr(sorted((port, facts is NULL, sorted(facts.items(), key=str)) for port, facts in given.items())))
         kept = self._outcomes.get(name)
         if kept is None or not self.look.says_again(kept[2]):
             if len(self._outcomes) >= MOST:
@@ -63,15 +65,16 @@ class Flow:
         return kept[1]
 
     def mismatches(self, template: Template, given: Mapping[str, Any]) -> list[Problem]:
-        """What does not go together when a workflow that `check` has been through is given these values, which are JSON. Only what
-        depends on those that are not the same as the last time is looked at again."""
+        """What does not go together when a workflow that `check` has been through is given these values. Only what depends on those
+        that are not the same as the last time is looked at again."""
         before: Found = template.facts
-        told = {port: kinds.content(value) for port, value in given.items()}
+        told = {port: kinds.content(value) if kinds.is_json(value) else b"" for port, value in given.items()}
         changed = [port for port in {**before.given, **told} if before.given.get(port) != told.get(port)]
         if not changed:
             return []
         mark = self.look.mark()
-        made = _Pass(self, template, {port: Facts(value=value) for port, value in given.items()}, before, changed)
+        known = {port: given_facts(value) for port, value in given.items() if value is not None or template.inputs[port].type.optional}
+        made = _Pass(self, template, known, before, changed)
         problems = made.run()[1]
         if not problems and self.look.since(mark).keys() <= template.said.keys():
             template.facts = Found(made.nodes, made.known, made.items, told)
@@ -155,7 +158,8 @@ class _Pass:
         try:
             wanted, everything = self.flow.wanted(function)
             ports = {**used.inputs, **self._open_ports(index, used)} if everything else used.inputs
-            facts: dict[str, Any] = {port: self._input(index, port, ports[port]) for port in ports if everything or port in wanted}
+            known = {port: self._input(index, port, ports[port]) for port in ports if everything or port in wanted}
+            facts: dict[str, Any] = {port: Facts() if one is NULL else one for port, one in known.items()}  # which may be handed on
             if "look" in wanted:
                 facts["look"] = self.flow.look
             return function(**facts)
@@ -186,7 +190,8 @@ class _Pass:
 
     def _child(self, index: int, child: Template) -> Mapping[str, Facts]:
         """The facts of the outputs of a workflow that is used; its mismatches are told at their own place."""
-        given = {port: self._input(index, port, declared) for port, declared in child.inputs.items()}
+        found = {port: self._input(index, port, declared) for port, declared in child.inputs.items()}
+        given = {port: facts for port, facts in found.items() if facts is not NULL or child.inputs[port].type.optional}
         outputs, problems = self.flow.through(child, given)
         name = self.template.names[index]
         for problem in problems:
@@ -215,7 +220,7 @@ class _Pass:
         index, port = link
         if index != INPUTS:
             return self.known.get(link, Facts())
-        return self.given.get(port) or default_facts(self.template.inputs[port])
+        return self.given[port] if port in self.given else default_facts(self.template.inputs[port])
 
 
 def _links(template: Template, index: int) -> Iterator[Link]:
@@ -230,12 +235,17 @@ def _used_as(via: str) -> str:
 
 
 def default_facts(port: Port) -> Facts:
-    return Facts() if port.default is REQUIRED else Facts(value=port.default)
+    return Facts() if port.default is REQUIRED else value_facts(port.default)
 
 
 def value_facts(value: Any) -> Facts:
     """What is known of a literal: itself; of one that names something outside, its name."""
-    return Facts(value=value.text) if isinstance(value, Pending) else Facts(value=value)
+    return NULL if value is None else Facts(value=value.text) if isinstance(value, Pending) else Facts(value=value)
+
+
+def given_facts(value: Any) -> Facts:
+    """What is known of a value that a run is given: itself if it is JSON."""
+    return value_facts(value) if kinds.is_json(value) else Facts()
 
 
 __all__ = ["Flow"]

@@ -7,6 +7,7 @@ import os
 import random
 from pathlib import Path
 
+import numpy
 import pytest
 from small_packs import HEAD, write
 
@@ -134,6 +135,52 @@ def test_what_is_known_follows_values_that_are_given_one_after_another(engine: E
         assert found == _Pass(flow, kept, {name: Facts(value=value) for name, value in given.items()}).run()[1], given
         refused += bool(found)
     assert 50 < refused < 150
+
+
+CUT = Workflow.of(
+    {
+        "inputs": {"whole": {"type": "int", "default": 64}, "x": {"type": "int", "default": 32}},
+        "nodes": {
+            "picture": {"use": "solid_image", "from": {"width": "inputs.whole"}, "with": {"height": 64}},
+            "part": {"use": "crop", "from": {"image": "picture.image", "x": "inputs.x"}, "with": {"y": 0, "width": 32, "height": 32}},
+        },
+        "outputs": {"image": "part.image"},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("how", "fits"),
+    [
+        ({"from": {"whole": "count.int"}}, True),
+        ({"from": {"whole": "inputs.needed"}}, True),
+        ({"each": {"whole": [128, 200]}}, True),
+        ({"with": {"whole": 128}}, True),
+        ({"from": {"whole": "inputs.null"}}, False),
+        ({}, False),
+    ],
+)
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_input_of_a_used_workflow_has_its_default_only_where_it_is_left_at_it(engine: Engine, how: dict, fits: bool, deep: bool) -> None:
+    inputs = {"needed": {"type": "int"}, "null": {"type": "int", "default": None}}
+    used = CUT
+    if deep:
+        node = {"use": CUT, "from": {name: f"inputs.{name}" for name in CUT.inputs}}
+        used = Workflow.of({"inputs": CUT.to_json()["inputs"], "nodes": {"cut": node}, "outputs": {"image": "cut.image"}})
+    count = {"use": "list_length", "with": {"items": [0] * 128}}
+    nodes = {"count": count, "cut": {**how, "use": used, "with": {**how.get("with", {}), "x": 40}}}
+    found = engine.check({"inputs": inputs, "nodes": nodes, "outputs": {"image": "cut.image"}})
+    assert [one.code for one in found] == ([] if fits else ["facts-mismatch"])
+
+
+@pytest.mark.parametrize("whole", [numpy.int64(128), object()])
+def test_of_a_given_value_that_is_no_json_nothing_is_known(engine: Engine, whole: object) -> None:
+    flow, template = engine.checker.flow, engine._template(CUT)
+    for _ in range(2):
+        assert flow.mismatches(template, {"whole": whole, "x": 40}) == []
+        assert [one.code for one in flow.mismatches(template, {"x": 40})] == ["facts-mismatch"]
+        assert [one.code for one in flow.mismatches(template, {"whole": None, "x": 40})] == ["facts-mismatch"]
+        assert flow.mismatches(template, {"whole": 128, "x": 40}) == []
 
 
 def test_a_configuration_that_is_nested_too_deeply_is_none(engine: Engine, tmp_path: Path) -> None:
