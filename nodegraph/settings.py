@@ -271,8 +271,10 @@ def size(value: Any, folder: Path | None = None) -> int:
     match = _SIZE.fullmatch(value.lower().replace(" ", "")) if isinstance(value, str) else None
     if match is None:
         raise _Refused("must be a size", "write it like 8GiB")
+    from decimal import Decimal  # a float has no room for hundreds of digits
+
     amount, unit, tail = match.groups()
-    return int(float(amount) * (1000 if tail == "b" else 1024) ** ("kmgt".index(unit) + 1 if unit else 0))
+    return int(Decimal(amount) * (1000 if tail == "b" else 1024) ** ("kmgt".index(unit) + 1 if unit else 0))
 
 
 def parse_size(text: str) -> int:

@@ -60,6 +60,10 @@ def test_sizes(text: str, count: int) -> None:
     assert parse_size(text) == count
 
 
+def test_a_size_may_be_larger_than_any_disk() -> None:
+    assert parse_size("9" * 400) > 10**390
+
+
 @pytest.mark.parametrize("text", ["", "x", "-1", "1x", "1.5.5G", "GiB", "1kk"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="must be a size"):
