@@ -20,7 +20,7 @@ def collect_output(run: Execution, name: str, source: Source) -> None:
     """Bring a settled output into memory, and have it written to the disk tier. Raises Gone."""
     verdict, cause = run._verdict(source)
     if verdict == DONE:
-        run.values[name] = value_of(run, source)
+        run.values[name] = kinds.apart(value_of(run, source))
         run.idents[name] = run.ident(source)
         if smaller := smaller_behind(run, source):
             run.smaller[name] = smaller
@@ -29,7 +29,7 @@ def collect_output(run: Execution, name: str, source: Source) -> None:
         return
     final = run.final(source)
     if final.__class__ is list:
-        run.partial[name] = {index: value_of(run, one) for index, one in enumerate(final) if run._verdict(one)[0] == DONE}
+        run.partial[name] = {index: kinds.apart(value_of(run, one)) for index, one in enumerate(final) if run._verdict(one)[0] == DONE}
     if verdict == SKIPPED:
         run.skipped[name] = str(cause)
 

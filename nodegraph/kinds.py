@@ -188,6 +188,18 @@ def is_json(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+def apart(value: Any) -> Any:
+    """The value with copies of all lists, objects and arrays that it is made of: whoever has the one may change it without the other."""
+    kind = type(value)
+    if kind is int or kind is float or kind is str or kind is bool:
+        return value
+    if kind is list or kind is tuple:
+        return kind(map(apart, value))
+    if kind is dict:
+        return {key: apart(item) for key, item in value.items()}
+    return arrays.copied(value.detach() if hasattr(value, "detach") else value) if arrays.is_array(value) else value
+
+
 def describe(value: Any) -> str:
     """A value in a few words, for messages."""
     if value is None or isinstance(value, bool):

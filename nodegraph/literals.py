@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nodegraph import kinds, types
+from nodegraph import arrays, kinds, types
 from nodegraph.limits import Refused as Refused
 from nodegraph.limits import check_bounds, number
 from nodegraph.spec import Port
@@ -97,7 +97,7 @@ def _convert(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
     if kind in (types.FILE, types.MODEL, types.WORKFLOW):
         return given if not isinstance(given, str | dict) and kinds.conforms(kind, given) else outside(kind, port, given)
     if kinds.conforms(kind, given):
-        return given
+        return kinds.apart(given)
     if kind is types.SECRET:  # what was given is not shown: it may be the secret
         text = f"{port.name!r} takes a secret, which is never written down in a workflow"
         raise Refused(
@@ -122,7 +122,7 @@ def _keyable(port: Port, given: Any) -> Any:
             kinds.content(given)
         except TypeError as error:
             raise Refused("wrong-type", f"{port.name!r} cannot take {described(given)}", str(error)) from None
-    return given
+    return kinds.apart(given)
 
 
 def _float(kind: Type, given: Any, port: Port) -> float:
@@ -151,7 +151,7 @@ def _list(kind: Type, given: Any, port: Port, outside: Outside) -> list[Any]:
 def _union(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
     for member in kind.args:
         if member.kind != "var" and member not in (types.FLOAT, types.ANY) and kinds.conforms(member, given):
-            return given
+            return kinds.apart(given)
     refused = None
     for member in kind.args:
         try:
@@ -169,13 +169,10 @@ def _from_python(kind: Type, given: Any, port: Port) -> Any:
     cls: Any = kinds.CLASSES.get(kind.name)
     pixels = kind.name in ("image", "mask")
     from_pil = pixels and hasattr(given, "convert")
-    if not from_pil:
-        from nodegraph import arrays
-
-        if not cls or kind.name not in ("image", "mask", "latent", "embedding") or not arrays.is_array(given):
-            return None
+    if not from_pil and (not cls or kind.name not in ("image", "mask", "latent", "embedding") or not arrays.is_array(given)):
+        return None
     try:
-        value = cls.from_pil(given) if from_pil else cls(given.detach() if hasattr(given, "detach") else given)
+        value = cls.from_pil(given) if from_pil else cls(kinds.apart(given))
         ends = arrays.extent(value.data) if pixels and not from_pil else (0.0, 1.0)
     except (TypeError, ValueError, RuntimeError, OSError, SyntaxError) as error:  # PIL reads a file when its pixels are asked for
         fix = f"give float32 [B,{3 if kind.name == 'image' else 1},H,W] in 0..1, or a PIL picture" if pixels else _plain_fix(kind, given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -908,3 +909,75 @@ def test_what_another_node_gave_must_be_within_the_bounds_of_the_port(use, where
             (problem,) = engine.submit(flow(nodes, {"x": "x.float"})).result().problems
             assert (problem.where, problem.text, problem.fix) == (where, text, fix)
             assert problem.code == ("not-a-choice" if "one of" in text else "out-of-range")
+
+
+# -- whose values are they ---------------------------------------------------------------------------------------------
+
+
+def held(*, image: bool = False) -> tuple[Any, Any]:
+    """A node that keeps its input for as long as nobody opens the gate, and the gate."""
+    gate = threading.Event()
+
+    @node(name="held")
+    def held(value: Any) -> Any:
+        gate.wait(5)
+        return value
+
+    @node(name="held")
+    def held_image(value: Image) -> Image:
+        gate.wait(5)
+        return Image(value.numpy()[:1])
+
+    return held_image if image else held, gate
+
+
+@pytest.mark.parametrize("kind", ["any", "json"])
+@pytest.mark.parametrize("written", [False, True])
+def test_what_is_given_may_be_changed_while_the_run_goes_on(kind, written):
+    used, gate = held()
+    inner = [1]
+    whole = {"a": inner}
+    link = {"with": {"value": whole}} if written else {"from": {"value": "inputs.v"}}
+    workflow = {"inputs": {} if written else {"v": {"type": kind}}, "nodes": {"h": {"use": "held", **link}}, "outputs": {"o": "h.value"}}
+    with Engine(nodes=[used], cache=False) as engine:
+        job = engine.submit(workflow, {} if written else {"v": whole})
+        inner.append(2)
+        gate.set()
+        assert job.result(5).outputs == {"o": {"a": [1]}}
+        inner.pop()
+        assert engine.run(workflow, {} if written else {"v": whole}).outputs == {"o": {"a": [1]}}, "what was kept is what was given"
+
+
+def test_a_buffer_of_pixels_may_be_filled_again_while_the_run_goes_on():
+    used, gate = held(image=True)
+    workflow = flow({"h": {"use": "held", "from": {"value": "inputs.v"}}}, {"o": "h.image"}, inputs={"v": {"type": "image"}})
+    buffer = numpy.zeros((1, 3, 2, 2), numpy.float32)
+    with Engine(nodes=[used], cache=False) as engine:
+        job = engine.submit(workflow, v=buffer)
+        buffer[:] = 1
+        gate.set()
+        assert job.result(5).outputs["o"].numpy().max() == 0
+        buffer[:] = 0
+        kept = engine.run(workflow, v=buffer)
+        buffer[:] = 1
+        assert kept.outputs["o"].numpy().max() == 0
+
+
+def test_what_a_run_gave_may_be_changed(engine):
+    """The cache keeps its own."""
+    nodes = {
+        "list": {"use": "count_up", "with": {"n": 3}},
+        "all": {"use": "anything", "with": {"value": {"a": [1, 2]}}},
+        "each": {"use": "count_up", "each": {"n": [1, 2]}},
+        "odd": {"use": "fails", "each": {"a": [1, 2]}, "with": {"when": 2}},
+    }
+    outputs = {"list": "list.ints", "all": "all.value", "each": "each.ints", "default": "inputs.d", "odd": "odd.int"}
+    workflow = Workflow.of(flow(nodes, outputs, inputs={"d": {"type": "json", "default": {"a": [1]}}}))
+    expected = {"list": [0, 1, 2], "all": {"a": [1, 2]}, "each": [[0], [0, 1]], "default": {"a": [1]}}
+    for _ in range(3):
+        result = engine.submit(workflow).result(5)
+        assert (result.outputs, result.partial) == (expected, {"odd": {0: 1}})
+        for one in (result.outputs["list"], result.outputs["all"]["a"], result.outputs["each"][0], result.outputs["default"]["a"]):
+            one.append(9)
+        result.outputs["each"].clear()
+        result.outputs["all"].clear()
