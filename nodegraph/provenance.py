@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import keys, kinds, types
 from nodegraph.distributions import installed_version
 from nodegraph.handles import ModelRef
-from nodegraph.literals import Pending
+from nodegraph.literals import Pending, literal
 from nodegraph.secret import Secret
 from nodegraph.sources import Const
 from nodegraph.spec import NodeType, Port
@@ -42,7 +42,8 @@ class Provenance:
     """The record of one run, made when it is first asked for. `plan` is told of as it is now, before it grows in the run."""
 
     def __init__(self, engine: Engine, template: Template, name: str, given: Mapping[str, Any], origins: Mapping[str, str], plan: Plan):
-        self._engine, self._template, self._name, self._given, self._origins = engine, template, name, given, origins
+        self._engine, self._template, self._name, self._origins = engine, template, name, origins
+        self._given = {name: kinds.apart(value) if kinds.is_json(value) else value for name, value in given.items()}
         self._plan, self._steps = plan, len(plan)
         self._made: dict[str, Any] | None = None
 
@@ -85,10 +86,12 @@ class Provenance:
             return {"type": "file", "digest": self._file_digest(folder / Path(value).expanduser()), "from": value}
         if isinstance(value, File):
             return {"type": "file", "digest": value.digest.hex(), "from": self._origins.get(name) or Path(value.path).name}
-        if kinds.is_json(value):
-            return value
         if isinstance(value, Workflow):
             return value.to_json()
+        if not kinds.is_json(value):  # it may be of numpy or PIL
+            value = literal(port, value, lambda kind, port, given: given)
+        if kinds.is_json(value):
+            return value
         record = {"type": kinds.name_of(type(value)), "digest": kinds.content(value).hex()}
         return {**record, "from": self._origins[name]} if name in self._origins else record
 

@@ -7,11 +7,12 @@ import wave
 from pathlib import Path
 from typing import Any
 
+import numpy
 import PIL.Image
 import pytest
 from toys import PAINT, toys, write  # noqa: F401
 
-from nodegraph import Engine, Image, metadata
+from nodegraph import Engine, Image, kinds, metadata
 from nodegraph.cli import main
 
 SAVED = {**PAINT, "nodes": {**PAINT["nodes"], "save": {"use": "save_image", "from": {"image": "dim.image"}}}}
@@ -69,6 +70,35 @@ def test_every_format_is_replayed_to_the_same_bytes(format: str, capsys: Capture
     assert made.read_bytes() == before
     assert said.out.splitlines()[-1] == str(made)
     assert f"identical to {path}" in said.err
+
+
+GIVEN = [
+    numpy.full((1, 3, 4, 4), 0.5, numpy.float32),
+    Image(numpy.full((1, 3, 4, 4), 0.5, numpy.float32)),
+    PIL.Image.new("RGB", (4, 4), (128, 128, 128)),
+]
+
+
+@pytest.mark.parametrize("picture", GIVEN, ids=lambda one: type(one).__name__)
+def test_values_of_numpy_and_pictures_of_pil_are_told_as_what_they_are_read_as(picture: Any) -> None:
+    inputs = {
+        "picture": {"type": "image"},
+        "seed": {"type": "seed"},
+        "n": {"type": "int"},
+        "some": {"type": "list[float]"},
+        "all": {"type": "json"},
+    }
+    nodes = {"save": {"use": "save_image", "from": {"image": "inputs.picture"}}}
+    whole: dict[str, Any] = {"a": [1]}
+    given = {"picture": picture, "seed": numpy.uint64(7), "n": numpy.int64(3), "some": (1, 0.5), "all": whole}
+    with Engine() as engine:
+        job = engine.submit({"inputs": inputs, "nodes": nodes, "outputs": {"picture": "inputs.picture"}}, given)
+        whole["a"].append(2)
+        result = job.result()
+    assert result.problems == ()
+    told = metadata.read(result.files[0])["inputs"]
+    assert told.pop("picture") == {"type": "image", "digest": kinds.content(result.outputs["picture"]).hex()}
+    assert told == {"seed": 7, "n": 3, "some": [1.0, 0.5], "all": {"a": [1]}}
 
 
 def test_sound_is_replayed_too(capsys: Capture) -> None:
