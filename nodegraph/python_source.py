@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import keyword
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from unicodedata import normalize
 
 from nodegraph.builder import BuilderBase
 from nodegraph.workflow import Node, Workflow
@@ -69,7 +71,7 @@ class _Source:
         yield f"{self._variable(f'{name}/', f'{name}_workflow')} = Workflow.of({_literal(inner.to_json())})"
 
     def _variable(self, key: str, wish: str) -> str:
-        stem = "".join(char if char.isalnum() or char == "_" else "_" for char in wish)
+        stem = "".join(char if char.isalnum() or char == "_" else "_" for char in normalize("NFKC", wish))  # as Python reads names
         stem = stem if stem.isidentifier() else f"n_{stem}"
         name, number = stem, 2
         while name in self.taken:
@@ -86,19 +88,24 @@ class _Source:
             return self.variables[link]
         if node not in self.given:  # it is added further down, or nowhere
             return f"w.link({_literal(link)})"
-        plain = port.isidentifier() and not port.startswith("_") and not keyword.iskeyword(port)
+        plain = _is_name(port) and not port.startswith("_")
         return f"{self.variables[node]}.{port}" if plain else f"{self.variables[node]}[{_literal(port)}]"
 
 
 def _is_method(use: str) -> bool:
     """Whether a node type's name can be called on a builder."""
-    return use.isidentifier() and not keyword.iskeyword(use) and not use.startswith("_") and not hasattr(BuilderBase, use)
+    return _is_name(use) and not use.startswith("_") and not hasattr(BuilderBase, use)
+
+
+def _is_name(text: str) -> bool:
+    """Whether Python reads a text as that very name."""
+    return text.isidentifier() and not keyword.iskeyword(text) and normalize("NFKC", text) == text
 
 
 def _call(called: str, words: Iterable[str], ports: Iterable[tuple[str, str]]) -> str:
     """A call on one line if it fits, else with an argument a line. What is no name is given in a mapping."""
     listed = list(ports)
-    odd = [(name, value) for name, value in listed if not name.isidentifier() or keyword.iskeyword(name)]
+    odd = [(name, value) for name, value in listed if not _is_name(name)]
     if odd:  # order matters: what follows an odd name goes into the mapping with it
         start = listed.index(odd[0])
         mapping = ", ".join(f"{_literal(name)}: {value}" for name, value in listed[start:])
@@ -119,6 +126,8 @@ def _literal(value: Any) -> str:
         return "{" + ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
     return repr(value)
 
 

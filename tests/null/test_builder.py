@@ -178,6 +178,19 @@ def test_what_cannot_be_written_is_refused_at_once(wrong: Any, code: str) -> Non
     assert problem.line > 0
 
 
+def test_numbers_beyond_all_floats_go_to_python_and_back() -> None:
+    workflow = Workflow.read('{"nodes": {"a": {"use": "make_list", "with": {"items": [1e999, -1e999, {"b": 1e999}]}}}}')
+    assert rebuilt(workflow) == workflow.to_json()
+
+
+def test_names_that_python_reads_as_others_stay_apart() -> None:
+    """Python reads the ligature as two letters, and the micro sign as a Greek letter."""
+    one = {"use": "sum", "with": {"\ufb01": 1, "fi": 2}}
+    nodes = {"\ufb01": one, "fi": {"use": "sum", "from": {"\ufb01": "\ufb01.\ufb01", "fi": "\ufb01.fi"}}, "\u00b5": {"use": "\ufb01"}}
+    record = {"nodegraph": 1, "inputs": {"\u03bc": {"type": "int"}}, "nodes": nodes, "outputs": {"\ufb01": "\u00b5.int", "fi": "fi.int"}}
+    assert rebuilt(Workflow.of(record)) == record
+
+
 def test_a_node_may_be_linked_before_it_is_there() -> None:
     w = Workflow.build()
     w.text_length(text=w.link("later.text"))
