@@ -63,7 +63,7 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
-_FACTS = ("seeds", "keys", "packs", "versions", "models", "files", "machine")
+_FACTS = ("seeds", "keys", "packs", "versions", "models", "files", "machine", "smaller")
 
 
 def _well_formed(record: dict[str, Any]) -> bool:

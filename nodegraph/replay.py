@@ -6,6 +6,7 @@ recorded one, so a picture from somewhere else can make nobody read a file that 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import keys, kinds, types
 from nodegraph.difference import Change, differences
 from nodegraph.errors import Problem, WorkflowInvalid
+from nodegraph.types import Type
 from nodegraph.values import File
 from nodegraph.workflow import Workflow
 
@@ -64,9 +66,11 @@ def prepare(record: Mapping[str, Any], folders: Iterable[Path], read: Read, give
         if not _is_told(told, declared.type):
             inputs[name] = told
         elif told["type"] != "secret":  # a secret is given anew, or by its variable
-            value = next((one for place in places if (one := _recorded(told, place, read)) is not None), None)
+            kind = types.without_none(types.parse(declared.type))
+            value = next((one for place in places if (one := _recorded(told, kind, place, read)) is not None), None)
             if value is None:
-                problems.append(_missing(f"inputs.{name}", told, f"give the one that was used: --set {name}=PATH"))
+                path = "'[\"PATH\", …]'" if kind.kind == "list" else "PATH"
+                problems.append(_missing(f"inputs.{name}", told, f"give the one that was used: --set {name}={path}"))
             else:
                 inputs[name] = value
                 origins[name] = str(told["from"])
@@ -87,15 +91,19 @@ def _is_told(told: Any, kind: str) -> bool:
     return isinstance(told, Mapping) and "type" in told and declared not in (types.JSON, types.ANY, types.WORKFLOW)
 
 
-def _recorded(told: Mapping[str, Any], place: Path, read: Read) -> Any:
-    """The value that was recorded, if a file in this place still holds it."""
-    path = place / Path(str(told.get("from", ""))).expanduser()
-    if "from" not in told or not path.is_file():
-        return None
+def _recorded(told: Mapping[str, Any], kind: Type, place: Path, read: Read) -> Any:
+    """The value that was recorded, if a file in this place, or each file of a list, still holds it."""
+    name = kind.args[0].name if kind.kind == "list" else str(told["type"])
     try:
-        value = read(str(told["type"]), path)
-    except (ValueError, KeyError):
+        said = str(told.get("from", ""))
+        given = json.loads(said) if kind.kind == "list" else [said]
+        paths = [place / Path(one).expanduser() for one in given]
+        if not paths or not all(path.is_file() for path in paths):
+            return None
+        values = [read(name, path) for path in paths]
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError):  # the record may say anything
         return None
+    value = values if kind.kind == "list" else values[0]
     digest = value.digest.hex() if isinstance(value, File) else kinds.content(value).hex()
     return value if digest == told.get("digest") else None
 

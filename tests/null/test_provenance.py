@@ -12,8 +12,9 @@ import PIL.Image
 import pytest
 from toys import PAINT, toys, write  # noqa: F401
 
-from nodegraph import Engine, Image, kinds, metadata
+from nodegraph import Engine, Image, WorkflowInvalid, kinds, metadata
 from nodegraph.cli import main
+from nodegraph.replay import prepare
 
 SAVED = {**PAINT, "nodes": {**PAINT["nodes"], "save": {"use": "save_image", "from": {"image": "dim.image"}}}}
 Capture = pytest.CaptureFixture[str]
@@ -163,6 +164,31 @@ def test_pictures_that_were_given_are_found_by_their_content(capsys: Capture) ->
     assert "the same pixels" in capsys.readouterr().err
 
 
+def test_lists_of_pictures_are_found_by_their_content(capsys: Capture) -> None:
+    for name, level in (("one.png", "0.25"), ("two.png", "0.75")):
+        run(PAINT, "--set", f"level={level}")
+        [given] = pictures()
+        given.rename(name)
+    flow = {"inputs": {"list": {"type": "list[image]"}}, "nodes": {"d": {"use": "darker", "each": {"image": "inputs.list"}}}}
+    run({**flow, "outputs": {"images": "d.image"}}, "--set", 'list=["one.png", "two.png"]')
+    path = pictures()[0]
+    assert main(["replay", str(path), "-q"]) == 0
+    Path("one.png").rename("other.png")
+    assert main(["replay", str(path), "-q"]) == 2
+    assert """fix give the one that was used: --set list='["PATH", …]'""" in capsys.readouterr().err
+    assert main(["replay", str(path), "-q", "--set", 'list=["other.png", "two.png"]']) == 1  # other names in the record
+    assert "the same pixels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("said", ["~nobody-of-this-name/x", "x" * 5000, "a\0b", ["a"], 5, "[" * 5000, "[5]", '["~nobody-of-this-name"]'])
+@pytest.mark.parametrize("kind", ["image", "list[image]"])
+def test_a_record_may_say_that_inputs_lie_anywhere(said: Any, kind: str) -> None:
+    told = {"type": kind.partition("[")[0], "digest": "00", "from": said}
+    record = {"workflow": {"inputs": {"i": {"type": kind}}, "nodes": {}}, "inputs": {"i": told}}
+    with pytest.raises(WorkflowInvalid, match="is not here"):
+        prepare(record, [Path()], lambda kind, path: None, {})
+
+
 def test_what_changed_is_named(capsys: Capture, toys: Path) -> None:  # noqa: F811
     run(PAINT)
     [path] = pictures()
@@ -209,6 +235,7 @@ def test_what_tells_nothing_is_refused(capsys: Capture) -> None:
         {"workflow": {}, "packs": {"a": 5}},
         {"workflow": {"nodes": {"a": 5}}},
         {"workflow": {"nodes": {}, "inputs": {"x": {"type": "image"}}}, "inputs": {"x": {"type": [], "from": 5}}},
+        {"workflow": {"nodes": {}}, "smaller": 5},
     ],
 )
 def test_whatever_a_file_tells_is_refused_in_words(record: Any, capsys: Capture) -> None:
