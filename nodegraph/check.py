@@ -24,6 +24,9 @@ from nodegraph.template import Template
 from nodegraph.witness import Witness
 from nodegraph.workflow import Node, Workflow
 
+FILES = 256
+"""How many used workflow files are remembered as they were read."""
+
 
 class World(Look, Protocol):
     """What check may know of the outside: files in the allowed roots, and models by name."""
@@ -94,7 +97,10 @@ class Checker:
             looks.stat(path)
         except OSError as error:
             raise Refused("file-missing", f"cannot read {path.name!r}: {error.strerror}", "give the path of a workflow file") from None
-        read = self._read[path] = Workflow.load(_shown(path), self._read.get(path))
+        read = Workflow.load(_shown(path), self._read.get(path))
+        if len(self._read) >= FILES and path not in self._read:
+            self._read.clear()
+        self._read[path] = read
         return read
 
     def _stale(self, template: Template) -> bool:

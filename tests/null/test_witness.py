@@ -11,7 +11,7 @@ import numpy
 import pytest
 from small_packs import HEAD, write
 
-from nodegraph import Engine, Workflow, keys
+from nodegraph import Engine, Workflow, check, keys
 from nodegraph.facts import Facts
 from nodegraph.facts_pass import _Pass
 from nodegraph.models import ModelFolder
@@ -208,6 +208,20 @@ def test_an_engine_remembers_a_few_files(engine: Engine, tmp_path: Path) -> None
         (tmp_path / f"{number}.json").write_text(json.dumps({"nodegraph": 1, **FLOW}))
         engine.check(tmp_path / f"{number}.json")
     assert 0 < len(engine._files) <= 16
+
+
+def test_a_checker_remembers_a_bounded_number_of_used_files(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "FILES", 4)
+    for number in range(6):
+        (tmp_path / f"inner{number}.json").write_text(json.dumps({"nodegraph": 1, **FLOW}))
+    nodes = {f"n{number}": {"use": f"./inner{number}.json"} for number in range(6)}
+    (tmp_path / "outer.json").write_text(json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"n": "n5.n"}}))
+    for _ in range(2):
+        assert engine.run(tmp_path / "outer.json").outputs == {"n": 1}
+        assert 0 < len(engine.checker._read) <= 4
+    for number in range(6):
+        (tmp_path / f"inner{number}.json").write_text(json.dumps({"nodegraph": 1, **FLOW, "outputs": {"m": "n.int"}}))
+    assert [one.code for one in engine.check(tmp_path / "outer.json")] == ["unknown-output"]
 
 
 def test_files_of_a_model_are_read_again_when_they_have_changed(tmp_path: Path) -> None:
