@@ -9,7 +9,22 @@ import sys
 from typing import Any
 
 NUMPY_NAMES = frozenset(
-    ["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex64"]
+    [
+        "bool",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    ]
 )
 
 
@@ -22,6 +37,13 @@ def is_torch(array: Any) -> bool:
 def is_array(array: Any) -> bool:
     kind = getattr(sys.modules.get("numpy"), "ndarray", None)
     return is_torch(array) or (kind is not None and isinstance(array, kind))
+
+
+def is_ndarray(array: Any) -> bool:
+    """Whether an array is one of numpy itself, which is what its bytes, shape and dtype say; others have a mask, say."""
+    import numpy
+
+    return type(array) in (numpy.ndarray, numpy.memmap)
 
 
 def dtype_name(array: Any) -> str:
@@ -86,8 +108,16 @@ def raw(array: Any) -> memoryview:
     return memoryview(numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8)).cast("B")
 
 
+def is_plain(array: Any) -> bool:
+    """Whether `from_raw` gives the array back: numbers of a size that every machine has, and no array of another class."""
+    return is_torch(array) or (is_ndarray(array) and dtype_name(array) in NUMPY_NAMES)
+
+
 def from_raw(buffer: Any, dtype: str, shape: tuple[int, ...]) -> Any:
-    """The array that `raw` took apart, as a read-only numpy array over `buffer`; torch for a dtype numpy lacks."""
+    """The array that `raw` took apart, as a read-only numpy array over `buffer`; torch for a dtype numpy lacks.
+
+    Raises ValueError for a dtype that neither has.
+    """
     if dtype in NUMPY_NAMES:
         import numpy
 
@@ -96,7 +126,9 @@ def from_raw(buffer: Any, dtype: str, shape: tuple[int, ...]) -> Any:
         return array
     import torch
 
-    kind = getattr(torch, dtype)
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise ValueError(f"there are no arrays of {dtype}")
     if 0 in shape:
         return torch.empty(shape, dtype=kind)
     return torch.frombuffer(bytearray(buffer), dtype=kind).reshape(shape)

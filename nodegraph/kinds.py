@@ -74,6 +74,10 @@ def _content_bytes(value: Any) -> bytes:
     if isinstance(value, dict):
         return b"D" + b"".join(_sized(keys.canonical(key)) + _sized(_content_bytes(value[key])) for key in sorted(value))
     if arrays.is_array(value):
+        if not arrays.is_torch(value) and (not arrays.is_ndarray(value) or value.dtype.hasobject):
+            raise TypeError(
+                f"a {type(value).__name__} of {arrays.dtype_name(value)} has no content identity; give a plain array of numbers"
+            )
         return b"A" + keys.digest(b"array", arrays.dtype_name(value).encode(), repr(tuple(value.shape)).encode(), arrays.raw(value))  # type: ignore[arg-type]
     if hasattr(value, "parts"):
         meta, named = value.parts()

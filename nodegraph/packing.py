@@ -1,8 +1,8 @@
 """A value ↔ bytes: a msgpack head and aligned raw buffers. Never pickle.
 
 A packed record is: magic, the length of the head, the head, and the buffers, each at a multiple of 64 bytes. The head holds the
-structure of the value; in it a list is `["l", …]`, an array `["a", dtype, shape, offset, length]`, a value with parts
-`["v", type, meta, arrays]`, and an int beyond 64 bits `["i", hexadecimal]`.
+structure of the value; in it a list is `["l", …]`, an array `["a", dtype, shape, offset, length]`, one that must come back as a
+tensor of torch `["t", …]`, a value with parts `["v", type, meta, arrays]`, and an int beyond 64 bits `["i", hexadecimal]`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Packed:
                 raise Unpackable("only objects with text keys can be stored")
             return {key: self._encode(item) for key, item in value.items()}
         if arrays.is_array(value):
-            return self._encode_array(value)
+            return ["t" if arrays.is_torch(value) else "a", *self._encode_array(value)[1:]]
         name = kinds.NAMES.get(type(value))
         if name is None or not hasattr(value, "parts"):
             raise Unpackable(f"a {type(value).__name__} has no form on disk; give the class parts() and from_parts()")
@@ -65,6 +65,8 @@ class Packed:
         return ["v", name, self._encode(meta), {key: self._encode_array(array) for key, array in named.items()}]
 
     def _encode_array(self, array: Any) -> list[Any]:
+        if not arrays.is_plain(array):
+            raise Unpackable(f"a {type(array).__name__} of {arrays.dtype_name(array)} has no form on disk; give it as another value")
         buffer = arrays.raw(array)
         offset = self._offset
         self.buffers.append(buffer)
@@ -93,9 +95,10 @@ def _decode(node: Any, body: memoryview) -> Any:
         return [_decode(item, body) for item in rest]
     if tag == "i":
         return int(rest[0], 16)
-    if tag == "a":
+    if tag in ("a", "t"):
         dtype, shape, offset, length = rest
-        return arrays.from_raw(body[offset : offset + length], dtype, tuple(shape))
+        found = arrays.from_raw(body[offset : offset + length], dtype, tuple(shape))
+        return arrays.tensor(found) if tag == "t" else found
     if tag == "v":
         name, meta, named = rest
         cls: Any = kinds.class_of(name)

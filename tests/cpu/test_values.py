@@ -2,12 +2,14 @@
 
 import os
 
+import msgpack
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
 from nodegraph import Engine, File, Image, Mask, WorkflowInvalid, node
+from nodegraph.packing import Packed, unpack
 
 DEEP = np.array([[0, 255, 256], [257, 40_000, 65_535]], np.uint16)
 
@@ -103,6 +105,24 @@ def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="no file, but a pipe or a device"):
         File.at(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(3.0), torch.arange(3.0), torch.arange(3, dtype=torch.bfloat16), np.arange(3, dtype=np.complex128)]
+)
+def test_an_array_by_itself_comes_back_from_the_disk_as_what_it_was(array):
+    [found] = unpack(memoryview(b"".join(Packed([array]).chunks())))
+    assert type(found) is type(array)
+    assert found.dtype == array.dtype
+    assert found.tolist() == array.tolist()
+
+
+def test_an_array_of_a_kind_that_is_not_here_is_damage():
+    head = msgpack.packb(["l", ["a", "<U3", [2], 0, 24]])
+    start = 4 + 8 + len(head)
+    raw = b"NGv1" + len(head).to_bytes(8, "little") + head + bytes(-start % 64) + bytes(24)
+    with pytest.raises(ValueError, match="there are no arrays of <U3"):
+        unpack(memoryview(raw))
 
 
 def test_a_picture_whose_file_is_cut_off(engine, tmp_path):

@@ -55,6 +55,13 @@ def test_refused(kind, given):
     assert error.value.fix
 
 
+@pytest.mark.parametrize("array", [numpy.ma.masked_array([1, 2], [0, 1]), numpy.array([object()], object)])
+def test_arrays_whose_content_is_not_their_bytes_are_refused(array):
+    with pytest.raises(Refused) as error:
+        value_of("any", array)
+    assert error.value.fix.endswith("has no content identity; give a plain array of numbers")
+
+
 def test_bounds_hold_for_items():
     with pytest.raises(Refused, match="at least 1"):
         value_of("list[int] | none", [1, 0], minimum=1)

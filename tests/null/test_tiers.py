@@ -212,6 +212,33 @@ def test_values_survive_packing(value):
     assert unpack(memoryview(raw)) == value
 
 
+ODD_ARRAYS = {
+    "text": lambda numpy: numpy.array(["a", "bcd"]),
+    "time": lambda numpy: numpy.array(["2020-01-01"], "datetime64[D]"),
+    "other order": lambda numpy: numpy.arange(3, dtype=">f4"),
+    "records": lambda numpy: numpy.zeros(2, [("a", "i4"), ("b", "f8")]),
+    "long": lambda numpy: numpy.ones(2, numpy.longdouble),
+    "masked": lambda numpy: numpy.ma.masked_array([1, 2], [0, 1]),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ARRAYS)
+def test_arrays_that_would_not_come_back_are_not_packed(odd):
+    array = ODD_ARRAYS[odd](pytest.importorskip("numpy"))
+    with pytest.raises(Unpackable, match="has no form on disk"):
+        Packed([array])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "complex128", "bool"])
+def test_plain_arrays_come_back_as_they_were(dtype):
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(6).reshape(2, 3).T.astype(dtype)
+    [found] = unpack(memoryview(b"".join(Packed([array]).chunks())))
+    assert type(found) is numpy.ndarray
+    assert found.dtype == array.dtype
+    assert numpy.array_equal(found, array)
+
+
 def test_arrays_survive_packing():
     numpy = pytest.importorskip("numpy")
     from nodegraph import Conditioning, Image, Latent, Rng
