@@ -414,7 +414,14 @@ class Plan:
         mapped = Mapped(used, sources, literals, each, name, checked)
         declared = {port: Port(port, types.ANY) for port in outputs}
         carrier = NodeType(
-            f"each({getattr(used, 'name', name)})", {}, declared, _never_called, pack="nodegraph", identity="each", volatile=True
+            f"each({getattr(used, 'name', name)})",
+            {},
+            declared,
+            _never_called,
+            pack="nodegraph",
+            identity="each",
+            volatile=True,
+            effect=_has_effect(used),  # then it is expanded also where nothing needs it
         )
         number = self.step(carrier, name, scope, {f"each.{port}": source for port, source in each.items()}, {}, ())
         self.keys[number] = self._mapped_key(number, mapped) if isinstance(used, NodeType) else None
@@ -492,6 +499,21 @@ def _listed(idents: Sequence[bytes]) -> bytes:
 
 def _never_called(**inputs: Any) -> None:
     raise NotImplementedError("a mapped node is expanded, not called")
+
+
+def _has_effect(used: NodeType | Template) -> bool:
+    """Whether a node type is an effect, or a workflow has one inside."""
+    stack, seen = [used], {id(used)}
+    while stack:
+        one = stack.pop()
+        if isinstance(one, NodeType):
+            if one.effect:
+                return True
+            continue
+        fresh = {id(kind): kind for kind in one.types if id(kind) not in seen}
+        seen.update(fresh)
+        stack += fresh.values()
+    return False
 
 
 def _fed(template: Template, index: int, inputs: Sequence[str]) -> tuple[str, ...]:

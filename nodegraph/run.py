@@ -333,6 +333,8 @@ class Execution:
             for port, source in self.plan.sources[step].items():
                 if self._is_lazy(step, port):
                     continue
+                if self.plan.types[step].__class__ is Mapped and self.final(source).__class__ is list:
+                    continue  # each item fares by itself
                 verdict, cause = self._verdict(source)
                 if verdict == FAILED:
                     self._fail_dependent(step, cause)

@@ -911,6 +911,38 @@ def test_what_another_node_gave_must_be_within_the_bounds_of_the_port(use, where
             assert problem.code == ("not-a-choice" if "one of" in text else "out-of-range")
 
 
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_effects_over_a_list_happen_though_nothing_needs_them(engine, tmp_path, inside, known):
+    """Also where the list comes when the run goes on."""
+    write = {"use": "write_text", "from": {"text": "inputs.n"}, "with": {"name": "x"}}
+    inner = flow({"save": write, "p": plus(a="inputs.n")}, {"out": "p.int"}, inputs={"n": {"type": "int"}})
+    items = [0, 1, 2] if known else "up.ints"
+    saving = {"use": inner, "each": {"n": items}} if inside else {"use": "write_text", "each": {"text": items}, "with": {"name": "x"}}
+    workflow = flow({"up": {"use": "count_up", "with": {"n": 3}}, "s": saving}, {"out": "up.ints"})
+    for _ in range(2):
+        assert engine.submit(workflow, output=tmp_path).result(5).ok
+        assert CALLS.count("write_text") == 3
+        CALLS.clear()
+
+
+@pytest.mark.parametrize("items", [[0, 1, 2], "up.ints"])
+def test_an_item_that_fails_leaves_the_others_to_what_is_mapped_behind_it(engine, items):
+    """Whether the list is known beforehand or not."""
+    nodes = {
+        "up": {"use": "count_up", "with": {"n": 3}},
+        "fails": {"use": "fails", "each": {"a": items}, "with": {"when": 1}},
+        "even": {"use": "only_even", "each": {"a": items}},
+        "after": {"use": "plus", "each": {"a": "fails.int"}, "with": {"b": 10}},
+        "behind": {"use": "plus", "each": {"a": "even.int"}, "with": {"b": 10}},
+        "last": {"use": "plus", "each": {"a": "after.int"}, "with": {"b": 10}},
+    }
+    result = engine.submit(flow(nodes, {name: f"{name}.int" for name in ("after", "behind", "last")})).result(5)
+    assert result.partial == {"after": {0: 10, 2: 12}, "behind": {0: 10, 2: 12}, "last": {0: 20, 2: 22}}
+    assert list(result.skipped) == ["behind"]
+    assert [problem.where for problem in result.problems] == ["fails[1]"]
+
+
 # -- whose values are they ---------------------------------------------------------------------------------------------
 
 
