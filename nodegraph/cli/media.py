@@ -11,6 +11,8 @@ from nodegraph.values import Audio, File, Image, Mask
 
 MAX_PIXELS = 1 << 28
 """A picture with more is refused before it is decoded."""
+_BITS, _PHOTOMETRIC = 258, 262
+"""The TIFF tags for the bits of each channel, and for what they mean; 0: grey, where 0 is white."""
 
 
 class Unreadable(ValueError):
@@ -28,11 +30,13 @@ def _picture(path: Path, made: Callable[[Any], Any]) -> Any:
 
     warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # of large pictures that are not too large
     try:
-        with PIL.Image.open(path) as picture:
+        # handed over open: one that it opens by its path, Pillow may map into memory, and then turns a TIFF of one plane wrongly
+        with open(path, "rb") as file, PIL.Image.open(file) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Unreadable(
                     f"{str(path)!r} is {picture.width}×{picture.height}, more than {MAX_PIXELS} pixels", "make it smaller first"
                 )
+            _check_kind(picture, path)
             return made(PIL.ImageOps.exif_transpose(picture))
     except PIL.UnidentifiedImageError:
         raise Unreadable(f"{str(path)!r} is no picture", "give a picture, as PNG or JPEG say") from None
@@ -40,6 +44,15 @@ def _picture(path: Path, made: Callable[[Any], Any]) -> Any:
         raise Unreadable(f"{str(path)!r} cannot be decoded: {error}", "make it smaller first") from None
     except (SyntaxError, ValueError) as error:
         raise Unreadable(f"{str(path)!r} cannot be decoded: {error}", "save it as a PNG of 8 or 16 bits a channel") from None
+
+
+def _check_kind(picture: Any, path: Path) -> None:
+    """Raise Unreadable for grey pictures of more than 8 bits that Pillow gives as they lie in the file, whatever they mean."""
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode[0] in "IF" and (tags.get(_PHOTOMETRIC) == 0 or tags.get(_BITS) == (12,)):
+        kind = "whose 0 is white" if tags.get(_PHOTOMETRIC) == 0 else "of 12 bits"
+        fix = "save it as a PNG of 8 or 16 bits a channel, or read it with load_image"
+        raise Unreadable(f"{str(path)!r} is a TIFF {kind}", fix)
 
 
 def _image(path: Path) -> Image:

@@ -32,8 +32,11 @@ OTHER_END = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """The end of the letter in Pillow's names of 16 bits, as in RGB;16B: how it unpacks the high bytes, and so the low bytes."""
 DEEP_TIFF = re.compile(r"(RGB[AX]?|[RGBA]);16[BLN]")
 """How Pillow unpacks colours of 16 bits, or one plane of them."""
-BITS, PLANES = 258, 284
-"""The TIFF tags for the bits of each channel, and for how they lie: 2 is one after the other."""
+BITS, PHOTOMETRIC, PLANES = 258, 262, 284
+"""The TIFF tags for the bits of each channel, for what they mean (0: grey, where 0 is white), and for how they lie: 2 is one after the
+other."""
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""What a TIFF begins with, of either end and either size of offsets."""
 FEW_BITS = {"L;2": 85, "L;4": 17}
 """What Pillow multiplies the values of a grey PNG of 2 or 4 bits with, and not its transparent value."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error)
@@ -48,11 +51,19 @@ def read_picture(path: str) -> tuple[Array, Array | None]:
     The first frame, if there are several. Raises Invalid when the file is missing, no picture, too large or damaged; sizes
     are checked before anything is decoded.
     """
-    with _readable(path), PIL.Image.open(path, formats=FORMATS) as picture:
+    with _readable(path), _opened(path) as picture:
         _check_size(picture, path)
         colors, alpha = _decode(picture, path)
         turn = _orientation(picture)  # after decoding, as reading Exif data may decode, and Pillow turns a TIFF itself
         return _turned(colors, turn), None if alpha is None else _turned(alpha, turn)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[PIL.ImageFile.ImageFile]:
+    """A file whose pixels are yet to be decoded. Handed over open: one that it opens by its path, Pillow may map into memory, and then
+    turns a TIFF of one plane before its rows are told apart."""
+    with open(path, "rb") as file, PIL.Image.open(file, formats=FORMATS) as picture:
+        yield picture
 
 
 @contextmanager
@@ -75,13 +86,16 @@ def _readable(path: str) -> Iterator[None]:
 def _refuse_unknown(path: str) -> NoReturn:
     with open(path, "rb") as file:
         head = file.read(256)
+    fix = f"use a file in one of the formats {', '.join(FORMATS)}"
     if not head:
         what = "is empty"
+    elif head.startswith(TIFF_HEADS):
+        what, fix = "is a TIFF of a kind that is not read here, or damaged", "save it as a PNG, or as a TIFF of 8 or 16 bits a channel"
     elif text := _text(head):
         what = f"is a text file, whatever its name says (it begins with {text[:24]!r})"
     else:
         what = "is no picture in a format that is read here, or its first bytes are damaged"
-    raise Invalid(f"{path!r} {what}", fix=f"use a file in one of the formats {', '.join(FORMATS)}", port="file")
+    raise Invalid(f"{path!r} {what}", fix=fix, port="file")
 
 
 def _text(head: bytes) -> str:
@@ -109,10 +123,8 @@ def _decode(picture: PIL.ImageFile.ImageFile, path: str) -> tuple[Array, Array |
     if rawmode in FEW_BITS and "transparency" in picture.info:
         picture.info["transparency"] *= FEW_BITS[rawmode]
     picture.load()
-    if picture.mode.startswith("I"):
-        return _grey(_whole_numbers(picture, path)), None
-    if picture.mode == "F":
-        return _grey(_in_range(np.asarray(picture), 1.0, path)), None
+    if picture.mode[0] in "IF":
+        return _grey(_one_plane(picture, path)), None
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         mode = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
@@ -146,9 +158,13 @@ def _grey(plane: Array) -> Array:
     return np.repeat(plane[:, :, None], 3, axis=2)
 
 
-def _whole_numbers(picture: PIL.Image.Image, path: str) -> Array:
-    """A grey picture of 16 bits, also where Pillow holds it in 32."""
-    return _in_range(np.asarray(picture).astype(np.float32), 65535.0, path)
+def _one_plane(picture: PIL.ImageFile.ImageFile, path: str) -> Array:
+    """A grey picture of more than 8 bits: of numbers in 0..1, or of 12 or 16 bits, also where Pillow holds them in 32. Of those where
+    0 is white, Pillow turns over 8 bits alone."""
+    tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
+    most = 1.0 if picture.mode == "F" else 4095.0 if tags.get(BITS) == (12,) else 65535.0
+    plane = _in_range(np.asarray(picture).astype(np.float32), most, path)
+    return 1 - plane if tags.get(PHOTOMETRIC) == 0 else plane
 
 
 def _in_range(plane: Array, most: float, path: str) -> Array:
@@ -188,7 +204,7 @@ def _deep(picture: PIL.ImageFile.ImageFile, path: str, rawmode: str) -> Array:
         raw = np.asarray(picture).astype(np.float32)
         return raw[:, :, 0::2] * np.float32(256) + raw[:, :, 1::2]
     high = np.asarray(picture).astype(np.float32)
-    with PIL.Image.open(path, formats=FORMATS) as again:
+    with _opened(path) as again:
         _mend_planes(again)
         again.tile = [tile._replace(args=_other_end(tile.args)) for tile in again.tile]
         low = np.asarray(again)

@@ -201,6 +201,37 @@ def test_16_bit_grey_tiff_and_float_tiff(tmp_path):
         load_image(written(tmp_path, PIL.Image.fromarray(values * 2), "bright.tiff"))
 
 
+def grey_tiff(values: np.ndarray, bits: int, white: int, end: str = "<") -> bytes:
+    """A TIFF file of one strip of whole numbers [H,W] of 12 or 16 bits. `white`: 1 where the greatest is white, 0 where the least is."""
+    height, width = values.shape
+    lines = ["".join(f"{value:0{bits}b}" for value in row) for row in values]
+    rows = [int(line.ljust(-(-len(line) // 8) * 8, "0"), 2).to_bytes(-(-len(line) // 8)) for line in lines]
+    data = values.astype(f"{end}u2").tobytes() if bits == 16 else b"".join(rows)
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: white, 273: 8, 277: 1, 278: height, 279: len(data)}
+    entries = b"".join(struct.pack(f"{end}HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = (b"II" if end == "<" else b"MM") + struct.pack(f"{end}HI", 42, 8 + len(data))
+    return head + data + struct.pack(f"{end}H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(("bits", "white"), [(12, 1), (16, 0), (16, 1)])
+def test_grey_tiff_of_other_kinds(tmp_path, bits, white):
+    values = np.random.default_rng(3).integers(0, 2**bits, (5, 7))
+    values[0, :2] = 0, 2**bits - 1
+    path = tmp_path / "grey.tiff"
+    path.write_bytes(grey_tiff(values, bits, white))
+    image, _ = load_image(File.at(path))
+    told = values if white else 2**bits - 1 - values
+    assert np.array_equal(np.rint(image.numpy()[0, 0].astype(np.float64) * (2**bits - 1)), told)
+
+
+def test_a_tiff_of_a_kind_that_is_not_read(tmp_path):
+    path = tmp_path / "grey.tiff"
+    path.write_bytes(grey_tiff(np.zeros((5, 7), int), 16, 0, ">"))  # Pillow knows it of the other end alone
+    with pytest.raises(Invalid, match="is a TIFF of a kind that is not read here") as caught:
+        load_image(File.at(path))
+    assert caught.value.fix == "save it as a PNG, or as a TIFF of 8 or 16 bits a channel"
+
+
 def test_the_first_frame_of_an_animation(tmp_path):
     frames = [PIL.Image.new("RGB", (8, 8), color) for color in ("red", "lime")]
     for name in ("a.gif", "a.webp", "a.png"):
@@ -248,6 +279,19 @@ def test_every_orientation_is_put_upright(tmp_path, orientation, name):
     assert np.array_equal(pixels, np.asarray(upright.convert("RGB")))
     if name == "a.png":
         assert np.array_equal(np.rint(alpha * 255), np.asarray(upright)[:, :, 3])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "I;16"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_a_tiff_of_one_plane(tmp_path, orientation, mode):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    deep = PIL.Image.fromarray(PIXELS[:, :, 0].astype(np.uint16) * 257)
+    picture = deep if mode == "I;16" else PIL.Image.fromarray(PIXELS, mode) if mode == "CMYK" else RGB.convert(mode)
+    pixels, _ = loaded(written(tmp_path, picture, "a.tiff", exif=exif))
+    shown = PIL.Image.fromarray(np.repeat(PIXELS[:, :, :1], 3, axis=2)) if mode == "I;16" else picture.convert("RGB")
+    shown.getexif()[0x0112] = orientation
+    assert np.array_equal(pixels, np.asarray(ImageOps.exif_transpose(shown)))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

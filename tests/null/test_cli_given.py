@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,32 @@ def test_pictures_are_read_from_their_files(tmp_path: Path) -> None:
         with pytest.raises(Unreadable, match=told) as caught:
             from_text(types.parse("image"), str(tmp_path / name))
         assert caught.value.fix == fix
+
+
+def test_a_picture_of_one_plane_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    import numpy
+    import PIL.Image
+
+    values = numpy.arange(12, dtype=numpy.uint8).reshape(3, 4)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.fromarray(values).save(tmp_path / "turned.tif", exif=exif)
+    read = from_text(types.parse("mask"), str(tmp_path / "turned.tif"))
+    assert numpy.array_equal(read.bytes_hwc()[0, :, :, 0], numpy.rot90(values, -1))
+
+
+@pytest.mark.parametrize(("tag", "value", "told"), [(262, 0, "is a TIFF whose 0 is white"), (258, 12, "is a TIFF of 12 bits")])
+def test_grey_pictures_that_pillow_takes_for_others(tmp_path: Path, tag: int, value: int, told: str) -> None:
+    import numpy
+    import PIL.Image
+
+    path = tmp_path / "grey.tif"
+    PIL.Image.fromarray(numpy.zeros((4, 4), numpy.uint16)).save(path)
+    entry = struct.pack("<HHI", tag, 3, 1)
+    before, found, after = path.read_bytes().partition(entry)
+    path.write_bytes(before + found + struct.pack("<H", value) + after[2:])
+    with pytest.raises(Unreadable, match=told):
+        from_text(types.parse("image"), str(path))
 
 
 def test_sound_is_read_from_a_wav_file(tmp_path: Path) -> None:
