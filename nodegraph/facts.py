@@ -12,7 +12,8 @@ or to a `Mismatch`. It is the only pack module that `check` imports, and may imp
         return {"latent": Facts(channels=model.get("channels"))}
 
 Parameters are ports by name; `look`, if there, reads configurations of model folders. A literal is `Facts(value=…)`; what is
-linked but unknown, or not given, is empty. A function for a node with one output returns its Facts, otherwise a dict by output.
+linked but unknown is empty, and so is null, left out or written, whose `null` is true. A function for a node with one output
+returns its Facts, otherwise a dict by output.
 """
 
 from __future__ import annotations
@@ -23,10 +24,20 @@ from typing import Any, Protocol
 
 
 class Facts(dict[str, Any]):
-    """Known facts of one value, by name. Unknown ones are absent."""
+    """Known facts of one value, by name. Unknown ones are absent. `null`: whether the value is null, and not merely unknown."""
+
+    null = False
 
     def __init__(self, **known: Any):
         super().__init__({name: value for name, value in known.items() if value is not None})
+
+
+class _Null(Facts):
+    null = True
+
+
+NULL = _Null()
+"""What is known of null."""
 
 
 @dataclass(frozen=True, slots=True)

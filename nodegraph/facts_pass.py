@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nodegraph import kinds
 from nodegraph.errors import Problem
-from nodegraph.facts import Facts, Mismatch
+from nodegraph.facts import NULL, Facts, Mismatch
 from nodegraph.literals import Pending
 from nodegraph.registry import FactsFailed, Registry
 from nodegraph.spec import REQUIRED, NodeType, Port
@@ -23,8 +23,6 @@ Outcome = tuple[dict[str, Facts], list[Problem]]
 
 MOST = 256
 """How many outcomes are kept."""
-NULL = Facts()
-"""What is known of an input that is null: it leaves the ports that it feeds at their defaults. Of any other empty one nothing is known."""
 
 
 class Found(NamedTuple):
@@ -54,7 +52,8 @@ class Flow:
 
     def through(self, template: Template, given: Mapping[str, Facts]) -> Outcome:
         """What comes of a template when this is known of the inputs that are given; the others have their defaults."""
-        name = (id(template), repr(sorted((port, facts is NULL, sorted(facts.items(), key=str)) for port, facts in given.items())))
+        told = sorted((port, facts.null, sorted(facts.items(), key=str)) for port, facts in given.items())
+        name = (id(template), repr(told))
         kept = self._outcomes.get(name)
         if kept is None or not self.look.says_again(kept[2]):
             if len(self._outcomes) >= MOST:
@@ -117,7 +116,7 @@ class _Pass:
             found = self._child(index, used) if isinstance(used, Template) else self._node(index, used)
             (self.items if index in template.each else self.known).update({(index, port): facts for port, facts in found.items()})
         outputs = {name: self._linked(link) for name, link in template.outputs.items()}
-        return {name: facts for name, facts in outputs.items() if facts}, self.problems
+        return {name: facts for name, facts in outputs.items() if facts or facts.null}, self.problems
 
     def _with_facts(self) -> list[int]:
         """The nodes of which something can be known, in the order of the data."""
@@ -158,8 +157,7 @@ class _Pass:
         try:
             wanted, everything = self.flow.wanted(function)
             ports = {**used.inputs, **self._open_ports(index, used)} if everything else used.inputs
-            known = {port: self._input(index, port, ports[port]) for port in ports if everything or port in wanted}
-            facts: dict[str, Any] = {port: Facts() if one is NULL else one for port, one in known.items()}  # which may be handed on
+            facts: dict[str, Any] = {port: self._input(index, port, ports[port]) for port in ports if everything or port in wanted}
             if "look" in wanted:
                 facts["look"] = self.flow.look
             return function(**facts)
@@ -191,7 +189,7 @@ class _Pass:
     def _child(self, index: int, child: Template) -> Mapping[str, Facts]:
         """The facts of the outputs of a workflow that is used; its mismatches are told at their own place."""
         found = {port: self._input(index, port, declared) for port, declared in child.inputs.items()}
-        given = {port: facts for port, facts in found.items() if facts is not NULL or child.inputs[port].type.optional}
+        given = {port: facts for port, facts in found.items() if not facts.null or child.inputs[port].type.optional}
         outputs, problems = self.flow.through(child, given)
         name = self.template.names[index]
         for problem in problems:
@@ -212,7 +210,7 @@ class _Pass:
             return self._linked(links)
         if port in template.literals[index]:
             return value_facts(template.literals[index][port])
-        return default_facts(declared)
+        return NULL if declared.default is None else default_facts(declared)
 
     def _linked(self, link: Any) -> Facts:
         if not isinstance(link, tuple):
@@ -235,12 +233,15 @@ def _used_as(via: str) -> str:
 
 
 def default_facts(port: Port) -> Facts:
-    return Facts() if port.default is REQUIRED else value_facts(port.default)
+    """What is known of an input of a workflow by its default; nothing where that is null, as most that have it are given."""
+    return Facts() if port.default is REQUIRED or port.default is None else value_facts(port.default)
 
 
 def value_facts(value: Any) -> Facts:
     """What is known of a literal: itself; of one that names something outside, its name."""
-    return NULL if value is None else Facts(value=value.text) if isinstance(value, Pending) else Facts(value=value)
+    if value is None:
+        return NULL
+    return Facts(value=value.text) if isinstance(value, Pending) else Facts(value=value)
 
 
 def given_facts(value: Any) -> Facts:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from nodegraph import Conditioning, Invalid
 
 from .encoding import repeated
+from .facts import negative_problem, texts_problem
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -46,8 +47,7 @@ def forward_inputs(
     if not guided:
         named = [("positive", positive)]
     elif negative is None:
-        text = f"guidance {guidance:g} needs a negative conditioning"
-        fix = "link encode_text of an empty text to negative, or condition_decoder's negative, or set guidance to 1"
+        text, fix = negative_problem(guidance)
         raise Invalid(text, fix=fix, port="negative")
     elif image_guidance is None:
         named = [("negative", negative), ("positive", positive)]
@@ -100,9 +100,9 @@ def _array(unet: UNet2DConditionModel, conditioning: Conditioning, name: str, co
 
 
 def _expanded(array: torch.Tensor, count: int, port: str) -> torch.Tensor:
-    if len(array) not in (1, count):
-        fix = f"give 1 text or {count}" if count > 1 else f"give 1 text, or {len(array)} latents, as by the batch of empty_latent"
-        raise Invalid(f"{len(array)} texts cannot go with {count} latent{'s' * (count > 1)}", fix=fix, port=port)
+    if problem := texts_problem(len(array), count):
+        text, fix = problem
+        raise Invalid(text, fix=fix, port=port)
     return array if len(array) == count else array.repeat(count, *[1] * (array.ndim - 1))
 
 

@@ -9,6 +9,7 @@ import torch
 
 from nodegraph import Invalid
 
+from .facts import clip_skip_problem
 from .prompts import Token, chunks, common_length, parse
 
 if TYPE_CHECKING:
@@ -61,9 +62,9 @@ def hidden_states(
 ) -> torch.Tensor:
     """The encoder's states [rows, length, D], `clip_skip` layers before the last, after the final norm."""
     layers = encoder.config.num_hidden_layers
-    if clip_skip >= layers:
-        text = f"clip_skip {clip_skip} is too much for a text encoder of {layers} layers"
-        raise Invalid(text, fix=f"use at most {layers - 1}", port="clip_skip")
+    if problem := clip_skip_problem(clip_skip, layers):
+        text, fix = problem
+        raise Invalid(text, fix=fix, port="clip_skip")
     ids = torch.full((len(rows), length), tokenizer.pad_token_id)
     attended = torch.zeros_like(ids)
     for row, seen, tokens in zip(ids, attended, rows, strict=True):

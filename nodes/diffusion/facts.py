@@ -8,11 +8,12 @@ pixels per latent cell, `space` names what can decode a latent.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from nodegraph.facts import Facts, Look, Mismatch, differ
+from nodegraph.facts import NULL, Facts, Look, Mismatch, differ
 
 Read = Callable[[str], Mapping[str, Any] | None]
 """Reads a JSON file of a model folder by its path inside; None if it has none."""
@@ -53,6 +54,15 @@ PIXELS = "pixels"
 
 FIXED_SIGMAS = frozenset({"ddim", "ddpm", "euler_ancestral", "lcm", "pndm", "tcd"})
 """Samplers whose noise levels cannot be respaced by `sigmas`."""
+RESPACED = frozenset({
+    "DEISMultistepScheduler", "DPMSolverMultistepInverseScheduler", "DPMSolverMultistepScheduler", "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "FlowMatchLCMScheduler",
+    "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "SASolverScheduler",
+    "UniPCMultistepScheduler",
+})  # fmt: skip
+"""The schedulers of diffusers whose noise levels can be respaced by `sigmas`."""
+DISTILLED_STEPS = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}
+"""Samplers that take no more steps than the models for them were distilled to, and their schedulers, which may say how many."""
 FLOW_SAMPLERS = frozenset({"default", "dpm++_2m", "dpm++_2m_sde", "euler", "heun", "unipc"})
 """Samplers that also integrate flow-matching models (that of deis in diffusers 0.42 stops before the last noise is gone)."""
 FLOW_SIGMAS = {"dpm++_2m": (), "dpm++_2m_sde": (), "heun": (), "unipc": ("karras",)}
@@ -168,16 +178,17 @@ def _space(config: Mapping[str, Any], factor: int, channels: int) -> str:
 
 
 def encoder_facts(read: Read) -> dict[str, Any]:
-    """`text_width` of its states."""
-    width = (read("text_encoder/config.json") or {}).get("hidden_size")
-    return {"text_width": width} if width else {}
+    """`text_width` of its states, and how many `layers` it has."""
+    config = read("text_encoder/config.json") or {}
+    known = {"text_width": config.get("hidden_size"), "layers": config.get("num_hidden_layers")}
+    return {name: value for name, value in known.items() if isinstance(value, int) and value}
 
 
 def denoiser_facts(read: Read) -> dict[str, Any]:
     """`network` (its class), `channels` that go in, `latent_channels`, `text_width`, `further` (inputs beside text that nothing
-    here makes), `condition` and `embedding_width` (see `_condition`), `width`, `height`, `factor`, `space`, `prediction`, and of
-    noise levels that begin very high: `noise` (the first sigma), `leading` (most samplers leave it out), `rescaled` (there is no end to
-    it).
+    here makes), `condition` and `embedding_width` (see `_condition`), `distilled` (guidance is an input of it), `width`, `height`,
+    `factor`, `space`, `prediction`, `scheduler` (its class) and `most_steps` (it says so), and of noise levels that begin very high:
+    `noise` (the first sigma), `leading` (most samplers leave it out), `rescaled` (there is no end to it).
     """
     config = read("unet/config.json") or read("transformer/config.json") or read("decoder/config.json") or {}
     scheduler = read("scheduler/scheduler_config.json") or read("decoder_scheduler/scheduler_config.json") or {}
@@ -192,7 +203,10 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
         "text_width": None if condition.get("condition") == "image" else _text_width(config),
         "factor": vae.get("factor"),
         "space": vae.get("space"),
+        "distilled": config.get("time_cond_proj_dim") and True,
         "prediction": prediction_of(scheduler),
+        "scheduler": scheduler.get("_class_name"),
+        "most_steps": most if isinstance(most := scheduler.get("original_inference_steps"), int) else None,
         "noise": (noise := noise_of(scheduler)),
         "leading": (noise and _leaves_out_the_last(scheduler)) or None,
         "rescaled": scheduler.get("rescale_betas_zero_snr") or None,
@@ -381,8 +395,10 @@ def size_problem(width: int, height: int, factor: int) -> tuple[str, str] | None
     return text, f"use {nearest[0]}×{nearest[1]}, the nearest size"
 
 
-def sampler_problem(sampler: str, sigmas: str, prediction: str) -> tuple[str, str, str] | None:
-    """Why a sampler cannot be used, as (port, text, fix); None if it can. An empty argument is unknown."""
+def sampler_problem(sampler: str, sigmas: str, prediction: str, scheduler: str = "") -> tuple[str, str, str] | None:
+    """Why a sampler cannot be used, as (port, text, fix); None if it can. An empty argument is unknown. `scheduler`: the model's own."""
+    if sampler == "default" and sigmas not in ("", "default") and scheduler and scheduler not in RESPACED:
+        return "sigmas", f"{scheduler} has its own noise levels and takes no {sigmas!r} ones", "use sigmas 'default'"
     if sampler in FIXED_SIGMAS and sigmas not in ("", "default"):
         return "sigmas", f"the sampler {sampler!r} has its own noise levels and takes no {sigmas!r} ones", "use sigmas 'default'"
     if prediction == "flow_prediction" and sampler and sampler not in FLOW_SAMPLERS:
@@ -424,6 +440,62 @@ def noise_problem(
     return None
 
 
+def count_problem(model: Mapping[str, Any], sampler: str, steps: int) -> tuple[str, str, str] | None:
+    """Why a sampler cannot take so many steps, as (port, text, fix); None if it can, or if that is not known."""
+    own = model.get("scheduler")
+    family = DISTILLED_STEPS.get(sampler, own if sampler == "default" else None)
+    if family == "UnCLIPScheduler" and steps < 2:
+        return "steps", "the scheduler of this model spaces its steps between two ends", "use at least 2 steps"
+    most = model.get("most_steps", 50)  # of those whose scheduler does not say
+    if family in DISTILLED_STEPS.values() and steps > most and (own == family or "most_steps" not in model):
+        return "steps", f"the sampler {sampler!r} takes at most {most} steps, as models for it were distilled to", f"use at most {most}"
+    return None
+
+
+def negative_problem(guidance: float) -> tuple[str, str]:
+    """What is missing where there is guidance and no negative conditioning, as (text, fix)."""
+    fix = "link encode_text of an empty text to negative, or condition_decoder's negative, or set guidance to 1"
+    return f"guidance {guidance:g} needs a negative conditioning", fix
+
+
+def prior_negative_problem(guidance: float) -> tuple[str, str]:
+    """As `negative_problem`, of a prior."""
+    return negative_problem(guidance)[0], "link encode_clip_text of an empty text to negative, or set guidance to 1"
+
+
+def empty_problem(first: int, steps: int | None) -> tuple[str, str]:
+    """Why an empty latent is no start of a sampling that begins at a step, or adds no noise, as (text, fix)."""
+    fix = "set strength to 1, start to 0 and add_noise to true, or use encode_image (encode_inpaint with the same strength)"
+    return f"an empty latent has no picture to {f'start from at step {first} of {steps}' if first else 'go on from'}", fix
+
+
+def texts_problem(texts: int, count: int) -> tuple[str, str] | None:
+    """Why so many texts cannot go with so many latents, as (text, fix); None if they can."""
+    if texts in (1, count):
+        return None
+    fix = f"give 1 text or {count}" if count > 1 else f"give 1 text, or {texts} latents, as by the batch of empty_latent"
+    return f"{texts} texts cannot go with {count} latent{'s' * (count > 1)}", fix
+
+
+def masks_problem(masks: int, count: int) -> tuple[str, str] | None:
+    """Why so many masks cannot go with so many pictures, as (text, fix); None if they can."""
+    if masks in (1, count):
+        return None
+    fix = f"give 1 mask or {count}" if count > 1 else "give 1 mask, or repeat the picture with repeat_batch"
+    return f"{masks} masks cannot go with {count} pictures", fix
+
+
+def clip_skip_problem(clip_skip: int, layers: int) -> tuple[str, str] | None:
+    """Why so many layers of a text encoder cannot be left out, as (text, fix); None if they can."""
+    if clip_skip < layers:
+        return None
+    return f"clip_skip {clip_skip} is too much for a text encoder of {layers} layers", f"use at most {layers - 1}"
+
+
+NO_TEXT = ("there is no text to encode", "give at least one, which may be empty")
+"""What is wrong with an empty list of texts, as (text, fix)."""
+
+
 def first_of_strength(steps: int, strength: float) -> int:
     """The first step of `steps` when a picture is changed with a strength in 0..1, rounded as the pipelines do."""
     return steps - min(int(steps * strength), steps)
@@ -444,6 +516,71 @@ def steps_problem(steps: int, strength: float = 1.0, start: int = 0, end: int | 
         return None
     port, fix = ("start", f"use at most {last - 1}") if start else ("end", f"use at least {first + 1}")
     return port, f"there is no step from {first} to {last}", fix
+
+
+# --- prompts ---------------------------------------------------------------------------
+
+Piece = tuple[str, float]
+"""A stretch of a prompt and its weight."""
+
+ROUND, SQUARE = 1.1, 1 / 1.1
+MOST_WEIGHT = 1e6
+"""The largest weight, of either sign: beyond it come numbers that float32 does not hold."""
+_TOKEN = re.compile(r"\\[()\[\]\\]|\\|[(\[\])]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|:|[^\\()\[\]:]+")
+_CLOSES = {")": "(", "]": "["}
+
+
+class WrongPrompt(ValueError):
+    """A prompt cannot be read; `fix` says what would do."""
+
+    def __init__(self, text: str, fix: str):
+        super().__init__(text)
+        self.fix = fix
+
+
+def read_prompt(prompt: str) -> list[Piece]:
+    """The prompt as pieces of one weight each, in order; nested weights multiply. The language is that of `prompts`.
+
+    Raises WrongPrompt where brackets do not pair, and for weights beyond MOST_WEIGHT.
+    """
+    pieces: list[Piece] = []
+    opened: list[tuple[str, int, int]] = []  # bracket, its place in the prompt, pieces before it
+    for match in _TOKEN.finditer(prompt):
+        text, weight = match.group(), match.group(1)
+        if text in ("(", "["):
+            opened.append((text, match.start(), len(pieces)))
+        elif text in _CLOSES or weight:
+            bracket, _, first = opened.pop() if opened else ("", 0, 0)
+            if bracket != ("(" if weight else _CLOSES[text]):
+                raise _unpaired(prompt, match.end() - 1)
+            factor = float(weight) if weight else (ROUND if bracket == "(" else SQUARE)
+            pieces[first:] = [(words, old * factor) for words, old in pieces[first:]]
+        else:
+            pieces.append((text[1:] if len(text) > 1 and text[0] == "\\" else text, 1.0))
+    if opened:
+        raise _unpaired(prompt, opened[-1][1])
+    if beyond := next((piece for piece in pieces if abs(piece[1]) > MOST_WEIGHT), None):
+        words, weight = beyond
+        raise WrongPrompt(f"{words[:20]!r} has the weight {weight:g}", f"use {MOST_WEIGHT:,.0f} at most; 1.4 is much already")
+    return _merged(pieces)
+
+
+def _merged(pieces: Iterable[Piece]) -> list[Piece]:
+    """Neighbours of one weight as one piece."""
+    merged: list[Piece] = []
+    for text, weight in pieces:
+        if merged and merged[-1][1] == weight:
+            text = merged.pop()[0] + text
+        merged.append((text, weight))
+    return merged
+
+
+def _unpaired(prompt: str, place: int) -> WrongPrompt:
+    bracket = prompt[place]
+    return WrongPrompt(
+        f"the bracket {bracket!r} at character {place + 1} of the prompt has no partner: {prompt[max(0, place - 20) : place + 20]!r}",
+        f"close it, write \\{bracket} if it is meant as such, or set emphasis to false",
+    )
 
 
 # --- nodes -----------------------------------------------------------------------------
@@ -477,27 +614,56 @@ def load_unclip(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
     return {output: Facts(**known) for output, (_, known) in parts.items()}
 
 
-def encode_text(encoder: Facts) -> Facts | Mismatch:
-    return _absent(encoder=encoder) or Facts(text_width=encoder.get("text_width"))
+def encode_text(encoder: Facts, text: Facts = NOTHING, clip_skip: Facts = NOTHING, emphasis: Facts = NOTHING) -> Facts | Mismatch:
+    if wrong := _absent(encoder=encoder) or _no_text(text):
+        return wrong
+    skipped, layers = clip_skip.get("value", 0), encoder.get("layers")
+    if layers and (problem := clip_skip_problem(skipped, layers)):
+        return Mismatch("clip_skip", *problem)
+    try:
+        for prompt in _texts(text) if emphasis.get("value") else ():
+            read_prompt(prompt)
+    except WrongPrompt as error:
+        return Mismatch("text", str(error), error.fix)
+    return Facts(text_width=encoder.get("text_width"), batch=len(_texts(text)) or None)
 
 
-def encode_clip_text(encoder: Facts) -> dict[str, Facts] | Mismatch:
+def _texts(text: Facts) -> list[str]:
+    """The texts that a literal gives; none where they are not known."""
+    given = text.get("value", [])
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _no_text(text: Facts) -> Mismatch | None:
+    return Mismatch("text", *NO_TEXT) if text.get("value") == [] else None
+
+
+def encode_clip_text(encoder: Facts, text: Facts = NOTHING) -> dict[str, Facts] | Mismatch:
     known = {name: encoder.get(name) for name in ("embedding_width", "space")}
+    known["batch"] = len(_texts(text)) or None
     conditioning = Facts(text_width=encoder.get("text_width"), **known)
-    return _absent(encoder=encoder) or {"conditioning": conditioning, "embedding": Facts(**known)}
+    return _absent(encoder=encoder) or _no_text(text) or {"conditioning": conditioning, "embedding": Facts(**known)}
 
 
 def encode_clip_image(encoder: Facts) -> Facts | Mismatch:
     return _absent(encoder=encoder) or Facts(embedding_width=encoder.get("embedding_width"), space=encoder.get("space"))
 
 
-def sample_prior(prior: Facts, positive: Facts, negative: Facts) -> dict[str, Facts] | Mismatch:
+def sample_prior(
+    prior: Facts, positive: Facts, negative: Facts, guidance: Facts = NOTHING, seed: Facts = NOTHING, batch: Facts = NOTHING
+) -> dict[str, Facts] | Mismatch:
     if absent := _absent(prior=prior):
         return absent
     for port, conditioning in (("positive", positive), ("negative", negative)):
         if problem := embedding_problem(prior, conditioning, "prior"):
             return Mismatch(port, *problem)
-    return {"embedding": Facts(embedding_width=prior.get("embedding_width"), space=positive.get("space"))}
+    if negative.null and guidance.get("value", 0) > 1:
+        return Mismatch("negative", *prior_negative_problem(guidance["value"]))
+    count, texts = batch.get("value"), positive.get("batch")
+    drawn = max(count, texts) if count and texts else None
+    if wrong := _seeds(seed, drawn):
+        return wrong
+    return {"embedding": Facts(embedding_width=prior.get("embedding_width"), space=positive.get("space"), batch=drawn)}
 
 
 def condition_decoder(
@@ -518,7 +684,8 @@ def condition_decoder(
         text = f"the text states are {caption['text_width']} wide, but this denoiser takes {decoder['text_width']}"
         return Mismatch("caption", text, fix="encode the text with encode_text and the encoder of load_model")
     made = Facts(condition=decoder.get("condition"), text_width=decoder.get("text_width"))
-    return {"positive": made, "negative": made}
+    left_out = decoder.get("condition") and (negative_embedding if decoder["condition"] == "image" else negative).null
+    return {"positive": made, "negative": NULL if left_out else made}
 
 
 def upsample_diffusion(upsampler: Facts, image: Facts) -> dict[str, Facts] | Mismatch:
@@ -559,27 +726,36 @@ def empty_latent(model: Facts, width: Facts, height: Facts, batch: Facts) -> Fac
     size = {"width": width.get("value") or model.get("width"), "height": height.get("value") or model.get("height")}
     if misfit := _misfit("width", size, model.get("factor")):
         return misfit
-    return Facts(channels=model.get("latent_channels"), space=model.get("space"), batch=batch.get("value"), **size)
+    return Facts(empty=True, channels=model.get("latent_channels"), space=model.get("space"), batch=batch.get("value"), **size)
 
 
-def encode_image(vae: Facts, image: Facts) -> dict[str, Facts] | Mismatch:
-    return _misfit("image", image, vae.get("factor")) or {"latent": _latent_of(vae, image)}
+def encode_image(vae: Facts, image: Facts, seed: Facts = NOTHING) -> dict[str, Facts] | Mismatch:
+    return _misfit("image", image, vae.get("factor")) or _seeds(seed, image.get("batch")) or {"latent": _latent_of(vae, image)}
 
 
-def encode_inpaint(model: Facts, vae: Facts, image: Facts) -> dict[str, Facts] | Mismatch:
+def encode_inpaint(
+    model: Facts, vae: Facts, image: Facts, mask: Facts = NOTHING, seed: Facts = NOTHING, strength: Facts = NOTHING
+) -> dict[str, Facts] | Mismatch:
     if differ(model.get("space"), vae.get("space")):
         return _space_mismatch("vae", f"the VAE makes latents of the space {vae['space']!r}", model)
-    return _misfit("image", image, vae.get("factor")) or {"latent": Facts(inpaint=True, **_latent_of(vae, image))}
+    masks, pictures = mask.get("batch"), image.get("batch")
+    if masks and pictures and (problem := masks_problem(masks, pictures)):
+        return Mismatch("mask", *problem)
+    # a denoiser for inpainting begins with noise alone at full strength; Kandinsky's has the picture beside it
+    alone = strength.get("value") == 1 and differ(model.get("channels"), vae.get("channels")) and "condition" not in model
+    latent = Facts(inpaint=True, empty=alone or None, **_latent_of(vae, image))
+    return _misfit("image", image, vae.get("factor")) or _seeds(seed, pictures) or {"latent": latent}
 
 
 def encode_edit(vae: Facts, image: Facts) -> Facts | Mismatch:
-    return _misfit("image", image, vae.get("factor")) or Facts(edit=True, **_latent_of(vae, image))
+    return _misfit("image", image, vae.get("factor")) or Facts(edit=True, empty=True, **_latent_of(vae, image))
 
 
 def invert_ddim(
-    model: Facts, positive: Facts, negative: Facts, latent: Facts, steps: Facts, strength: Facts
+    model: Facts, positive: Facts, negative: Facts, latent: Facts, steps: Facts, guidance: Facts, strength: Facts
 ) -> dict[str, Facts] | Mismatch:
-    return sample_latent(model, positive, negative, latent, NOTHING, NOTHING, NOTHING, steps, strength)
+    given = Facts(**{name: fact for name, fact in latent.items() if name != "empty"})  # it goes back to noise from anything
+    return sample_latent(model, positive, negative, given, NOTHING, NOTHING, NOTHING, steps, strength, guidance=guidance)
 
 
 def decode_latent(vae: Facts, latent: Facts) -> Facts | Mismatch:
@@ -601,6 +777,10 @@ def sample_latent(
     strength: Facts = NOTHING,
     start: Facts = NOTHING,
     end: Facts = NOTHING,
+    guidance: Facts = NOTHING,
+    image_guidance: Facts = NOTHING,
+    add_noise: Facts = NOTHING,
+    seed: Facts = NOTHING,
 ) -> dict[str, Facts] | Mismatch:
     if unfit := absent_problem(model) or denoiser_problem(model):
         return Mismatch("model", *unfit)
@@ -610,11 +790,20 @@ def sample_latent(
         if differ(model.get("text_width"), conditioning.get("text_width")):
             text = f"the text states are {conditioning['text_width']} wide, but this denoiser takes {model['text_width']}"
             return Mismatch(port, text, fix="encode the text with the encoder of the same model")
+        texts, count = conditioning.get("batch"), latent.get("batch")
+        if texts and count and (problem := texts_problem(texts, count)):
+            return Mismatch(port, *problem)
+    if negative.null and guidance.get("value", 0) > 1 and _is_guided(model, image_guidance):
+        return Mismatch("negative", *negative_problem(guidance["value"]))
+    if wrong := _seeds(seed, latent.get("batch")):
+        return wrong
     if differ(model.get("space"), latent.get("space")):
         return _space_mismatch("latent", f"the latent is of the space {latent['space']!r}", model)
     if differ(model.get("space"), guide.get("space")):
         return _space_mismatch("guide", f"the classifier knows latents of the space {guide['space']!r}", model)
-    if problem := sampler_problem(sampler.get("value", ""), sigmas.get("value", ""), model.get("prediction", "")):
+    if problem := sampler_problem(
+        sampler.get("value", ""), sigmas.get("value", ""), model.get("prediction", ""), model.get("scheduler", "")
+    ):
         return Mismatch(*problem)
     whole = strength.get("value") == 1 and start.get("value") == 0
     if problem := noise_problem(model, sampler.get("value", ""), sigmas.get("value", ""), steps.get("value"), whole):
@@ -623,9 +812,28 @@ def sample_latent(
         return channel_mismatch
     known = {"strength": strength, "start": start, "end": end}
     taken = {port: value for port, given in known.items() if (value := given.get("value")) is not None}
-    if (count := steps.get("value")) is not None and (problem := steps_problem(count, **taken)):
+    count = steps.get("value")
+    if count is not None and (problem := steps_problem(count, **taken) or count_problem(model, sampler.get("value", ""), count)):
         return Mismatch(*problem)
-    return {"latent": latent}
+    first = start.get("value") or (first_of_strength(count, taken["strength"]) if count and "strength" in taken else 0)
+    if latent.get("empty") and (first or add_noise.get("value") is False):
+        return Mismatch("latent", *empty_problem(first, count))
+    return {"latent": Facts(**{name: fact for name, fact in latent.items() if name != "empty"})}
+
+
+def _is_guided(model: Facts, image_guidance: Facts) -> bool:
+    """Whether guidance above 1 takes a negative conditioning, as far as is known."""
+    plain = model.get("channels") is not None and model.get("channels") == model.get("latent_channels")
+    return bool(model) and "distilled" not in model and (plain or image_guidance.get("value", 0) >= 1)
+
+
+def _seeds(seed: Facts, count: Any) -> Mismatch | None:
+    """Seeds that are not one for each picture."""
+    seeds = seed.get("value")
+    if not isinstance(seeds, list | tuple) or not isinstance(count, int) or len(seeds) == count:
+        return None
+    text = f"a batch of {count} takes a seed for each picture, but {len(seeds)} were given"
+    return Mismatch("seed", text, "give one seed, or one for each picture")
 
 
 def _absent(**parts: Facts) -> Mismatch | None:

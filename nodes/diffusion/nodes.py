@@ -98,7 +98,7 @@ def encode_text(
 
     prompts = [text] if isinstance(text, str) else list(text)
     if not prompts:
-        raise Invalid("there is no text to encode", fix="give at least one, which may be empty", port="text")
+        raise _invalid("text", facts.NO_TEXT)
     with run.use(encoder, load_tokenizer) as tokenizer, run.use(encoder, load_text_encoder) as module:
         return Conditioning({"states": encode(prompts, tokenizer, module, clip_skip, emphasis)})
 
@@ -162,9 +162,8 @@ def encode_inpaint(
     from .loading import load_vae
 
     _check_size(vae, image)
-    if len(mask) not in (1, len(image)):
-        fix = f"give 1 mask or {len(image)}" if len(image) > 1 else "give 1 mask, or repeat the picture with repeat_batch"
-        raise Invalid(f"{len(mask)} masks cannot go with {len(image)} pictures", fix=fix, port="mask")
+    if problem := facts.masks_problem(len(mask), len(image)):
+        raise _invalid("mask", problem)
     generators = _rng(seed, len(image)).generators()
     with_image = strength < 1 or model.facts.get("channels") == vae.facts.get("channels")
     with run.use(vae, load_vae) as module:
@@ -231,7 +230,9 @@ def sample_latent(
         text = f"the latent is of the space {latent.space!r}, but this denoiser works in {model.facts['space']!r}"
         raise Invalid(text, fix="use the VAE of the same model", port="latent")
     first, last = _steps(steps, strength, start, end)
-    if problem := facts.noise_problem(model.facts, sampler, sigmas, steps, whole=first == 0):
+    if problem := facts.noise_problem(model.facts, sampler, sigmas, steps, whole=first == 0) or facts.count_problem(
+        model.facts, sampler, steps
+    ):
         raise Invalid(problem[1], fix=problem[2], port=problem[0])
     settings = Settings(steps, first, last, guidance, guidance_rescale, sampler, sigmas, eta, add_noise, image_guidance)
     generators = _rng(seed, len(latent)).generators()

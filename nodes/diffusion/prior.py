@@ -14,6 +14,7 @@ import torch
 from nodegraph import Conditioning, Invalid
 
 from . import schedulers
+from .facts import prior_negative_problem
 from .guidance import guide
 from .latents import draw_noise
 
@@ -42,8 +43,8 @@ class Captions:
         named = [("positive", positive)]
         if guidance > 1:
             if negative is None:
-                text = f"guidance {guidance:g} needs a negative conditioning"
-                raise Invalid(text, fix="link encode_clip_text of an empty text to negative, or set guidance to 1", port="negative")
+                text, fix = prior_negative_problem(guidance)
+                raise Invalid(text, fix=fix, port="negative")
             named.insert(0, ("negative", negative))
         for port, one in named:
             if "pooled" not in one or "states" not in one:

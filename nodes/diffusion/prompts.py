@@ -6,67 +6,25 @@ The syntax is that of the AUTOMATIC1111 web UI.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 
 from nodegraph import Invalid
 
-Piece = tuple[str, float]
-"""A stretch of a prompt and its weight."""
+from .facts import Piece, WrongPrompt, read_prompt
+
 Token = tuple[int, float]
 """A token number and its weight."""
-
-ROUND, SQUARE = 1.1, 1 / 1.1
-MOST = 1e6
-"""The largest weight, of either sign: beyond it come numbers that float32 does not hold."""
-_TOKEN = re.compile(r"\\[()\[\]\\]|\\|[(\[\])]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|:|[^\\()\[\]:]+")
-_CLOSES = {")": "(", "]": "["}
 
 
 def parse(prompt: str) -> list[Piece]:
     """The prompt as pieces of one weight each, in order; nested weights multiply.
 
-    Raises Invalid where brackets do not pair, and for weights beyond MOST.
+    Raises Invalid where brackets do not pair, and for weights beyond MOST_WEIGHT.
     """
-    pieces: list[Piece] = []
-    opened: list[tuple[str, int, int]] = []  # bracket, its place in the prompt, pieces before it
-    for match in _TOKEN.finditer(prompt):
-        text, weight = match.group(), match.group(1)
-        if text in ("(", "["):
-            opened.append((text, match.start(), len(pieces)))
-        elif text in _CLOSES or weight:
-            bracket, _, first = opened.pop() if opened else ("", 0, 0)
-            if bracket != ("(" if weight else _CLOSES[text]):
-                raise _unpaired(prompt, match.end() - 1)
-            factor = float(weight) if weight else (ROUND if bracket == "(" else SQUARE)
-            pieces[first:] = [(words, old * factor) for words, old in pieces[first:]]
-        else:
-            pieces.append((text[1:] if len(text) > 1 and text[0] == "\\" else text, 1.0))
-    if opened:
-        raise _unpaired(prompt, opened[-1][1])
-    if beyond := next((piece for piece in pieces if abs(piece[1]) > MOST), None):
-        words, weight = beyond
-        raise Invalid(f"{words[:20]!r} has the weight {weight:g}", fix=f"use {MOST:,.0f} at most; 1.4 is much already", port="text")
-    return _merged(pieces)
-
-
-def _merged(pieces: Iterable[Piece]) -> list[Piece]:
-    """Neighbours of one weight as one piece."""
-    merged: list[Piece] = []
-    for text, weight in pieces:
-        if merged and merged[-1][1] == weight:
-            text = merged.pop()[0] + text
-        merged.append((text, weight))
-    return merged
-
-
-def _unpaired(prompt: str, place: int) -> Invalid:
-    bracket = prompt[place]
-    return Invalid(
-        f"the bracket {bracket!r} at character {place + 1} of the prompt has no partner: {prompt[max(0, place - 20) : place + 20]!r}",
-        fix=f"close it, write \\{bracket} if it is meant as such, or set emphasis to false",
-        port="text",
-    )
+    try:
+        return read_prompt(prompt)
+    except WrongPrompt as error:
+        raise Invalid(str(error), fix=error.fix, port="text") from None
 
 
 def chunks(tokens: Sequence[Token], size: int) -> list[list[Token]]:

@@ -17,6 +17,7 @@ from nodegraph import Conditioning, Invalid, Latent
 
 from . import progress, schedulers
 from .conditioning import forward_inputs
+from .facts import empty_problem
 from .guidance import guide, guide_edit, split_variance
 from .latents import draw_noise
 
@@ -146,9 +147,8 @@ class Sampling:
         """
         settings, scheduler, empty = self.settings, self.scheduler, self.start.empty
         if empty and (settings.first or not settings.add_noise):
-            what = f"start from at step {settings.first} of {settings.steps}" if settings.first else "go on from"
-            fix = "set strength to 1, start to 0 and add_noise to true, or use encode_image (encode_inpaint with the same strength)"
-            raise Invalid(f"an empty latent has no picture to {what}", fix=fix, port="latent")
+            text, fix = empty_problem(settings.first, settings.steps)
+            raise Invalid(text, fix=fix, port="latent")
         if self.start.noise is None and settings.add_noise:
             noise = draw_noise(self.start.sample.shape, self.generators, self.unet.device, self.unet.dtype)
             self.start = replace(self.start, noise=noise)

@@ -102,7 +102,7 @@ def encode_clip_text(
     _check_present(encoder=encoder)
     texts = [text] if isinstance(text, str) else list(text)
     if not texts:
-        raise Invalid("there is no text to encode", fix="give at least one, which may be empty", port="text")
+        raise _invalid("text", facts.NO_TEXT)
     with run.use(encoder, load_tokenizer) as tokenizer, run.use(encoder, load_joint_encoder) as module:
         code = encode_text(texts, tokenizer, module)
     space = encoder.facts.get("space", "")

@@ -68,11 +68,12 @@ def test_a_model_is_known_from_its_configurations() -> None:
             "factor": 4,
             "space": "kl-f4-c4-0.18215",
             "prediction": "v_prediction",
+            "scheduler": "DDIMScheduler",
             "width": 32,
             "height": 32,
         },
         "vae": {"channels": 4, "factor": 4, "space": "kl-f4-c4-0.18215"},
-        "encoder": {"text_width": 64},
+        "encoder": {"text_width": 64, "layers": 3},
     }
     assert of("flow")["denoiser"]["prediction"] == "flow_prediction"
     assert of("flow")["vae"]["space"] == "kl-f4-c4-0.18215+0.1"
@@ -251,7 +252,7 @@ def test_what_is_unknown_is_no_mistake() -> None:
     nothing = Facts()
     assert facts.load_model(Folders(root()), nothing) == {}
     assert facts.encode_text(nothing) == {}
-    assert facts.empty_latent(nothing, nothing, nothing, nothing) == {}
+    assert facts.empty_latent(nothing, nothing, nothing, nothing) == {"empty": True}
     assert facts.sample_latent(*[nothing] * 7) == {"latent": {}}
     assert facts.decode_latent(nothing, nothing) == {}
     assert facts.encode_inpaint(nothing, nothing, nothing) == {"latent": {"inpaint": True}}
@@ -278,7 +279,10 @@ def engine() -> Iterator[Engine]:
 
 
 def workflow(sampling: str, encoding: str = "", decoding: str = "", **literals: Any) -> dict[str, Any]:
-    """Text to image with parts of different models."""
+    """Text to image with parts of different models; from a picture where steps are left out."""
+    canvas: dict[str, Any] = {"use": "empty_latent", "from": {"model": "model.denoiser"}, "with": {"width": literals.pop("width", 32)}}
+    if {"start", "strength"} & literals.keys():
+        canvas = {"use": "encode_image", "from": {"vae": "third.vae", "image": "blank.image"}}
     models = {"model": sampling, "other": encoding or sampling, "third": decoding or sampling}
     links = {"model": "model.denoiser", "positive": "text.conditioning", "negative": "text.conditioning", "latent": "canvas.latent"}
     return {
@@ -286,7 +290,8 @@ def workflow(sampling: str, encoding: str = "", decoding: str = "", **literals: 
         "nodes": {
             **{name: {"use": "load_model", "with": {"name": model}} for name, model in models.items()},
             "text": {"use": "encode_text", "from": {"encoder": "other.encoder"}, "with": {"text": "a red circle"}},
-            "canvas": {"use": "empty_latent", "from": {"model": "model.denoiser"}, "with": {"width": literals.pop("width", 32)}},
+            "blank": {"use": "solid_image", "with": {"width": 32, "height": 32}},
+            "canvas": canvas,
             "sample": {"use": "sample_latent", "from": links, "with": literals},
             "decode": {"use": "decode_latent", "from": {"vae": "third.vae", "latent": "sample.latent"}},
         },
@@ -308,3 +313,99 @@ def workflow(sampling: str, encoding: str = "", decoding: str = "", **literals: 
 )
 def test_check(engine: Engine, given: dict[str, Any], where: list[str]) -> None:
     assert [problem.where for problem in engine.check(workflow(**given))] == where
+
+
+# --- what a run refuses is told before it ------------------------------------------------------
+
+
+def changed(kind: str, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Text to image, or an inpainting, with other literals of nodes. A port that is None is not given at all."""
+    model = {"model": "model.denoiser"}
+    inputs = {**model, "positive": "positive.conditioning", "negative": "negative.conditioning", "latent": "canvas.latent"}
+    painted = {"use": "encode_inpaint", "from": {**model, "vae": "model.vae", "image": "blank.image", "mask": "mask.mask"}}
+    edited = {"use": "encode_edit", "from": {"vae": "model.vae", "image": "blank.image"}}
+    nodes: dict[str, dict[str, Any]] = {
+        "model": {"use": "load_model", "with": {"name": kind}},
+        "positive": {"use": "encode_text", "from": {"encoder": "model.encoder"}, "with": {"text": "a red circle"}},
+        "negative": {"use": "encode_text", "from": {"encoder": "model.encoder"}, "with": {"text": ""}},
+        "blank": {"use": "solid_image", "with": {"width": 32, "height": 32}},
+        "mask": {"use": "solid_mask", "with": {"width": 8, "height": 8}},
+        "canvas": {"inpaint": painted, "edit": edited}.get(kind, {"use": "empty_latent", "from": model}),
+        "sample": {"use": "sample_latent", "from": inputs, "with": {"steps": 2}},
+    }
+    for name, ports in changes.items():
+        for port, value in ports.items():
+            nodes[name].setdefault("from", {}).pop(port, None)
+            nodes[name].setdefault("with", {}).update({} if value is None else {port: value})
+    return {"nodes": nodes, "outputs": {"latent": "sample.latent"}}
+
+
+NO_NEGATIVE = {"negative": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "where"),
+    [
+        ("sd1", {"sample": NO_NEGATIVE}, "sample.from.negative"),
+        ("sd1", {"sample": {**NO_NEGATIVE, "guidance": 1}}, ""),
+        ("distilled", {"sample": {**NO_NEGATIVE, "steps": 4}}, ""),
+        ("edit", {"sample": NO_NEGATIVE}, "sample.from.negative"),
+        ("edit", {"sample": {**NO_NEGATIVE, "image_guidance": 0.5}}, ""),
+        ("sd1", {"sample": {"seed": [1, 2, 3]}}, "sample.with.seed"),
+        ("sd1", {"sample": {"seed": [1, 2, 3]}, "canvas": {"batch": 3}}, ""),
+        ("sd1", {"sample": {"seed": [1]}, "canvas": {"batch": 2}}, "sample.with.seed"),
+        ("sd1", {"positive": {"text": ["a", "b"]}, "canvas": {"batch": 3}}, "sample.from.positive"),
+        ("sd1", {"negative": {"text": ["a", "b"]}}, "sample.from.negative"),
+        ("sd1", {"positive": {"text": ["a", "b"]}, "canvas": {"batch": 2}}, ""),
+        ("sd1", {"positive": {"text": []}}, "positive.with.text"),
+        ("sd1", {"positive": {"text": "a (red"}}, "positive.with.text"),
+        ("sd1", {"positive": {"text": "((c:90000):90000)"}}, "positive.with.text"),
+        ("sd1", {"positive": {"text": "a (red", "emphasis": False}}, ""),
+        ("sd1", {"positive": {"clip_skip": 2}}, "positive.with.clip_skip"),
+        ("sd1", {"positive": {"clip_skip": 1}}, ""),
+        ("sd1", {"sample": {"strength": 0.5}}, "sample.from.latent"),
+        ("sd1", {"sample": {"start": 1}}, "sample.from.latent"),
+        ("sd1", {"sample": {"add_noise": False}}, "sample.from.latent"),
+        ("edit", {"sample": {"start": 1}}, "sample.from.latent"),
+        ("inpaint", {"sample": {"strength": 0.5}}, "sample.from.latent"),
+        ("inpaint", {"sample": {"strength": 0.5}, "canvas": {"strength": 0.5}}, ""),
+        ("inpaint", {"mask": {"batch": 2}}, "canvas.from.mask"),
+        ("inpaint", {"mask": {"batch": 2}, "blank": {"batch": 2}}, ""),
+        ("inpaint", {"canvas": {"seed": [1, 2]}}, "canvas.with.seed"),
+        ("sd1", {"sample": {"sigmas": "karras"}}, "sample.with.sigmas"),
+        ("flow", {"sample": {"sigmas": "karras"}}, ""),
+        ("sd1", {"sample": {"sampler": "lcm", "steps": 51}}, "sample.with.steps"),
+        ("sd1", {"sample": {"sampler": "tcd", "steps": 51}}, "sample.with.steps"),
+        ("sd1", {"sample": {"sampler": "lcm", "steps": 50}}, ""),
+    ],
+)
+def test_what_a_run_refuses_is_told_before(engine: Engine, kind: str, changes: dict[str, dict[str, Any]], where: str) -> None:
+    model_folder(kind)
+    flow = changed(kind, changes)
+    assert [problem.where for problem in engine.check(flow)] == ([f"nodes.{where}"] if where else [])
+    if not where:
+        assert engine.run(flow).ok
+
+
+def test_a_negative_that_a_child_may_be_given(engine: Engine) -> None:
+    """An input that is null by default is not known to be null; one that is left out is."""
+    child = changed("sd1", {})
+    child["inputs"] = {"negative": {"type": "conditioning | none", "default": None}}
+    child["nodes"]["sample"]["from"]["negative"] = "inputs.negative"
+    del child["nodes"]["negative"]
+    assert engine.check(child) == []
+    flow = changed("sd1", {})
+    nodes = {**{name: flow["nodes"][name] for name in ("model", "negative")}, "child": {"use": child}}
+    assert [one.where for one in engine.check({"nodes": nodes, "outputs": {"latent": "child.latent"}})] == [
+        "nodes.child.use.nodes.sample.from.negative"
+    ]
+    nodes["child"] = {"use": child, "from": {"negative": "negative.conditioning"}}
+    assert engine.check({"nodes": nodes, "outputs": {"latent": "child.latent"}}) == []
+
+
+def test_the_schedulers_that_can_be_respaced_are_those_of_diffusers() -> None:
+    classes = {name: getattr(diffusers, name) for name in dir(diffusers) if name.endswith("Scheduler")}
+    taken = {name: inspect.signature(cls.__init__).parameters for name, cls in classes.items() if inspect.isclass(cls)}
+    respaced = {name for name, parameters in taken.items() if "use_karras_sigmas" in parameters}
+    assert respaced == facts.RESPACED
+    assert all({"use_exponential_sigmas", "use_beta_sigmas"} <= taken[name].keys() for name in respaced)

@@ -249,14 +249,15 @@ def test_embeddings_of_another_width() -> None:
 def test_conditionings_that_a_denoiser_does_not_take() -> None:
     decoder, plain = of("karlo")["decoder"], Facts(text_width=32)
     latent = facts.empty_latent(decoder, Facts(), Facts(), Facts())
-    assert latent == {"channels": 3, "space": "pixels", "width": 16, "height": 16}
+    assert latent == {"empty": True, "channels": 3, "space": "pixels", "width": 16, "height": 16}
     found = facts.sample_latent(decoder, plain, Facts(), latent, Facts(), Facts(), Facts())
     assert found == Mismatch(
         "positive", "this denoiser takes an image embedding besides text", "make the conditioning with condition_decoder, for this denoiser"
     )
     told = facts.condition_decoder(decoder, Facts(embedding_width=32), Facts(), Facts(embedding_width=32), Facts())
     assert isinstance(told, dict)
-    assert facts.sample_latent(decoder, told["positive"], told["negative"], latent, Facts(), Facts(), Facts()) == {"latent": latent}
+    full = Facts(**{**latent, "empty": None})
+    assert facts.sample_latent(decoder, told["positive"], told["negative"], latent, Facts(), Facts(), Facts()) == {"latent": full}
     model_folder("sd1")
     sd = facts.load_model(Folders(), Facts(value="sd1"))
     assert isinstance(sd, dict)
