@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Field, Image, Invalid, node
 
+from .facts import levels_problem, references_problem
 from .ports import Color, Unit
 
 Factor = Annotated[float, Field(ge=0, le=100)]
@@ -57,9 +58,10 @@ def levels(
 
     from .pixels import to_image
 
+    if problem := levels_problem(black, white):
+        port, text, fix = problem
+        raise Invalid(text, fix=fix, port=port)
     span = np.float32(white - black)
-    if span <= 0:
-        raise Invalid(f"white {white:g} does not lie above black {black:g}", fix="use a black below white", port="white")
     stretched = np.clip((image.numpy() - np.float32(black)) / span, 0, 1) ** np.float32(1 / gamma)
     return to_image(stretched * np.float32(out_white - out_black) + np.float32(out_black))
 
@@ -131,8 +133,7 @@ def match_color(
     from .colorspace import match_histograms, match_moments
     from .pixels import mixed, to_image
 
-    if len(reference) not in (1, len(image)):
-        text = f"there are {len(image)} pictures and {len(reference)} references"
-        raise Invalid(text, fix="give one reference, or one for each picture", port="reference")
+    if wrong := references_problem(len(reference), len(image)):
+        raise Invalid(wrong[0], fix=wrong[1], port="reference")
     match = {"moments": match_moments, "histogram": match_histograms}[method]
     return to_image(mixed(image.numpy(), match(image.numpy(), reference.numpy()), amount))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from nodegraph import Field, Image, Invalid, node
 
+from .facts import window_problem
+
 
 @node
 def mse(image: Image, reference: Image) -> float:
@@ -32,14 +34,12 @@ def psnr(
 @node
 def ssim(image: Image, reference: Image) -> float:
     """The structural similarity, 1 for equal pictures (Wang et al. 2004: Gaussian window, mean over the channels)."""
-    from .metrics import RADIUS, structural_similarity
+    from .metrics import structural_similarity
     from .pixels import check_sizes
 
     check_sizes(image=image, reference=reference)
-    least = 2 * RADIUS + 1
-    if min(image.width, image.height) < least:
-        text = f"the pictures have {image.width}×{image.height} pixels, less than the window of {least}×{least}"
-        raise Invalid(text, fix="compare larger pictures, or use psnr", port="image")
+    if wrong := window_problem(image.width, image.height):
+        raise Invalid(wrong[0], fix=wrong[1], port="image")
     return structural_similarity(image.numpy(), reference.numpy())
 
 

@@ -6,6 +6,7 @@ The sizes that nodes make of other sizes are worked out here, and used by the no
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from nodegraph.facts import Facts, Mismatch, differ
@@ -42,6 +43,60 @@ def rotated_size(columns: int, rows: int, degrees: float) -> tuple[int, int]:
     sine, cosine = abs(math.sin(math.radians(degrees))), abs(math.cos(math.radians(degrees)))
     around = columns * cosine + rows * sine, rows * cosine + columns * sine
     return math.ceil(around[0] - 1e-6), math.ceil(around[1] - 1e-6)
+
+
+# --- rules that nodes share -------------------------------------------------------------
+
+
+def batches_problem(batches: Mapping[str, int], masks: Collection[str] = ()) -> tuple[str, str, str] | None:
+    """Why pictures of these batches, by their ports, do not go together, as (port, text, fix); None if they do.
+
+    One picture goes with every batch. Pictures set it, if there are any, and masks follow.
+    """
+    batch = max([count for port, count in batches.items() if port not in masks] or batches.values())
+    for port, count in batches.items():
+        if count not in (1, batch):
+            fix = f"give {f'1 or {batch}' if batch > 1 else 'one'}, with repeat_batch or unbatch say"
+            return port, f"{port!r} is a batch of {count}, but the others are a batch of {batch}", fix
+    return None
+
+
+NO_SIZE = ("there is neither a width nor a height", "give at least one of them")
+"""What is wrong with a resizing to no size, as (text, fix)."""
+
+
+def references_problem(references: int, pictures: int) -> tuple[str, str] | None:
+    """Why so many references cannot go with so many pictures, as (text, fix); None if they can."""
+    if references in (1, pictures):
+        return None
+    return f"there are {pictures} pictures and {references} references", "give one reference, or one for each picture"
+
+
+WINDOW = 11
+"""The side of the window of `ssim`, in pixels."""
+
+
+def window_problem(width: int, height: int) -> tuple[str, str] | None:
+    """Why pictures of a size are too small for `ssim`, as (text, fix); None if they are not."""
+    if min(width, height) >= WINDOW:
+        return None
+    text = f"the pictures have {width}×{height} pixels, less than the window of {WINDOW}×{WINDOW}"
+    return text, "compare larger pictures, or use psnr"
+
+
+def box_problem(left: int, top: int, right: int, bottom: int) -> tuple[str, str, str] | None:
+    """Why there is nothing in a box, as (port, text, fix); None if there is something."""
+    for port, first, last in (("right", left, right), ("bottom", top, bottom)):
+        if last <= first:
+            return port, f"{port} {last} does not lie behind {first}", f"use at least {first + 1}"
+    return None
+
+
+def levels_problem(black: float, white: float) -> tuple[str, str, str] | None:
+    """Why values cannot be stretched from black to white, as (port, text, fix); None if they can."""
+    if white - black > 2.0**-150:  # less is 0 in the precision of pixels
+        return None
+    return "white", f"white {white:g} does not lie above black {black:g}", "use a black below white"
 
 
 # --- values and control --------------------------------------------------------------
@@ -99,16 +154,32 @@ def _like_mask(mask: Facts, **rest: Facts) -> Facts:
     return _picture(mask)
 
 
-adjust_color = levels = invert = grayscale = tint = posterize = quantize = match_color = _like_image
+adjust_color = invert = grayscale = tint = posterize = quantize = _like_image
 blur = box_blur = sharpen = flip = image_to_mask = threshold_mask = mask_from_color = draw_text = _like_image
 flip_mask = grow_mask = feather_mask = invert_mask = binarize_mask = mask_to_image = _like_mask
 
 
-def _made(width: Facts, height: Facts, **rest: Facts) -> Facts:
+def levels(image: Facts, black: Facts, white: Facts, **rest: Facts) -> Facts | Mismatch:
+    ends = _literals(black, white)
+    return Mismatch(*wrong) if ends and (wrong := levels_problem(*ends)) else _picture(image)
+
+
+def match_color(image: Facts, reference: Facts, **rest: Facts) -> Facts | Mismatch:
+    batches = _all(reference, "batch"), _all(image, "batch")
+    wrong = references_problem(*batches[0], *batches[1]) if batches[0] and batches[1] else None
+    return Mismatch("reference", *wrong) if wrong else _picture(image)
+
+
+def gradient(width: Facts, height: Facts, **rest: Facts) -> Facts:
     return _sized(_literals(width, height), 1)
 
 
-gradient = rectangle_mask = ellipse_mask = _made
+def _shape(width: Facts, height: Facts, left: Facts, top: Facts, right: Facts, bottom: Facts) -> Facts | Mismatch:
+    box = _literals(left, top, right, bottom)
+    return Mismatch(*wrong) if box and (wrong := box_problem(*box)) else _sized(_literals(width, height), 1)
+
+
+rectangle_mask = ellipse_mask = _shape
 
 
 def solid_image(width: Facts, height: Facts, batch: Facts, **rest: Facts) -> Facts:
@@ -127,18 +198,20 @@ def repeat_batch(image: Facts, count: Facts) -> Facts:
     return _picture(image, batch=known[0][0] * known[1][0] if known[0] and known[1] else None)
 
 
-def _resized(picture: Facts, width: Facts, height: Facts, fit: Facts) -> Facts:
+def _resized(picture: Facts, width: Facts, height: Facts, fit: Facts) -> Facts | Mismatch:
+    if width.null and height.null:
+        return Mismatch("width", *NO_SIZE)
     asked, size = _literals(width, height, fit), _all(picture, "width", "height")
     if asked and asked[2] != "contain":
         return _sized(asked[:2], picture.get("batch"))
     return _sized(fitted_size(*size, *asked) if asked and size else None, picture.get("batch"))
 
 
-def resize(image: Facts, width: Facts, height: Facts, fit: Facts) -> Facts:
+def resize(image: Facts, width: Facts, height: Facts, fit: Facts) -> Facts | Mismatch:
     return _resized(image, width, height, fit)
 
 
-def resize_mask(mask: Facts, width: Facts, height: Facts, fit: Facts) -> Facts:
+def resize_mask(mask: Facts, width: Facts, height: Facts, fit: Facts) -> Facts | Mismatch:
     return _resized(mask, width, height, fit)
 
 
@@ -199,6 +272,13 @@ def _mismatch(first: str, one: Facts, second: str, other: Facts) -> Mismatch | N
     )
 
 
+def _batches(masks: Collection[str] = (), **pictures: Facts) -> Mismatch | None:
+    """Pictures whose batches are all known, and do not go together."""
+    given = {port: facts.get("batch") for port, facts in pictures.items() if not facts.null}
+    wrong = None if None in given.values() else batches_problem(given, masks)
+    return Mismatch(*wrong) if wrong else None
+
+
 def _batch(*pictures: Facts) -> Any:
     """The batch of what is computed from several pictures, one of which may be for all."""
     known = [picture.get("batch", 0) for picture in pictures]
@@ -206,28 +286,41 @@ def _batch(*pictures: Facts) -> Any:
 
 
 def composite(background: Facts, image: Facts, mask: Facts, **rest: Facts) -> Facts | Mismatch:
-    return _mismatch("image", image, "mask", mask) or _picture(background, batch=_batch(background, image))
+    wrong = _mismatch("image", image, "mask", mask) or _batches(["mask"], background=background, image=image, mask=mask)
+    return wrong or _picture(background, batch=_batch(background, image))
 
 
 def blend(background: Facts, image: Facts, mask: Facts, **rest: Facts) -> Facts | Mismatch:
     wrong = _mismatch("background", background, "image", image) or _mismatch("background", background, "mask", mask)
+    wrong = wrong or _batches(["mask"], background=background, image=image, mask=mask)
     return wrong or _picture(background, batch=_batch(background, image))
 
 
 def crop_to_mask(image: Facts, mask: Facts, **rest: Facts) -> dict[str, Facts] | Mismatch:
-    return _mismatch("image", image, "mask", mask) or {"image": Facts(batch=image.get("batch"))}
+    wrong = _mismatch("image", image, "mask", mask) or _batches(["mask"], image=image, mask=mask)
+    return wrong or {"image": Facts(batch=image.get("batch"))}
 
 
 def combine_masks(a: Facts, b: Facts, **rest: Facts) -> Facts | Mismatch:
-    return _mismatch("a", a, "b", b) or _picture(a, batch=_batch(a, b))
+    return _mismatch("a", a, "b", b) or _batches(a=a, b=b) or _picture(a, batch=_batch(a, b))
+
+
+def _alike(image: Facts, reference: Facts) -> Mismatch | None:
+    return _mismatch("image", image, "reference", reference) or _batches(image=image, reference=reference)
 
 
 def _compared(image: Facts, reference: Facts, **rest: Facts) -> Facts | Mismatch:
-    return _mismatch("image", image, "reference", reference) or Facts()
+    return _alike(image, reference) or Facts()
 
 
-mse = psnr = ssim = _compared
+mse = psnr = _compared
+
+
+def ssim(image: Facts, reference: Facts) -> Facts | Mismatch:
+    size = _all(image, "width", "height")
+    wrong = window_problem(*size) if size else None
+    return _alike(image, reference) or (Mismatch("image", *wrong) if wrong else Facts())
 
 
 def difference_image(image: Facts, reference: Facts, **rest: Facts) -> Facts | Mismatch:
-    return _mismatch("image", image, "reference", reference) or _picture(image, batch=_batch(image, reference))
+    return _alike(image, reference) or _picture(image, batch=_batch(image, reference))

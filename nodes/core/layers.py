@@ -28,9 +28,9 @@ def composite(
     """A picture laid over another. Colours are mixed as sRGB values."""
     import numpy as np
 
-    from .pixels import check_batches, check_sizes, mixed, to_image
+    from .pixels import check_batches, check_sides, mixed, to_image
 
-    check_sizes(image=image, mask=mask)
+    check_sides(image=image, mask=mask)
     batch = check_batches(background=background, image=image, mask=mask)
     across, from_x = _overlap(background.width, image.width, x)
     down, from_y = _overlap(background.height, image.height, y)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Field, Image, Invalid, Mask, node
 
+from .facts import box_problem
 from .ports import Channel, Color, Side, Unit, check_size
 
 Corner = Annotated[int, Field(ge=-65_536, le=65_536), "the shape may reach outside of the mask"]
@@ -106,9 +107,9 @@ def ellipse_mask(
 
 def _check_box(width: int, height: int, left: int, top: int, right: int, bottom: int) -> None:
     check_size(width, height)
-    for port, first, last in (("right", left, right), ("bottom", top, bottom)):
-        if last <= first:
-            raise Invalid(f"{port} {last} does not lie behind {first}", fix=f"use at least {first + 1}", port=port)
+    if problem := box_problem(left, top, right, bottom):
+        port, text, fix = problem
+        raise Invalid(text, fix=fix, port=port)
 
 
 @node

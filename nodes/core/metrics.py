@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from .facts import WINDOW
 from .pixels import Array
 
 SIGMA = 1.5
-RADIUS = 5
+RADIUS = WINDOW // 2
 """The Gaussian window of SSIM is 11×11 with a standard deviation of 1.5."""
 C1, C2 = 0.01**2, 0.03**2
 """The constants of SSIM for values in 0..1."""

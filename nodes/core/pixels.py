@@ -13,6 +13,8 @@ from PIL import ImageColor
 
 from nodegraph import Image, Invalid, Mask
 
+from .facts import batches_problem
+
 Array: TypeAlias = np.ndarray
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -71,16 +73,21 @@ def check_batches(**pictures: Image | Mask | None) -> int:
     given = {port: picture for port, picture in pictures.items() if picture is not None}
     images = [picture for picture in given.values() if isinstance(picture, Image)]
     batch = max(map(len, images or given.values()))
-    for port, picture in given.items():
-        if len(picture) not in (1, batch):
-            fix = f"give {f'1 or {batch}' if batch > 1 else 'one'}, with repeat_batch or unbatch say"
-            raise Invalid(f"{port!r} is a batch of {len(picture)}, but the others are a batch of {batch}", fix=fix, port=port)
+    masks = [port for port, picture in given.items() if isinstance(picture, Mask)]
+    if problem := batches_problem({port: len(picture) for port, picture in given.items()}, masks):
+        port, text, fix = problem
+        raise Invalid(text, fix=fix, port=port)
     return batch
 
 
 def check_sizes(**pictures: Image | Mask | None) -> None:
     """Raise Invalid unless all have one width and height, and batches that go together. The first one sets the size."""
     check_batches(**pictures)
+    check_sides(**pictures)
+
+
+def check_sides(**pictures: Image | Mask | None) -> None:
+    """Raise Invalid unless all have one width and height. The first one sets the size."""
     (first, reference), *others = ((port, picture) for port, picture in pictures.items() if picture is not None)
     for port, picture in others:
         if (picture.width, picture.height) != (reference.width, reference.height):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from nodegraph import Field, Image, Invalid, Mask, node
 
-from .facts import fitted_size, rotated_size, scaled_size, size_of_pixels
+from .facts import NO_SIZE, fitted_size, rotated_size, scaled_size, size_of_pixels
 from .ports import Antialias, Color, Fit, Method, Side, check_size
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def resize_mask(
 
 def _checked(size: tuple[int, int] | None) -> tuple[int, int]:
     if size is None:
-        raise Invalid("there is neither a width nor a height", fix="give at least one of them", port="width")
+        raise Invalid(NO_SIZE[0], fix=NO_SIZE[1], port="width")
     check_size(*size)
     return size
 

@@ -256,12 +256,18 @@ def upscale(model: Facts, image: Facts) -> Facts:
 
 
 def upscale_to(image: Facts, scale: Facts, width: Facts, height: Facts) -> Facts | Mismatch:
+    if scale.null and width.null and height.null:
+        return Mismatch("scale", *NO_SIZE)
     if "value" in scale and ("value" in width or "value" in height):
         return Mismatch("scale", "there is a scale, and a width or height as well", "leave one of them out")
     sides = {"width": width.get("value"), "height": height.get("value")}
     if "value" in scale:
         sides = {side: scaled(image[side], scale["value"]) if side in image else None for side in sides}
     return Facts(**{**_without_size(image), **sides})
+
+
+NO_SIZE = ("no size is given", "give a scale, or a width or a height")
+"""What is wrong with an enlargement to no size, as (text, fix)."""
 
 
 def scaled(side: int, scale: float) -> int:

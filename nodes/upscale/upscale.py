@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from nodegraph import Field, Image, Invalid, Kind, ModelRef, Run, Upscaler, node
 
-from .facts import scaled
+from .facts import NO_SIZE, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ def _fitting(tile: int, image: Image, run: Run) -> int:
 def _target(image: Image, scale: float | None, width: int | None, height: int | None) -> tuple[int, int]:
     """(height, width) that is asked for."""
     if scale is None and width is None and height is None:
-        raise Invalid("no size is given", fix="give a scale, or a width or a height", port="scale")
+        raise Invalid(NO_SIZE[0], fix=NO_SIZE[1], port="scale")
     if scale is not None and (width is not None or height is not None):
         raise Invalid("there is a scale, and a width or height as well", fix="leave one of them out", port="scale")
     if scale is not None:

@@ -254,3 +254,11 @@ def test_wrong_grids():
     with pytest.raises(Invalid, match="2 pictures and 1 labels") as caught:
         layers.image_grid([picture(batch=2)], labels=["one"])
     assert caught.value.port == "labels"
+
+
+def test_a_mask_for_each_background_goes_with_one_picture():
+    masks = np.zeros((2, 1, 2, 2), np.float32)
+    masks[1] = 1
+    made = layers.composite(Image(np.zeros((2, 3, 4, 4), np.float32)), Image(np.ones((1, 3, 2, 2), np.float32)), Mask(masks))
+    assert made.numpy()[0].max() == 0
+    assert np.array_equal(made.numpy()[1, :, :2, :2], np.ones((3, 2, 2)))

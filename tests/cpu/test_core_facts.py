@@ -1,0 +1,82 @@
+"""What `check` says of pictures: what a run would refuse, and nothing that works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nodegraph import Engine
+from nodegraph.errors import NodegraphError
+
+ONE = {"width": 12, "height": 12}
+TWO, THREE = {**ONE, "batch": 2}, {**ONE, "batch": 3}
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine(cache=False) as made:
+        yield made
+
+
+def flow(used: str, pictures: dict[str, dict[str, int]], masks: dict[str, dict[str, int]], literals: dict[str, Any]) -> dict[str, Any]:
+    """One node, with pictures and masks of some sizes by its ports."""
+    made = {f"{port}_": {"use": "solid_image", "with": size} for port, size in pictures.items()}
+    made |= {f"{port}_": {"use": "solid_mask", "with": size} for port, size in masks.items()}
+    links = {**{port: f"{port}_.image" for port in pictures}, **{port: f"{port}_.mask" for port in masks}}
+    return {"nodes": {**made, "node": {"use": used, "from": links, "with": literals}}}
+
+
+@pytest.mark.parametrize(
+    ("used", "pictures", "masks", "literals", "port"),
+    [
+        ("blend", {"background": TWO, "image": THREE}, {}, {}, "background"),
+        ("blend", {"background": TWO, "image": ONE}, {"mask": TWO}, {}, ""),
+        ("blend", {"background": ONE, "image": ONE}, {"mask": TWO}, {}, "mask"),
+        ("composite", {"background": TWO, "image": ONE}, {"mask": TWO}, {}, ""),
+        ("composite", {"background": TWO, "image": ONE}, {"mask": THREE}, {}, "mask"),
+        ("crop_to_mask", {"image": TWO}, {"mask": THREE}, {}, "mask"),
+        ("combine_masks", {}, {"a": TWO, "b": THREE}, {}, "a"),
+        ("combine_masks", {}, {"a": ONE, "b": THREE}, {}, ""),
+        ("mse", {"image": TWO, "reference": THREE}, {}, {}, "image"),
+        ("difference_image", {"image": ONE, "reference": THREE}, {}, {}, ""),
+        ("ssim", {"image": {"width": 10, "height": 12}, "reference": {"width": 10, "height": 12}}, {}, {}, "image"),
+        ("ssim", {"image": ONE, "reference": ONE}, {}, {}, ""),
+        ("match_color", {"image": TWO, "reference": THREE}, {}, {}, "reference"),
+        ("match_color", {"image": TWO, "reference": ONE}, {}, {}, ""),
+        ("levels", {"image": ONE}, {}, {"black": 0.5, "white": 0.5}, "white"),
+        ("levels", {"image": ONE}, {}, {"black": 0.5, "white": 0.6}, ""),
+        ("rectangle_mask", {}, {}, {**ONE, "left": 8, "right": 8}, "right"),
+        ("ellipse_mask", {}, {}, {**ONE, "top": -3, "bottom": -4}, "bottom"),
+        ("ellipse_mask", {}, {}, {**ONE, "left": -4, "right": -3}, ""),
+        ("resize", {"image": ONE}, {}, {}, "width"),
+        ("resize", {"image": ONE}, {}, {"height": 3}, ""),
+        ("resize_mask", {}, {"mask": ONE}, {}, "width"),
+    ],
+)
+def test_check_tells_what_a_run_refuses(
+    engine: Engine, used: str, pictures: dict[str, Any], masks: dict[str, Any], literals: dict[str, Any], port: str
+) -> None:
+    given = flow(used, pictures, masks, literals)
+    given["outputs"] = {"out": f"node.{next(iter(engine.registry.get(used).outputs))}"}
+    told = engine.check(given)
+    assert [problem.where.rpartition(".")[2] for problem in told] == ([port] if port else [])
+    if not port:
+        assert engine.run(given).ok
+        return
+    with pytest.raises(NodegraphError) as caught:  # of what the node itself says when nothing was known before
+        engine.run(late(given))
+    assert told[0].text in str(caught.value)
+    assert told[0].fix in str(caught.value)
+
+
+def late(given: dict[str, Any]) -> dict[str, Any]:
+    """The same, with all that facts follow from known only when it runs."""
+    nodes = dict(given["nodes"])
+    for name, each in given["nodes"].items():
+        for port, value in each["with"].items():
+            nodes[f"{name}-{port}"] = {"use": "calculate", "with": {"expression": str(value)}}
+            source = f"{name}-{port}.{'integer' if isinstance(value, int) else 'number'}"
+            nodes[name] = {**nodes[name], "from": {**nodes[name].get("from", {}), port: source}, "with": {}}
+    return {**given, "nodes": nodes}
