@@ -38,11 +38,11 @@ def _field(name: str, form: str, values: Mapping[str, object], port: str) -> str
     if name not in values:
         known = ", ".join(f"{{{known}}}" for known in values) or "none"
         raise Invalid(f"the template has a field {{{name}}} without a value", fix=f"known fields: {known}", port=port)
-    if any(int(digits) > MAX_WIDTH for digits in re.findall(r"\d+", form)):
+    if any(len(digits) > 9 or int(digits) > MAX_WIDTH for digits in re.findall(r"\d+", form)):
         raise Invalid(f"the format {form!r} of {{{name}}} is too wide", fix=f"use at most {MAX_WIDTH}", port=port)
     try:
         return format(values[name], form)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise Invalid(
             f"{{{name}:{form}}} does not fit {values[name]!r}: {error}", fix="see Python's format mini-language", port=port
         ) from None

@@ -45,6 +45,7 @@ def test_text_without_braces_is_its_own_template(given):
         ("{colour!r}", "has a field"),
         ("{colour:{width}}", "has a field"),
         ("{colour:99999999999}", "too wide"),
+        pytest.param(f"{{colour:{'1' * 5000}}}", "too wide", id="more digits than int takes"),
         ("{colour:.2f}", "does not fit 'red'"),
     ],
 )
@@ -52,6 +53,12 @@ def test_a_wrong_template_is_invalid(template, told):
     with pytest.raises(Invalid, match=told) as caught:
         text.format_text(template, colour="red")
     assert caught.value.port == "template"
+
+
+@pytest.mark.parametrize(("form", "value"), [("c", 0x110000), ("c", -1), ("f", 10**400)])
+def test_a_number_beyond_its_format_is_invalid(form, value):
+    with pytest.raises(Invalid, match=rf"{{n:{form}}} does not fit"):
+        text.format_text(f"{{n:{form}}}", n=value)
 
 
 def test_a_missing_field_names_the_known_ones():
