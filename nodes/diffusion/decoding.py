@@ -10,13 +10,13 @@ from torch.nn import functional
 from nodegraph import Conditioning, Invalid
 
 from . import schedulers
+from .facts import NEEDED, NO_CAPTION
 
 if TYPE_CHECKING:
     from .unclip_loading import Conditioner
 
 Pair = tuple[Conditioning, Conditioning | None]
 """A positive conditioning, and a negative one if it is asked for."""
-NO_CAPTION = "encode the caption, which may be empty, with encode_clip_text"
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def projected(
     if module is None:
         raise Invalid("the model has no 'text_proj/', which projects image embeddings", fix="copy the whole model folder", port="decoder")
     if caption is None:
-        raise Invalid("this decoder takes a caption beside the embedding", fix=NO_CAPTION, port="caption")
+        raise _lacking("projected")
     place = str(module.device), module.dtype
     learned = module.learned_classifier_free_guidance_embeddings[None]
     embedding = learned if embedding is None else embedding.to(*place)
@@ -62,7 +62,7 @@ def projected(
 def alone(embedding: torch.Tensor | None, negative: torch.Tensor | None) -> Pair:
     """Kandinsky 2.2: the embeddings themselves."""
     if embedding is None:
-        raise Invalid("this decoder follows an image embedding alone", fix="link an embedding", port="embedding")
+        raise _lacking("image")
     if negative is None:
         return Conditioning({"image_embeds": embedding}), None
     count = max(len(embedding), len(negative))
@@ -86,7 +86,7 @@ def noised(
     from diffusers.models.embeddings import get_timestep_embedding
 
     if caption is None:
-        raise Invalid("this decoder takes a caption beside the embedding", fix="encode one, which may be empty", port="caption")
+        raise _lacking("noised")
     normalizer = conditioner.normalizer
     if normalizer is None:
         text = "the model has no 'image_normalizer/', which says how its embeddings are spread"
@@ -107,6 +107,11 @@ def noised(
         return positive, None
     states = _expanded(negative.tensor("states"), len(labels), "negative")
     return positive, Conditioning({"states": states, "class_labels": torch.zeros_like(labels)})
+
+
+def _lacking(kind: str) -> Invalid:
+    port, text, fix = NEEDED[kind]
+    return Invalid(text, fix=fix, port=port)
 
 
 def _expanded(rows: torch.Tensor, count: int, port: str) -> torch.Tensor:

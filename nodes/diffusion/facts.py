@@ -281,7 +281,10 @@ def unclip_parts(files: Iterable[str], read: Read) -> dict[str, Part]:
     found: dict[str, Part] = {
         "encoder": (encoder, embedding),
         "image_encoder": (("image_encoder", "feature_extractor", "image_processor"), joint_facts(read("image_encoder/config.json") or {})),
-        "prior": (("prior", prior_scheduler), prior_facts(read("prior/config.json") or {})),
+        "prior": (
+            ("prior", prior_scheduler),
+            prior_facts(read("prior/config.json") or {}, read(f"{prior_scheduler}/scheduler_config.json")),
+        ),
         "ar_prior": (("ar_prior",), prior_facts(read("ar_prior/config.json") or {})),
         "decoder": ((decoder, "scheduler", "decoder_scheduler", *CONDITIONERS), denoiser_facts(read)),
         "vae": ((vae_part(files),), vae_facts(read)),
@@ -316,9 +319,10 @@ def joint_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def prior_facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`network`, `embedding_width`."""
+def prior_facts(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """`network`, `embedding_width`, and the class of its `scheduler`, if it has one."""
     known = {"network": config.get("_class_name"), "embedding_width": config.get("embedding_dim")}
+    known["scheduler"] = (scheduler or {}).get("_class_name")
     return {name: value for name, value in known.items() if value is not None}
 
 
@@ -445,7 +449,7 @@ def count_problem(model: Mapping[str, Any], sampler: str, steps: int) -> tuple[s
     own = model.get("scheduler")
     family = DISTILLED_STEPS.get(sampler, own if sampler == "default" else None)
     if family == "UnCLIPScheduler" and steps < 2:
-        return "steps", "the scheduler of this model spaces its steps between two ends", "use at least 2 steps"
+        return "steps", *TWO_STEPS
     most = model.get("most_steps", 50)  # of those whose scheduler does not say
     if family in DISTILLED_STEPS.values() and steps > most and (own == family or "most_steps" not in model):
         return "steps", f"the sampler {sampler!r} takes at most {most} steps, as models for it were distilled to", f"use at most {most}"
@@ -490,6 +494,34 @@ def clip_skip_problem(clip_skip: int, layers: int) -> tuple[str, str] | None:
     if clip_skip < layers:
         return None
     return f"clip_skip {clip_skip} is too much for a text encoder of {layers} layers", f"use at most {layers - 1}"
+
+
+TWO_STEPS = ("the scheduler of this model spaces its steps between two ends", "use at least 2 steps")
+"""What is wrong with one step of UnCLIPScheduler, as (text, fix)."""
+NO_CAPTION = "encode the caption, which may be empty, with encode_clip_text"
+NEEDED = {
+    "projected": ("caption", "this decoder takes a caption beside the embedding", NO_CAPTION),
+    "noised": ("caption", "this decoder takes a caption beside the embedding", "encode one, which may be empty"),
+    "image": ("embedding", "this decoder follows an image embedding alone", "link an embedding"),
+}
+"""What a decoder cannot do without, by how it takes embeddings, as (port, text, fix)."""
+
+
+def captions_problem(texts: int, batch: int) -> tuple[str, str] | None:
+    """Why a prior cannot draw a batch for so many captions, as (text, fix); None if it can."""
+    if batch == 1 or texts == 1:
+        return None
+    return f"there are {texts} captions, so batch cannot be {batch}", "give one caption, or leave batch at 1"
+
+
+def embeddings_problem(texts: int, count: int) -> tuple[str, str] | None:
+    """Why so many texts cannot go with so many embeddings, as (text, fix); None if they can."""
+    return None if texts in (1, count) else (f"{texts} texts cannot go with {count} embeddings", f"give 1 text or {count}")
+
+
+def pixels_problem(space: str) -> tuple[str, str]:
+    """Why a latent of a space cannot be enlarged, as (text, fix)."""
+    return f"the latent is of the space {space!r}, not of pixels", "decode it first, with decode_latent"
 
 
 NO_TEXT = ("there is no text to encode", "give at least one, which may be empty")
@@ -650,7 +682,13 @@ def encode_clip_image(encoder: Facts) -> Facts | Mismatch:
 
 
 def sample_prior(
-    prior: Facts, positive: Facts, negative: Facts, guidance: Facts = NOTHING, seed: Facts = NOTHING, batch: Facts = NOTHING
+    prior: Facts,
+    positive: Facts,
+    negative: Facts,
+    guidance: Facts = NOTHING,
+    seed: Facts = NOTHING,
+    batch: Facts = NOTHING,
+    steps: Facts = NOTHING,
 ) -> dict[str, Facts] | Mismatch:
     if absent := _absent(prior=prior):
         return absent
@@ -659,15 +697,22 @@ def sample_prior(
             return Mismatch(port, *problem)
     if negative.null and guidance.get("value", 0) > 1:
         return Mismatch("negative", *prior_negative_problem(guidance["value"]))
-    count, texts = batch.get("value"), positive.get("batch")
+    count, texts, avoided = batch.get("value"), positive.get("batch"), negative.get("batch")
+    if count and texts and (problem := captions_problem(texts, count)):
+        return Mismatch("batch", *problem)
     drawn = max(count, texts) if count and texts else None
+    if drawn and avoided and guidance.get("value", 0) > 1 and (problem := embeddings_problem(avoided, drawn)):
+        return Mismatch("negative", *problem)
+    if steps.get("value") == 1 and prior.get("scheduler") == "UnCLIPScheduler":
+        return Mismatch("steps", *TWO_STEPS)
     if wrong := _seeds(seed, drawn):
         return wrong
-    return {"embedding": Facts(embedding_width=prior.get("embedding_width"), space=positive.get("space"), batch=drawn)}
+    known = Facts(embedding_width=prior.get("embedding_width"), space=positive.get("space"), batch=drawn)
+    return {"embedding": known, "rng": Facts(batch=drawn)}
 
 
 def condition_decoder(
-    decoder: Facts, embedding: Facts, negative_embedding: Facts, caption: Facts, negative: Facts
+    decoder: Facts, embedding: Facts, negative_embedding: Facts, caption: Facts, negative: Facts, seed: Facts = NOTHING
 ) -> dict[str, Facts] | Mismatch:
     if absent := _absent(decoder=decoder):
         return absent
@@ -683,12 +728,29 @@ def condition_decoder(
     if decoder.get("condition") == "noised" and differ(decoder.get("text_width"), caption.get("text_width")):
         text = f"the text states are {caption['text_width']} wide, but this denoiser takes {decoder['text_width']}"
         return Mismatch("caption", text, fix="encode the text with encode_text and the encoder of load_model")
-    made = Facts(condition=decoder.get("condition"), text_width=decoder.get("text_width"))
-    left_out = decoder.get("condition") and (negative_embedding if decoder["condition"] == "image" else negative).null
-    return {"positive": made, "negative": NULL if left_out else made}
+    kind = decoder.get("condition")
+    if (needed := NEEDED.get(str(kind))) and (embedding if needed[0] == "embedding" else caption).null:
+        return Mismatch(*needed)
+    draws = _greatest(embedding, caption)
+    if wrong := _seeds(seed, draws):
+        return wrong
+    rows = {"projected": (embedding, caption, negative), "noised": (embedding, caption), "image": (embedding, negative_embedding)}
+    made = Facts(condition=kind, text_width=decoder.get("text_width"), batch=_greatest(*rows[kind]) if kind in rows else None)
+    left_out = kind and (negative_embedding if kind == "image" else negative).null
+    return {"positive": made, "negative": NULL if left_out else made, "rng": Facts(batch=draws)}
 
 
-def upsample_diffusion(upsampler: Facts, image: Facts) -> dict[str, Facts] | Mismatch:
+def _greatest(*given: Facts) -> int | None:
+    """The batch of what is made of several, those that are null aside; None if one is not known."""
+    batches = [facts.get("batch") for facts in given if not facts.null]
+    return None if None in batches else max([1, *batches])
+
+
+def upsample_diffusion(upsampler: Facts, image: Facts, seed: Facts = NOTHING) -> dict[str, Facts] | Mismatch:
+    if differ(image.get("space"), PIXELS):
+        return Mismatch("image", *pixels_problem(image["space"]))
+    if wrong := _seeds(seed, image.get("batch")):
+        return wrong
     scale = upsampler.get("scale")
     size = {side: image[side] * scale for side in ("width", "height") if scale and side in image}
     return _absent(upsampler=upsampler) or {"image": Facts(batch=image.get("batch"), **size)}
@@ -828,11 +890,12 @@ def _is_guided(model: Facts, image_guidance: Facts) -> bool:
 
 
 def _seeds(seed: Facts, count: Any) -> Mismatch | None:
-    """Seeds that are not one for each picture."""
-    seeds = seed.get("value")
-    if not isinstance(seeds, list | tuple) or not isinstance(count, int) or len(seeds) == count:
+    """Seeds, or random states, that are not one for each picture."""
+    value = seed.get("value")
+    seeds = len(value) if isinstance(value, list | tuple) else seed.get("batch")
+    if seeds is None or not isinstance(count, int) or seeds == count:
         return None
-    text = f"a batch of {count} takes a seed for each picture, but {len(seeds)} were given"
+    text = f"a batch of {count} takes a seed for each picture, but {seeds} were given"
     return Mismatch("seed", text, "give one seed, or one for each picture")
 
 

@@ -14,7 +14,7 @@ import torch
 from nodegraph import Conditioning, Invalid
 
 from . import schedulers
-from .facts import prior_negative_problem
+from .facts import embeddings_problem, prior_negative_problem
 from .guidance import guide
 from .latents import draw_noise
 
@@ -49,8 +49,8 @@ class Captions:
         for port, one in named:
             if "pooled" not in one or "states" not in one:
                 raise Invalid("the conditioning has no embedding of its text", fix="make it with encode_clip_text", port=port)
-            if len(one) not in (1, count):
-                raise Invalid(f"{len(one)} texts cannot go with {count} embeddings", fix=f"give 1 text or {count}", port=port)
+            if problem := embeddings_problem(len(one), count):
+                raise Invalid(problem[0], fix=problem[1], port=port)
 
         def rows(name: str, *where: Any) -> torch.Tensor:
             tensors = [one.tensor(name, *where) for _, one in named]

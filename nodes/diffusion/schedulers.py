@@ -12,7 +12,7 @@ import torch
 
 from nodegraph import Invalid
 
-from .facts import prediction_of, sampler_problem
+from .facts import TWO_STEPS, prediction_of, sampler_problem
 from .late import defer_scipy_stats
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def set_timesteps(scheduler: SchedulerMixin, steps: int) -> None:
     if scheduler.config.get("use_dynamic_shifting"):
         raise Invalid("the model's scheduler shifts its noise levels by the picture's size, which this node does not do", port="model")
     if type(scheduler).__name__ == "UnCLIPScheduler" and steps < 2:
-        raise Invalid("the scheduler of this model spaces its steps between two ends", fix="use at least 2 steps", port="steps")
+        raise Invalid(TWO_STEPS[0], fix=TWO_STEPS[1], port="steps")
     with invalid("steps"):
         scheduler.set_timesteps(steps, device="cpu")
 

@@ -165,9 +165,8 @@ def sample_prior(
 
     _check_present(prior=prior)
     _check_width(prior, "prior", positive=positive, negative=negative)
-    if batch > 1 and len(positive) > 1:
-        text = f"there are {len(positive)} captions, so batch cannot be {batch}"
-        raise Invalid(text, fix="give one caption, or leave batch at 1", port="batch")
+    if problem := facts.captions_problem(len(positive), batch):
+        raise _invalid("batch", problem)
     count = max(batch, len(positive))
     generators = _rng(seed, count).generators()
     with run.use(prior, load_prior) as module, run.use(prior, load_scheduler_config) as config:
@@ -256,7 +255,7 @@ def upsample_diffusion(
 
     _check_present(upsampler=upsampler)
     if isinstance(image, Latent) and image.space != facts.PIXELS:
-        raise Invalid(f"the latent is of the space {image.space!r}, not of pixels", fix="decode it first, with decode_latent", port="image")
+        raise _invalid("image", facts.pixels_problem(image.space))
     small = image.tensor() if isinstance(image, Latent) else 2.0 * image.tensor() - 1.0
     scale = upsampler.facts.get("scale", 4)
     size = scale * small.shape[2], scale * small.shape[3]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from nodegraph import Conditioning, Embedding, Image, Invalid, Latent
+from nodegraph import Conditioning, Embedding, Engine, Image, Invalid, Latent
 from nodegraph.facts import Facts, Mismatch
 from nodes.diffusion import facts, nodes, unclip
 from nodes.diffusion.ar_prior import ArPrior, _draw
@@ -291,3 +291,73 @@ def test_weights_that_are_pickles_are_refused(tmp_path: Path, run: FolderRun) ->
     caption = unclip.encode_clip_text(model.encoder, "x", run=fresh).conditioning
     with pytest.raises(Invalid, match="is a pickle, which may run any code and is never read"):
         unclip.condition_decoder(model.decoder, caption=caption, run=fresh)
+
+
+CAPTION = {"encoder": "model.encoder"}
+FLOW: dict[str, dict[str, Any]] = {
+    "model": {"use": "load_unclip", "with": {"name": "karlo"}},
+    "caption": {"use": "encode_clip_text", "from": CAPTION, "with": {"text": "a red circle"}},
+    "nothing": {"use": "encode_clip_text", "from": CAPTION, "with": {"text": ""}},
+    "prior": {
+        "use": "sample_prior",
+        "from": {"prior": "model.prior", "positive": "caption.conditioning", "negative": "nothing.conditioning"},
+        "with": {"steps": 2},
+    },
+    "told": {
+        "use": "condition_decoder",
+        "from": {
+            "decoder": "model.decoder",
+            "embedding": "prior.embedding",
+            "caption": "caption.conditioning",
+            "negative": "nothing.conditioning",
+        },
+        "with": {},
+    },
+    "canvas": {"use": "empty_latent", "from": {"model": "model.decoder"}, "with": {}},
+    "sample": {
+        "use": "sample_latent",
+        "from": {
+            "model": "model.decoder",
+            "positive": "told.positive",
+            "negative": "told.negative",
+            "latent": "canvas.latent",
+            "seed": "told.rng",
+        },
+        "with": {"steps": 2},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({}, ""),
+        ({"prior": {"negative": None}}, "prior.from.negative"),
+        ({"prior": {"negative": None, "guidance": 1}}, ""),
+        ({"prior": {"seed": [1, 2]}}, "prior.with.seed"),
+        ({"prior": {"steps": 1}}, "prior.with.steps"),
+        ({"prior": {"batch": 2}, "canvas": {"batch": 2}}, ""),
+        ({"prior": {"batch": 2}}, "sample.from.positive"),
+        ({"caption": {"text": ["a", "b"]}, "prior": {"batch": 2}}, "prior.with.batch"),
+        ({"caption": {"text": ["a", "b"]}, "canvas": {"batch": 2}}, ""),
+        ({"nothing": {"text": ["a", "b"]}}, "prior.from.negative"),
+        ({"caption": {"text": []}}, "caption.with.text"),
+        ({"told": {"caption": None}}, "told.from.caption"),
+        ({"told": {"embedding": None}}, ""),
+        ({"told": {"negative": None}}, "sample.from.negative"),
+        ({"told": {"negative": None}, "sample": {"guidance": 1}}, ""),
+        ({"sample": {"steps": 1}}, "sample.with.steps"),
+    ],
+)
+def test_what_a_run_refuses_is_told_before(changes: dict[str, dict[str, Any]], where: str) -> None:
+    unclip_folder("karlo")
+    nodes = {name: {**one, "from": {**one.get("from", {})}, "with": {**one["with"]}} for name, one in FLOW.items()}
+    for name, ports in changes.items():
+        for port, value in ports.items():
+            nodes[name]["from"].pop(port, None)
+            nodes[name]["with"].update({} if value is None else {port: value})
+    flow = {"nodes": nodes, "outputs": {"latent": "sample.latent"}}
+    with Engine(models=[unclip_folder("karlo").parent], cache=False, device="cpu") as engine:
+        assert [problem.where for problem in engine.check(flow)] == ([f"nodes.{where}"] if where else [])
+        if not where:
+            assert engine.run(flow).ok
