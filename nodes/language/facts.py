@@ -53,14 +53,32 @@ def pattern_problem(pattern: str) -> tuple[str, str] | None:
     return None if "wording" in groups else ("the pattern has no group 'wording'", "mark the part with (?P<wording>…)")
 
 
+NO_TEXT = ("there is no sentence to embed", "give at least one, which may be empty")
+"""What is wrong with an empty list of sentences, as (text, fix)."""
+NO_WORDING = ("there is no known wording", "give at least one")
+"""What is wrong with an empty list of wordings, as (text, fix)."""
+
+
+def phrase_problem(phrase: str) -> tuple[str, str] | None:
+    """Why texts cannot be put into a phrase, as (text, fix); None if they can."""
+    return None if "{}" in phrase else (f"the phrase {phrase!r} has no {{}} for the text", "write {} where the text goes")
+
+
+def _phrase(phrase: Facts) -> Mismatch | None:
+    problem = phrase_problem(phrase.get("value", "{}"))
+    return Mismatch("phrase", *problem) if problem else None
+
+
 def load_sentence_encoder(look: Look, name: Facts) -> Facts:
     model = name.get("value")
     config = look.json(model, "config.json") if isinstance(model, str) else None
     return Facts(**encoder_facts(config or {}))
 
 
-def embed_sentences(encoder: Facts) -> Facts:
-    return Facts(embedding_width=encoder.get("embedding_width"), space=encoder.get("space"))
+def embed_sentences(encoder: Facts, text: Facts, phrase: Facts) -> Facts | Mismatch:
+    if text.get("value") == []:
+        return Mismatch("text", *NO_TEXT)
+    return _phrase(phrase) or Facts(embedding_width=encoder.get("embedding_width"), space=encoder.get("space"))
 
 
 def known_wordings(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
@@ -76,6 +94,10 @@ def known_wordings(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
     return {**dict.fromkeys(("wordings", "names"), Facts(count=len(wordings))), "pattern": Facts(value=pattern)}
 
 
-def resolve_wording(encoder: Facts, pattern: Facts) -> dict[str, Facts] | Mismatch:
+def resolve_wording(encoder: Facts, pattern: Facts, wordings: Facts) -> dict[str, Facts] | Mismatch:
     problem = pattern_problem(pattern["value"]) if isinstance(pattern.get("value"), str) else None
-    return Mismatch("pattern", *problem) if problem else {}
+    if problem:
+        return Mismatch("pattern", *problem)
+    if wordings.get("value") == []:
+        return Mismatch("wordings", *NO_WORDING)
+    return {}

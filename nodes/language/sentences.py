@@ -37,7 +37,7 @@ def embed_sentences(
 
     texts = _phrased([text] if isinstance(text, str) else text, phrase)
     if not texts:
-        raise Invalid("there is no sentence to embed", fix="give at least one, which may be empty", port="text")
+        raise _invalid("text", facts.NO_TEXT)
     with run.use(encoder, load_encoder) as module:
         return Embedding(module.encode(texts, lambda done: run.progress(done, len(texts))), encoder.facts.get("space", ""))
 
@@ -95,7 +95,7 @@ def resolve_wording(
     if problem := facts.pattern_problem(pattern):
         raise _invalid("pattern", problem)
     if not wordings:
-        raise Invalid("there is no known wording", fix="give at least one", port="wordings")
+        raise _invalid("wordings", facts.NO_WORDING)
     if names and (len(names) != len(wordings) or not set(names) <= set(wordings)):
         raise Invalid("the names do not go with the wordings", fix="give one of the wordings for each of them", port="names")
     if known is not None and len(known) != len(wordings):
@@ -144,8 +144,8 @@ def _cosines(encoder: TextEncoder, wording: str, wordings: list[str], phrase: st
 
 def _phrased(texts: Iterable[str], phrase: str) -> list[str]:
     """Raises Invalid for a phrase without a place for the text."""
-    if "{}" not in phrase:
-        raise Invalid(f"the phrase {phrase!r} has no {{}} for the text", fix="write {} where the text goes", port="phrase")
+    if problem := facts.phrase_problem(phrase):
+        raise _invalid("phrase", problem)
     return [phrase.replace("{}", text) for text in texts]
 
 

@@ -261,6 +261,24 @@ def test_mistakes_are_named(encoder: TextEncoder, run: FolderRun) -> None:
         sentences.resolve_wording(encoder, "x", KNOWN, known=Embedding(np.zeros((5, 7), np.float32)), run=run)
 
 
+@pytest.mark.parametrize(
+    ("used", "literals", "port"),
+    [
+        ("embed_sentences", {"text": []}, "text"),
+        ("embed_sentences", {"text": "a fox", "phrase": "a picture"}, "phrase"),
+        ("embed_sentences", {"text": ["", "a fox"], "phrase": "{}, {}"}, ""),
+        ("resolve_wording", {"text": "x", "wordings": []}, "wordings"),
+        ("resolve_wording", {"text": "sun", "wordings": ["sun"], "phrase": "not asked for"}, ""),
+    ],
+)
+def test_mistakes_are_told_before_weights_are_read(used: str, literals: dict[str, Any], port: str) -> None:
+    encoder = {"use": "load_sentence_encoder", "with": {"name": NAME}}
+    node = {"use": used, "from": {"encoder": "encoder.text_encoder"}, "with": literals}
+    with Engine(cache=False, device="cpu") as engine:
+        told = engine.check({"nodes": {"encoder": encoder, "node": node}})
+        assert [problem.where for problem in told] == ([f"nodes.node.with.{port}"] if port else [])
+
+
 def knowing(folder: Path, content: Any) -> Path:
     """A model folder that says what it knows."""
     folder.mkdir(parents=True)
