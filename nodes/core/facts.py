@@ -11,7 +11,21 @@ from typing import Any
 
 from nodegraph.facts import Facts, Mismatch, differ
 
+MAX_SIDE = 65_536
+"""The longest side of a picture, in pixels."""
+MAX_PIXELS = 178_956_970
+"""The most pixels one picture may have: where Pillow, too, takes a file for a decompression bomb (2 GB as float32 RGB)."""
+
 # --- sizes ---------------------------------------------------------------------------
+
+
+def size_problem(width: int, height: int) -> tuple[str, str] | None:
+    """Why there is no picture of a size, as (text, fix); None if there is: one that is empty, or larger than MAX_SIDE and MAX_PIXELS."""
+    if width < 1 or height < 1:
+        return f"the picture would have {width}×{height} pixels", "use at least 1×1"
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        return f"a picture of {width}×{height} pixels is too large", f"use at most {MAX_PIXELS:,} pixels and {MAX_SIDE:,} a side"
+    return None
 
 
 def fitted_size(columns: int, rows: int, width: int | None, height: int | None, fit: str) -> tuple[int, int] | None:
@@ -136,6 +150,12 @@ def _sized(size: tuple[Any, ...] | None, batch: Any) -> Facts:
     return Facts(width=size[0], height=size[1], batch=batch) if size else Facts(batch=batch)
 
 
+def _made(port: str, size: tuple[Any, ...] | None, batch: Any) -> Facts | Mismatch:
+    """A picture of a size that follows from what the port is given."""
+    wrong = size_problem(*size) if size else None
+    return Mismatch(port, *wrong) if wrong else _sized(size, batch)
+
+
 def _all(facts: Facts, *names: str) -> tuple[Any, ...] | None:
     found = tuple(facts.get(name) for name in names)
     return None if None in found else found
@@ -170,20 +190,20 @@ def match_color(image: Facts, reference: Facts, **rest: Facts) -> Facts | Mismat
     return Mismatch("reference", *wrong) if wrong else _picture(image)
 
 
-def gradient(width: Facts, height: Facts, **rest: Facts) -> Facts:
-    return _sized(_literals(width, height), 1)
+def gradient(width: Facts, height: Facts, **rest: Facts) -> Facts | Mismatch:
+    return _made("width", _literals(width, height), 1)
 
 
 def _shape(width: Facts, height: Facts, left: Facts, top: Facts, right: Facts, bottom: Facts) -> Facts | Mismatch:
     box = _literals(left, top, right, bottom)
-    return Mismatch(*wrong) if box and (wrong := box_problem(*box)) else _sized(_literals(width, height), 1)
+    return Mismatch(*wrong) if box and (wrong := box_problem(*box)) else _made("width", _literals(width, height), 1)
 
 
 rectangle_mask = ellipse_mask = _shape
 
 
-def solid_image(width: Facts, height: Facts, batch: Facts, **rest: Facts) -> Facts:
-    return _sized(_literals(width, height), batch.get("value"))
+def solid_image(width: Facts, height: Facts, batch: Facts, **rest: Facts) -> Facts | Mismatch:
+    return _made("width", _literals(width, height), batch.get("value"))
 
 
 solid_mask = solid_image
@@ -201,10 +221,12 @@ def repeat_batch(image: Facts, count: Facts) -> Facts:
 def _resized(picture: Facts, width: Facts, height: Facts, fit: Facts) -> Facts | Mismatch:
     if width.null and height.null:
         return Mismatch("width", *NO_SIZE)
-    asked, size = _literals(width, height, fit), _all(picture, "width", "height")
-    if asked and asked[2] != "contain":
-        return _sized(asked[:2], picture.get("batch"))
-    return _sized(fitted_size(*size, *asked) if asked and size else None, picture.get("batch"))
+    size, sides, how = _all(picture, "width", "height"), (width.get("value"), height.get("value")), fit.get("value")
+    if how is None or any(side is None and not facts.null for side, facts in zip(sides, (width, height), strict=True)):
+        return _sized(None, picture.get("batch"))
+    if how != "contain" and None not in sides:
+        return _made("width", sides, picture.get("batch"))
+    return _made("width", fitted_size(*size, *sides, how) if size else None, picture.get("batch"))
 
 
 def resize(image: Facts, width: Facts, height: Facts, fit: Facts) -> Facts | Mismatch:
@@ -215,14 +237,14 @@ def resize_mask(mask: Facts, width: Facts, height: Facts, fit: Facts) -> Facts |
     return _resized(mask, width, height, fit)
 
 
-def scale(image: Facts, factor: Facts) -> Facts:
+def scale(image: Facts, factor: Facts) -> Facts | Mismatch:
     size, by = _all(image, "width", "height"), _literals(factor)
-    return _sized(scaled_size(*size, *by) if size and by else None, image.get("batch"))
+    return _made("factor", scaled_size(*size, *by) if size and by else None, image.get("batch"))
 
 
-def scale_to_pixels(image: Facts, megapixels: Facts, multiple: Facts) -> Facts:
+def scale_to_pixels(image: Facts, megapixels: Facts, multiple: Facts) -> Facts | Mismatch:
     size, asked = _all(image, "width", "height"), _literals(megapixels, multiple)
-    return _sized(size_of_pixels(*size, *asked) if size and asked else None, image.get("batch"))
+    return _made("megapixels", size_of_pixels(*size, *asked) if size and asked else None, image.get("batch"))
 
 
 def _cropped(picture: Facts, x: Facts, y: Facts, width: Facts, height: Facts) -> Facts | Mismatch:
@@ -249,17 +271,19 @@ def crop_to(image: Facts, width: Facts, height: Facts, **rest: Facts) -> Facts |
     return _sized(_literals(width, height), image.get("batch"))
 
 
-def pad(image: Facts, left: Facts, top: Facts, right: Facts, bottom: Facts, **rest: Facts) -> dict[str, Facts]:
+def pad(image: Facts, left: Facts, top: Facts, right: Facts, bottom: Facts, **rest: Facts) -> dict[str, Facts] | Mismatch:
     size, margins = _all(image, "width", "height"), _literals(left, top, right, bottom)
     new = (size[0] + margins[0] + margins[2], size[1] + margins[1] + margins[3]) if size and margins else None
-    return dict.fromkeys(("image", "mask"), _sized(new, image.get("batch")))
+    made = _made("left", new, image.get("batch"))
+    return made if isinstance(made, Mismatch) else dict.fromkeys(("image", "mask"), made)
 
 
-def rotate(image: Facts, degrees: Facts, expand: Facts, **rest: Facts) -> dict[str, Facts]:
+def rotate(image: Facts, degrees: Facts, expand: Facts, **rest: Facts) -> dict[str, Facts] | Mismatch:
     size, asked = _all(image, "width", "height"), _literals(degrees, expand)
     if size and asked and asked[1]:
         size = rotated_size(size[0], size[1], asked[0])
-    return dict.fromkeys(("image", "mask"), _sized(size if asked else None, image.get("batch")))
+    made = _made("image", size if asked else None, image.get("batch"))
+    return made if isinstance(made, Mismatch) else dict.fromkeys(("image", "mask"), made)
 
 
 def _mismatch(first: str, one: Facts, second: str, other: Facts) -> Mismatch | None:

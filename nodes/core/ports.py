@@ -6,10 +6,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Field, Invalid
 
-MAX_SIDE = 65_536
-"""The longest side of a picture, in pixels."""
-MAX_PIXELS = 178_956_970
-"""The most pixels one picture may have: where Pillow, too, takes a file for a decompression bomb (2 GB as float32 RGB)."""
+from .facts import MAX_SIDE, size_problem
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -26,11 +23,6 @@ Antialias = Annotated[bool, "when shrinking, weigh all covered pixels; without i
 
 def check_size(width: int, height: int, port: str = "width") -> None:
     """Raise Invalid when a picture of this size is empty or larger than MAX_SIDE and MAX_PIXELS allow."""
-    if width < 1 or height < 1:
-        raise Invalid(f"the picture would have {width}×{height} pixels", fix="use at least 1×1", port=port)
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise Invalid(
-            f"a picture of {width}×{height} pixels is too large",
-            fix=f"use at most {MAX_PIXELS:,} pixels and {MAX_SIDE:,} a side",
-            port=port,
-        )
+    if problem := size_problem(width, height):
+        text, fix = problem
+        raise Invalid(text, fix=fix, port=port)

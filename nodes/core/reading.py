@@ -21,8 +21,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from nodegraph import Invalid
 
+from .facts import MAX_PIXELS, MAX_SIDE
 from .pixels import Array
-from .ports import MAX_PIXELS, MAX_SIDE
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """The formats that are read. Pillow knows more, but each decoder is one more place for a bad file to do harm."""

@@ -80,7 +80,9 @@ def scale(
     antialias: Antialias = True,
 ) -> Image:
     """A picture made larger or smaller by a factor. Sides are rounded, to at least 1 pixel."""
-    return resize(image, *scaled_size(image.width, image.height, factor), method, "stretch", antialias)
+    size = scaled_size(image.width, image.height, factor)
+    check_size(*size, "factor")
+    return resize(image, *size, method, "stretch", antialias)
 
 
 @node
@@ -91,7 +93,9 @@ def scale_to_pixels(
     method: Method = "lanczos",
 ) -> Image:
     """A picture with about this many pixels and about the same proportions."""
-    return resize(image, *size_of_pixels(image.width, image.height, megapixels, multiple), method, "stretch")
+    size = size_of_pixels(image.width, image.height, megapixels, multiple)
+    check_size(*size, "megapixels")
+    return resize(image, *size, method, "stretch")
 
 
 @node

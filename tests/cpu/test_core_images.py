@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import ImageCms, ImageOps
 
 from nodegraph import File, Image, Invalid, Mask, Run
+from nodes.core.facts import MAX_PIXELS
 from nodes.core.images import load_image, load_mask, save_image
-from nodes.core.ports import MAX_PIXELS
 from nodes.core.saving import JPEG_EXIF_BYTES
 
 ROOT = Path(__file__).parents[2]
