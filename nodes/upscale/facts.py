@@ -250,9 +250,22 @@ def _header(look: Look, model: str) -> Mapping[str, Any] | None:
     return look.header(model, files[0]) if header is None else header
 
 
-def upscale(model: Facts, image: Facts) -> Facts:
+MAX_SIDE = 65_536
+MAX_PIXELS = 178_956_970
+"""Of a picture that is made, also on the way: what the core pack saves and Pillow opens."""
+
+
+def size_problem(width: int, height: int) -> tuple[str, str] | None:
+    """Why a picture cannot become so large, as (text, fix); None if it can."""
+    if max(width, height) <= MAX_SIDE and width * height <= MAX_PIXELS:
+        return None
+    return f"it takes a picture of {width}×{height} pixels", f"ask for less: at most {MAX_PIXELS:,} pixels and {MAX_SIDE:,} a side"
+
+
+def upscale(model: Facts, image: Facts) -> Facts | Mismatch:
     sides = {side: image[side] * model["scale"] for side in ("width", "height") if side in image and "scale" in model}
-    return Facts(**{**_without_size(image), **sides})
+    problem = size_problem(**sides) if len(sides) == 2 else None
+    return Mismatch("image", *problem) if problem else Facts(**{**_without_size(image), **sides})
 
 
 def upscale_to(image: Facts, scale: Facts, width: Facts, height: Facts) -> Facts | Mismatch:

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from nodegraph import Field, Image, Invalid, Kind, ModelRef, Run, Upscaler, node
 
-from .facts import NO_SIZE, scaled
+from .facts import MAX_SIDE, NO_SIZE, scaled, size_problem
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .networks import Network
-
-MAX_SIDE = 65_536
-MAX_PIXELS = 178_956_970
-"""Of a picture that is made, also on the way: what the core pack saves and Pillow opens."""
 
 MIN_TILE = 32
 """Tiles are not made smaller than this when memory is short: what they need around them would take most of it."""
@@ -105,9 +101,9 @@ def _target(image: Image, scale: float | None, width: int | None, height: int | 
 
 
 def _check_size(rows: int, columns: int) -> None:
-    if max(rows, columns) > MAX_SIDE or rows * columns > MAX_PIXELS:
-        text = f"it takes a picture of {columns}×{rows} pixels"
-        raise Invalid(text, fix=f"ask for less: at most {MAX_PIXELS:,} pixels and {MAX_SIDE:,} a side")
+    if problem := size_problem(columns, rows):
+        text, fix = problem
+        raise Invalid(text, fix=fix, port="image")
 
 
 def _times(scale: int, factor: float) -> int:

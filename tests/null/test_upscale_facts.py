@@ -131,6 +131,10 @@ def test_facts_of_upscale():
     assert facts.upscale(Facts(scale=4), IMAGE) == {"width": 120, "height": 80, "batch": 2}
     assert facts.upscale(Facts(), IMAGE) == {"batch": 2}
     assert facts.upscale(Facts(scale=4), Facts(width=30)) == {"width": 120}
+    told = facts.upscale(Facts(scale=4), Facts(width=4000, height=4000))
+    assert told == Mismatch(
+        "image", "it takes a picture of 16000×16000 pixels", "ask for less: at most 178,956,970 pixels and 65,536 a side"
+    )
 
 
 @pytest.mark.parametrize(
