@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import collector, keys, kinds, looks, secret
+from nodegraph import collector, keys, looks, secret
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
 from nodegraph.errors import PackInvalid, Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
@@ -142,7 +142,7 @@ class Engine:
         except WorkflowInvalid as error:
             return list(error.problems)
 
-    def plan(self, workflow: Any, inputs: Mapping[str, Any] | None = None, *, only: Iterable[str] = (), **more: Any) -> Preview:
+    def plan(self, workflow: Any, inputs: Mapping[str, Any] | None = None, *, only: str | Iterable[str] = (), **more: Any) -> Preview:
         """What a run would do. Raises WorkflowInvalid."""
         from nodegraph.run import Execution
 
@@ -187,7 +187,7 @@ class Engine:
         inputs: Mapping[str, Any] | None = None,
         /,
         *,
-        only: Iterable[str] = (),
+        only: str | Iterable[str] = (),
         cache: bool = True,
         output: str | Path | None = None,
         overrides: Mapping[str, Any] | None = None,
@@ -291,7 +291,7 @@ class Engine:
         self,
         workflow: Workflow,
         given: Mapping[str, Any],
-        only: Iterable[str],
+        only: str | Iterable[str],
         origins: Mapping[str, str] | None = None,
         shared: Shared | None = None,
     ) -> tuple[Plan, dict[str, Source], list[int], str, Provenance]:
@@ -305,15 +305,14 @@ class Engine:
         given = secret.bound(template.inputs, given, self._salt)
         bound = bind_inputs(plan, template, given, _Trusted(self))
         if template.facts.nodes:
-            known = {port: value for port, value in given.items() if kinds.is_json(value)}
             with self._lock:
-                problems = shared.checker.flow.mismatches(template, known)
+                problems = shared.checker.flow.mismatches(template, given)
             if problems:
                 raise WorkflowInvalid(problems)
         scope = Scope("", name)
         outputs = plan.expand(template, bound, scope)
         effects = list(plan.effects)
-        wanted = list(only)
+        wanted = [only] if isinstance(only, str) else list(only)
         if wanted:
             outputs, effects = _narrow(plan, template, outputs, wanted)
         resolver.checker = None  # what the plan gains later is looked up as it is by then

@@ -64,15 +64,20 @@ class Flow:
         return kept[1]
 
     def mismatches(self, template: Template, given: Mapping[str, Any]) -> list[Problem]:
-        """What does not go together when a workflow that `check` has been through is given these values. Only what depends on those
-        that are not the same as the last time is looked at again."""
+        """What does not go together when a workflow that `check` has been through is given these values, and no others. Only what
+        depends on those that are not the same as the last time is looked at again."""
         before: Found = template.facts
+        given = {**{name: None for name, port in template.inputs.items() if port.default is None}, **given}
         told = {port: kinds.content(value) if kinds.is_json(value) else b"" for port, value in given.items()}
         changed = [port for port in {**before.given, **told} if before.given.get(port) != told.get(port)]
         if not changed:
             return []
         mark = self.look.mark()
-        known = {port: given_facts(value) for port, value in given.items() if value is not None or template.inputs[port].type.optional}
+        inputs = template.inputs
+        left = [
+            port for port, value in given.items() if value is None and inputs[port].default is not None and not inputs[port].type.optional
+        ]
+        known = {port: given_facts(value) for port, value in given.items() if port not in left}  # null leaves those at their defaults
         made = _Pass(self, template, known, before, changed)
         problems = made.run()[1]
         if not problems and self.look.since(mark).keys() <= template.said.keys():
@@ -233,7 +238,7 @@ def _used_as(via: str) -> str:
 
 
 def default_facts(port: Port) -> Facts:
-    """What is known of an input of a workflow by its default; nothing where that is null, as most that have it are given."""
+    """What is known of an input of a workflow by its default; nothing where that is null, as a run may give one."""
     return Facts() if port.default is REQUIRED or port.default is None else value_facts(port.default)
 
 

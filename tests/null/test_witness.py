@@ -11,7 +11,7 @@ import numpy
 import pytest
 from small_packs import HEAD, write
 
-from nodegraph import Engine, Workflow, check, keys
+from nodegraph import Engine, Workflow, WorkflowInvalid, check, keys
 from nodegraph.facts import Facts
 from nodegraph.facts_pass import _Pass
 from nodegraph.models import ModelFolder
@@ -156,12 +156,14 @@ CUT = Workflow.of(
         ({"from": {"whole": "inputs.needed"}}, True),
         ({"each": {"whole": [128, 200]}}, True),
         ({"with": {"whole": 128}}, True),
-        ({"from": {"whole": "inputs.null"}}, False),
+        ({"from": {"whole": "inputs.null"}}, None),
         ({}, False),
     ],
 )
 @pytest.mark.parametrize("deep", [False, True])
-def test_an_input_of_a_used_workflow_has_its_default_only_where_it_is_left_at_it(engine: Engine, how: dict, fits: bool, deep: bool) -> None:
+def test_an_input_of_a_used_workflow_has_its_default_only_where_it_is_left_at_it(
+    engine: Engine, how: dict, fits: bool | None, deep: bool
+) -> None:
     inputs = {"needed": {"type": "int"}, "null": {"type": "int", "default": None}}
     used = CUT
     if deep:
@@ -169,8 +171,13 @@ def test_an_input_of_a_used_workflow_has_its_default_only_where_it_is_left_at_it
         used = Workflow.of({"inputs": CUT.to_json()["inputs"], "nodes": {"cut": node}, "outputs": {"image": "cut.image"}})
     count = {"use": "list_length", "with": {"items": [0] * 128}}
     nodes = {"count": count, "cut": {**how, "use": used, "with": {**how.get("with", {}), "x": 40}}}
-    found = engine.check({"inputs": inputs, "nodes": nodes, "outputs": {"image": "cut.image"}})
-    assert [one.code for one in found] == ([] if fits else ["facts-mismatch"])
+    flow = Workflow.of({"inputs": inputs, "nodes": nodes, "outputs": {"image": "cut.image"}})
+    found = engine.check(flow)
+    assert [one.code for one in found] == (["facts-mismatch"] if fits is False else [])
+    if fits is None:  # a run may give it; one that does not is refused before it begins
+        with pytest.raises(WorkflowInvalid, match="facts-mismatch"):
+            engine.submit(flow, needed=1)
+        assert engine.run(flow, needed=1, null=128).ok
 
 
 @pytest.mark.parametrize("whole", [numpy.int64(128), object()])
