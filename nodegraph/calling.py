@@ -6,8 +6,9 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import arrays, guard, keys, kinds, memory
@@ -25,6 +26,8 @@ from nodegraph.spec import NodeType
 from nodegraph.states import RUNNING, WAITING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from nodegraph.run import Execution
 
 
@@ -111,7 +114,7 @@ class Call:
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._guarded())
         alive = weakref.ref(task)  # the run keeps what it calls, and a task keeps its result
-        run.on_cancel(lambda: _none(loop.call_soon_threadsafe(_cancel, alive)))
+        run.on_cancel(partial(_cancel, loop, alive))
         try:
             return await task
         except asyncio.CancelledError:
@@ -145,14 +148,11 @@ class Call:
         return Failure(*failed(self.path, self.used, error))
 
 
-def _cancel(alive: Callable[[], Any]) -> None:
-    """Cancel a task, unless it is gone."""
+def _cancel(loop: asyncio.AbstractEventLoop, alive: Callable[[], Any]) -> None:
+    """Have a loop cancel a task, unless it is gone, or the loop has ended."""
     if (task := alive()) is not None:
-        task.cancel()
-
-
-def _none(anything: object) -> None:
-    """Turns a call that gives something into one that gives nothing."""
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(task.cancel)
 
 
 class Settled:

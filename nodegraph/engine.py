@@ -7,7 +7,6 @@ import copy
 import functools
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +121,7 @@ class Engine:
         self._files: dict[str, Workflow] = {}
         self._lanes: dict[str, Any] = {}
         self._shared: Shared | None = None
-        self._runs: weakref.WeakSet[Execution] = weakref.WeakSet()
+        self._runs: set[Execution] = set()  # that are not done
         self._lock = threading.RLock()
         self._closed = False
 
@@ -220,8 +219,13 @@ class Engine:
             with self._lock:
                 if self._closed:
                     raise RuntimeError("the engine is closed")
+                run.ended = self._runs.discard
                 self._runs.add(run)
-            run.start(outputs, effects)
+            try:
+                run.start(outputs, effects)
+            except BaseException:  # an interrupt, say: nobody will have its job
+                run.cancel()
+                raise
         return run.job
 
     def run(self, workflow: Any, inputs: Mapping[str, Any] | None = None, /, **options: Any) -> Result:

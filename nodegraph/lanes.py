@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -205,13 +205,10 @@ class LoopLane:
         for step in steps:
             asyncio.run_coroutine_threadsafe(executor.execute_async(step), self._loop)
 
-    def call(self, function: Callable[[], None]) -> None:
-        """Run something in the loop's thread, if there is one."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(function)
-
     def close(self, wait: bool = True) -> None:
-        if self._loop is not None and self._thread is not None:
+        """Let the loop end; what is at work in it is left there."""
+        if self._loop is not None and self._thread is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             if wait and self._thread is not threading.current_thread():
                 self._thread.join()
+                self._loop.close()  # or its descriptors stay open until it is collected

@@ -35,6 +35,10 @@ _SETTLED = (DONE, FAILED, SKIPPED)
 _SINK = NodeType("output", {}, {}, recording.never_called, volatile=True, pack="nodegraph", identity="output")
 
 
+def _nothing(run: Execution) -> None:
+    """Nobody waits for the end of a run."""
+
+
 class Execution:
     """One run of one plan."""
 
@@ -80,6 +84,7 @@ class Execution:
         self._unblocked: deque[int] = deque()  # steps whose inputs are settled
         self.active = 0
         self.finished = False
+        self.ended: Callable[[Execution], None] = _nothing  # told when it has
         self.started = time.perf_counter()
         plan.ident_of = self._done_ident
 
@@ -145,6 +150,7 @@ class Execution:
         )
         log.info("run %s is %s after %.3f s", self.id, result.status, result.seconds)
         self.plan.ident_of = None
+        self.ended(self)
         self.job.finish(result)
 
     def _unpin_all(self) -> None:

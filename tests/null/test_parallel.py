@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import random
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import pytest
 from engine_nodes import flow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph import Engine, Invalid, node
+from nodegraph.run import Execution
 
 CALLED: Counter[tuple[int, ...]] = Counter()
 COUNTING = threading.Lock()
@@ -32,8 +37,6 @@ def slow_mix(salt: int, parts: list[int], millis: int = 0, fails: bool = False) 
 @node
 async def async_mix(salt: int, parts: list[int], millis: int = 0, fails: bool = False) -> int:
     """The same in the event loop."""
-    import asyncio
-
     with COUNTING:
         CALLED[(salt, *parts)] += 1
     await asyncio.sleep(millis / 1000)
@@ -120,3 +123,45 @@ def test_a_thousand_runs_at_once_compute_each_key_once():
     assert all(result.ok and result.outputs == results[0].outputs for result in results)
     assert len(CALLED) == 12
     assert set(CALLED.values()) == {1}
+
+
+@node
+async def later(a: int) -> int:
+    await asyncio.sleep(0)
+    return a
+
+
+def test_engines_that_have_run_async_nodes_leave_nothing_open():
+    """Whether or not garbage is collected."""
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("open files cannot be counted here")
+    flow = {"nodes": {"a": {"use": "later", "with": {"a": 1}}}, "outputs": {"int": "a.int"}}
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(list(folder.iterdir()))
+        for _ in range(5):
+            with Engine(nodes=[later], cache=False) as engine:
+                job = engine.submit(flow)
+                assert job.result(10).outputs == {"int": 1}
+            job.cancel()
+        assert len(list(folder.iterdir())) <= before
+    finally:
+        gc.enable()
+
+
+def test_an_engine_holds_no_run_that_is_done(monkeypatch):
+    flow = {"nodes": {"a": {"use": "solid_image", "with": {"width": 8, "height": 8}}}, "outputs": {"image": "a.image"}}
+    with Engine(cache=False) as engine:
+        engine.run(flow)
+        assert not engine._runs
+
+        def interrupted(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Execution, "demand", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.submit(flow)
+        assert not engine._runs, "or to close it would wait for ever"
