@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from skimage import data
 
-from nodegraph import Engine, Image, RunFailed
+from nodegraph import Engine, Image, WorkflowInvalid
 from nodes.upscale.networks import RRDBNet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def test_upscale_to_in_a_workflow(engine):
     image = Image(torch.rand(1, 3, 10, 20))
     assert engine.run(graph("upscale_to", scale=1.5), image=image).outputs["image"].shape == (1, 3, 15, 30)
     assert engine.run(graph("upscale_to", width=50, height=None), image=image).outputs["image"].shape == (1, 3, 25, 50)
-    with pytest.raises(RunFailed, match="no size is given"):
+    with pytest.raises(WorkflowInvalid, match="no size is given"):
         engine.run(graph("upscale_to"), image=image)
 
 
