@@ -196,8 +196,8 @@ class Engine:
     ) -> Job:
         """Start a run and return at once. Raises WorkflowInvalid when the workflow or its inputs are wrong.
 
-        `inputs` and keywords are the workflow's inputs: JSON values or Python values. `only`: outputs, or `node.port`s, to
-        give instead of all. `cache=False` neither looks results up nor keeps them. `overrides`: literals by `node.port`.
+        `inputs` and keywords are the workflow's inputs: JSON values or Python values. `only`: an output, or a `node.port`,
+        or several, to give instead of all. `cache=False` neither looks results up nor keeps them. `overrides`: literals by `node.port`.
         `token`: the run's id; effects of runs with the same token write the same files. `origins`: where values of inputs were
         read from, by name, for what saved files tell.
         """

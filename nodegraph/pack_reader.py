@@ -22,11 +22,12 @@ from nodegraph.declarations import SUSPECT, misplaced
 from nodegraph.distributions import installed_version, missing
 from nodegraph.editions import Edition, Late, Source, load_alone
 from nodegraph.errors import PackInvalid, Problem, did_you_mean
+from nodegraph.looks import SETTLED
 from nodegraph.placeholders import Placeholder
 from nodegraph.registry import Deferred
 from nodegraph.skeleton import PATIENCE, Missing, SkeletonLoader, TooSlow, findable
 from nodegraph.spec import NodeType, Options, Port, node_type
-from nodegraph.spec_index import FILE, SETTLED, NotPlain, SpecIndex, Stamps, pack_type, unpack_type
+from nodegraph.spec_index import FILE, NotPlain, SpecIndex, Stamps, pack_type, unpack_type
 
 _KEYS = ("name", "version", "doc", "numerics", "requires", "packs")
 _LISTS = ("numerics", "requires", "packs")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph import keys, types
+from nodegraph.looks import SETTLED
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.types import Type
 
@@ -40,8 +41,6 @@ _READERS = (
 _NOT_MODULES = {"tests", "models", "__pycache__", "node_modules"}
 FILE = "pack.toml"
 
-SETTLED = 2_000_000_000
-"""Nanoseconds after which a further change of a file is sure to have another time."""
 _REMEMBERED: dict[Path, tuple[Stamps, Record]] = {}
 """What this process has read, so that its engines share it."""
 

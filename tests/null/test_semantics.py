@@ -705,6 +705,13 @@ def test_previews_are_made_at_the_first_and_the_last_step_and_now_and_then(monke
         assert engine.run(flow({"p": {"use": "previewed", "with": {"count": 4, "total": 9}}}, {"out": "p.int"})).outputs == {"out": 1234}
 
 
+def test_only_takes_one_name_as_it_is(engine):
+    workflow = flow({"a": plus(1, 2), "b": plus(3, 4)}, {"one": "a.int", "two": "b.int"})
+    assert engine.run(workflow, only="two").outputs == engine.run(workflow, only=["two"]).outputs == {"two": 7}
+    assert engine.run(workflow, only="a.int").outputs == {"a.int": 3}
+    assert [step.state for step in engine.plan(workflow, only="two").steps] == ["skip", "cached"]
+
+
 def test_only_asks_for_less(engine, tmp_path):
     engine.output = tmp_path
     nodes = {"a": plus(1), "b": plus(2), "w": {"use": "write_text", "from": {"text": "b.int"}, "with": {"name": "b.txt"}}}

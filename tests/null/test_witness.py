@@ -190,6 +190,12 @@ def test_of_a_given_value_that_is_no_json_nothing_is_known(engine: Engine, whole
         assert flow.mismatches(template, {"whole": 128, "x": 40}) == []
 
 
+def test_a_number_of_numpy_is_not_taken_for_the_default(engine: Engine) -> None:
+    with pytest.raises(WorkflowInvalid, match="facts-mismatch"):
+        engine.submit(CUT, x=40)
+    assert engine.run(CUT, whole=numpy.int64(128), x=40).outputs["image"].shape == (1, 3, 32, 32)
+
+
 def test_a_configuration_that_is_nested_too_deeply_is_none(engine: Engine, tmp_path: Path) -> None:
     config = tmp_path / "models" / "plain" / "config.json"
     config.write_text('{"a":' * 100_000)
