@@ -157,6 +157,17 @@ def settle(device: str) -> None:
 
 def release(device: str) -> None:
     """Give memory that torch holds for nothing back to a device."""
-    backend: Any = getattr(sys.modules.get("torch"), device.partition(":")[0], None)
+    backend = _backend(device)
     if hasattr(backend, "empty_cache"):  # a CPU has none
         backend.empty_cache()
+
+
+def in_use(device: str) -> int:
+    """Bytes of a device that tensors hold; 0 where torch does not count them, as on a CPU."""
+    backend = _backend(device)
+    return int(backend.memory_allocated(device)) if hasattr(backend, "memory_allocated") else 0
+
+
+def _backend(device: str) -> Any:
+    """torch's module of a kind of device, such as torch.cuda; None where there is none, or torch is not imported."""
+    return getattr(sys.modules.get("torch"), device.partition(":")[0], None)

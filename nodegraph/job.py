@@ -137,6 +137,10 @@ def _settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
+def _nothing() -> None:
+    """There is nothing to cancel any more."""
+
+
 class Job:
     """A run that was submitted. Thread-safe; also awaitable."""
 
@@ -170,7 +174,7 @@ class Job:
     def finish(self, result: Result) -> None:
         """Called by the engine, once."""
         with self._done:
-            self._result = result
+            self._result, self._cancel = result, _nothing
             self._done.notify_all()
             waiting, self._then = self._then, []
         for call in waiting:

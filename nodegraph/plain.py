@@ -124,5 +124,9 @@ def computer(run: Execution) -> Callable[[int], Any]:
     return compute
 
 
+def nothing(step: int) -> Any:
+    """Computes nothing: what a run has left when it is done."""
+
+
 def _is_long(value: Any) -> bool:
     return not -HUGE < value < HUGE if value.__class__ is int else value.__class__ is str and len(value) > LONGEST_PLAIN

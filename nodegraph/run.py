@@ -149,9 +149,14 @@ class Execution:
             }
         )
         log.info("run %s is %s after %.3f s", self.id, result.status, result.seconds)
-        self.plan.ident_of = None
+        self._let_go()
         self.ended(self)
         self.job.finish(result)
+
+    def _let_go(self) -> None:
+        """Leave the circles that go through this run, or all that it holds, on a device too, would wait for the garbage collector."""
+        self.plan.ident_of = self.stretch = self.debt = None
+        self.compute = plain.nothing
 
     def _unpin_all(self) -> None:
         for entry in self.done:
@@ -383,8 +388,7 @@ class Execution:
     def execute(self, step: int) -> int | None:
         """Run one step in a lane's worker. Returns the next ready step for the same lane."""
         if step < 0:
-            assert self.stretch is not None
-            return self.stretch.execute(step)
+            return self.stretch.execute(step) if self.stretch else None  # the run may have ended without it
         if self.traits[step].quick and (following := plain.execute(self, step)) != step:
             return following
         return self.call(step)

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -572,6 +573,52 @@ def test_what_async_nodes_gave_leaves_memory_as_all_else_does(tmp_path):
         gc.collect()
         assert made
         assert all(one() is None for one in made)
+
+
+WAYS = {
+    "plain": {"x": {"use": "plus", "with": {"a": 1}}},
+    "async": {"x": {"use": "slow_async", "with": {"a": 1, "seconds": 0.01}}},
+    "failed": {"y": {"use": "fails", "with": {"a": 1, "when": 1}}, "x": {"use": "plus", "from": {"a": "y.int"}}},
+    "skipped": {"y": {"use": "only_even", "with": {"a": 1}}, "x": {"use": "plus", "from": {"a": "y.int"}}},
+    "asked for": {"y": {"use": "either", "with": {"base": 1, "extra": 2, "wanted": True}}, "x": {"use": "plus", "from": {"a": "y.int"}}},
+    "graph": {"x": {"use": "repeat_plus", "with": {"value": 1, "count": 3}}},
+    "late list": {"y": {"use": "count_up", "with": {"n": 4}}, "x": {"use": "plus", "each": {"a": "y.ints"}}},
+    "cancelled": {"x": {"use": "steps", "with": {"a": 1}}},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_run_that_is_done_holds_no_results(way, cached, tmp_path):
+    """Neither for who keeps its job, nor until the garbage collector comes by."""
+    made: list[weakref.ref] = []
+
+    @node
+    def picture(after: Any) -> Image:
+        array = numpy.full((1, 3, 32, 32), 0.5, numpy.float32)
+        made.append(weakref.ref(array))
+        return Image(array)
+
+    @node
+    def width_of(image: Image) -> int:
+        return image.width
+
+    nodes = {**WAYS[way], "p": {"use": "picture", "with": {"after": way}}, "w": {"use": "width_of", "from": {"image": "p.image"}}}
+    with Engine(nodes=[*NODES, picture, width_of], cache=tmp_path if cached else False) as engine:
+        gc.disable()
+        try:
+            job = engine.submit(flow(nodes, {"x": "x.int", "width": "w.int"}))
+            for event in job.events():
+                if way == "cancelled" and (event.kind, event.node) == ("finished", "w"):
+                    job.cancel()
+            assert job.result().status == {"failed": "failed", "cancelled": "cancelled"}.get(way, "ok")
+            engine.cache.clear()
+            patience = time.monotonic() + 5
+            while made[0]() is not None:  # the worker may not have let go of it yet
+                assert time.monotonic() < patience
+                time.sleep(0.001)
+        finally:
+            gc.enable()
 
 
 def full_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
