@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy
-import PIL.Image
 import pytest
 import torch
 from absent_gpu import PLACE, Waits, absent_gpu, held
+from painting import PROMPT, TXT2IMG, WORKFLOWS, painted, pictures
 
-from nodegraph import Engine, Image, Latent, Run, RunFailed, Workflow, node, noderun
-
-ROOT = Path(__file__).resolve().parents[2]
-PROMPT = "a large red circle on the left on a white background"
-WORKFLOWS = ["classifier_guidance", "hires", "img2img", "inpaint", "instruct_edit", "resolve_wording", "unclip_large", "upscale"]
+from nodegraph import Engine, Image, Latent, Run, RunFailed, node, noderun
 
 
 @node(lane="device")
@@ -40,22 +35,7 @@ def mean_of(latent: Latent) -> float:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("pictures")
-    pixels = numpy.random.default_rng(0).integers(0, 256, (32, 32, 3), numpy.uint8)
-    PIL.Image.fromarray(pixels).save(folder / "picture.png")
-    hole = numpy.zeros((32, 32), numpy.uint8)
-    hole[8:24, 8:24] = 255
-    PIL.Image.fromarray(hole).save(folder / "mask.png")
-    return {"picture": str(folder / "picture.png"), "mask": str(folder / "mask.png")}
-
-
-def painted(engine: Engine, name: str, files: dict[str, str]) -> dict[str, Any]:
-    workflow = Workflow.load(ROOT / "workflows" / f"{name}.json")
-    given: dict[str, Any] = {"steps": 4} if "steps" in workflow.inputs else {}
-    for port, declared in workflow.inputs.items():
-        if declared.required:
-            given[port] = PROMPT if declared.type == "text" else files["mask" if "mask" in port else "picture"]
-    return engine.run(workflow, given).outputs
+    return pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -86,7 +66,7 @@ def test_no_step_of_a_sampling_waits_for_the_device(sampler: str, monkeypatch: p
     with absent_gpu(), Engine(cache=False) as engine:
         for steps in (6, 12):
             Waits.count = 0
-            engine.run(ROOT / "workflows" / "txt2img.json", prompt=PROMPT, sampler=sampler, steps=steps)
+            engine.run(TXT2IMG, prompt=PROMPT, sampler=sampler, steps=steps)
             waits.append(Waits.count)
     assert waits[0] == waits[1]
 
