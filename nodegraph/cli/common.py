@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -61,7 +62,18 @@ def say(arguments: Namespace, text: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON value on one line, at once."""
-    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+    print(json_text(value), flush=True)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON for stdout: as people read it, in ASCII alone where stdout lacks characters: `\\xfc`, which Python would write then, is no
+    JSON."""
+    return json.dumps(plain(value), ensure_ascii=not has_every_character(), allow_nan=False, indent=indent)
+
+
+def has_every_character() -> bool:
+    """Whether all of Unicode can be written to stdout."""
+    return codecs.lookup(sys.stdout.encoding or "utf-8").name.startswith("utf")
 
 
 def plain(value: Any) -> Any:
@@ -79,7 +91,7 @@ def plain(value: Any) -> Any:
 
 def spelled(value: Any) -> str:
     """A value as it stands in JSON."""
-    return json.dumps(plain(value), ensure_ascii=False)
+    return json_text(value)
 
 
 def line(value: Any) -> str:

@@ -152,7 +152,7 @@ def _write_drawing(arguments: Namespace, svg: str) -> None:
     from nodegraph.picture import png_of
 
     if arguments.svg == "-":
-        sys.stdout.write(svg)
+        sys.stdout.write(svg if common.has_every_character() else svg.encode("ascii", "xmlcharrefreplace").decode("ascii"))
     elif arguments.svg:
         Path(arguments.svg).write_text(svg, encoding="utf-8")
     if arguments.png:

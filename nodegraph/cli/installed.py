@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterable
@@ -187,9 +186,9 @@ def schema(arguments: Namespace) -> int:
                 return [str(choice) for choice in engine.registry.choices(one, port, engine.world) or ()]
             return [model.name for model in models if model.kind == port.model or not port.model]
 
-        text = json.dumps(workflow_schema(engine.registry, live), indent=1, ensure_ascii=False)
+        text = common.json_text(workflow_schema(engine.registry, live), indent=1)
     if arguments.target:
-        Path(arguments.target).write_text(text + "\n", encoding="utf-8")
+        Path(arguments.target).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
         named = f'"$schema": "./{Path(arguments.target).name}"'
         common.say(arguments, f"written to {arguments.target}; name it in a workflow ({named}), or in your editor")
     else:

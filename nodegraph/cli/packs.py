@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -101,9 +100,9 @@ def lock(arguments: Namespace) -> int:
 
     with common.engine(arguments) as engine:
         found = locks.lock(engine, common.find_workflow(arguments.workflow))
-    text = json.dumps(found, indent=2, ensure_ascii=False)
+    text = common.json_text(found, indent=2)
     if arguments.target:
-        Path(arguments.target).write_text(text + "\n", encoding="utf-8")
+        Path(arguments.target).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         common.say(arguments, f"{common.counted(len(found['packs']), 'pack')} locked in {arguments.target}")
     else:
         print(text)

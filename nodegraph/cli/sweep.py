@@ -137,7 +137,7 @@ class _Table:
         self.count += 1
         outputs = {name: _told(result.outputs[name], files.get(name)) for name in result.outputs}
         if self._file is None:
-            self._file = self.path.open("w", encoding="utf-8", newline="")
+            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace", newline="")  # names of files may be no UTF-8
             if self.path.suffix.lower() == ".csv":
                 csv.writer(self._file).writerow(["run", "status", *self.inputs, *(f"output.{one}" for one in self.outputs), "seconds"])
         seconds = round(result.seconds, 3)

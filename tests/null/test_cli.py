@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -706,6 +707,27 @@ def test_a_terminal_without_utf_8_shows_what_it_can() -> None:
     running = process("-m", "nodegraph", "run", "w.json", "-q", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     said, err = running.communicate(timeout=60)
     assert (running.returncode, said, err) == (0, "\\xc9\n", "")
+
+
+@pytest.mark.parametrize(
+    "command", [["run", "w.json", "--json"], ["run", "w.json", "--events", "jsonl"], ["run", "w.json", "--help", "--json"], ["schema"]]
+)
+def test_json_is_json_where_stdout_lacks_characters(command: list[str]) -> None:
+    """`\\xe9` and `\\U0001f98a` are what Python writes for them, and JSON has neither."""
+    doc = {"inputs": {"text": {"type": "text", "default": "é → 🦊", "doc": "é 🦊"}}}
+    write({**doc, "nodes": {"t": {"use": "shout", "from": {"text": "inputs.text"}}}, "outputs": {"t": "t.text"}})
+    running = process("-m", "nodegraph", *command, env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    said, _ = running.communicate(timeout=60)
+    told = [json.loads(said)] if command == ["schema"] else [json.loads(line) for line in said.splitlines()]
+    if "--help" not in command and command != ["schema"]:
+        assert told[-1]["outputs"] == {"t": "É → 🦊"}
+
+
+def test_a_drawing_is_whole_where_stdout_lacks_characters() -> None:
+    write({"doc": "é", "nodes": {"t": {"use": "shout", "with": {"text": "🦊"}}}, "outputs": {"é": "t.text"}})
+    running = process("-m", "nodegraph", "show", "w.json", "--svg", "-", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    said, _ = running.communicate(timeout=60)
+    assert "é" in "".join(ElementTree.fromstring(said).itertext())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

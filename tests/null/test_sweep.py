@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +180,12 @@ def test_batches_are_side_by_side() -> None:
     assert both.size == (18, 8)
     assert both.getpixel((0, 0)) == (0, 0, 0)
     assert both.getpixel((17, 7)) == (255, 255, 255)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names of files that are no text")
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_table_names_files_whose_names_are_no_text(suffix: str) -> None:
+    write(PAINT)
+    assert main(["run", "w.json", "-q", "--sweep", "level=0,1", "--output", os.fsdecode(b"o\xff"), "--table", f"t.{suffix}"]) == 0
+    lines = Path(f"t.{suffix}").read_text(encoding="utf-8").splitlines()
+    assert sum("o\\udcff/" in line for line in lines) == 2
