@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # the outermost edge: a mistake in nodegraph itself, or a disk that is full
         if "--traceback" in given:
             raise
-        print(_internal(error).render(), file=sys.stderr)
+        print(problem_of(error).render(), file=sys.stderr)
         return FAILED
 
 
@@ -110,7 +110,8 @@ def _do(given: list[str]) -> int:
     return int(getattr(import_module(module), function)(arguments))
 
 
-def _internal(error: Exception) -> Problem:
+def problem_of(error: Exception) -> Problem:
+    """What a person is told of an error that no problem was made of."""
     if isinstance(error, OSError) and error.strerror:
         return Problem("system", str(error.filename or ""), error.strerror)
     return Problem("internal", "", f"{type(error).__name__}: {error}", "run it again with --traceback, and report what it prints")

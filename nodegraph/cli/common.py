@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph.errors import Problem, Problems, WorkflowInvalid, did_you_mean
+from nodegraph.errors import Problem, Problems, RunFailed, WorkflowInvalid, did_you_mean
 from nodegraph.settings import builtin_workflows
 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine
+    from nodegraph.job import Result
 
 SETTINGS = ("packs", "models", "cache", "output", "device", "dtype", "threads", "memory", "disk", "roots", "strict", "debug")
 """The flags that are settings."""
@@ -49,6 +50,19 @@ def find_workflow(name: str) -> Path:
     built_in = [one.stem for one in builtin_workflows().glob("*.json")]
     fix = did_you_mean(path.name, dict.fromkeys([*near, *built_in])) or "give the path of a workflow file"
     raise WorkflowInvalid([Problem("file-missing", "", f"there is no workflow {name!r}", fix)])
+
+
+def save_outputs(result: Result, folder: Path, name: str) -> dict[str, list[Path]]:
+    """Write the outputs of a run that are pictures, sound and so on; see `nodegraph.output`. Raises RunFailed when that cannot be."""
+    from nodegraph import output
+
+    try:
+        return output.save_outputs(result, folder, name)
+    except OSError as error:
+        text = f"the outputs cannot be written into {shown_path(folder)!r}: {error.strerror or error}"
+        raise RunFailed(
+            [Problem("not-written", "--output", text, "make room there, or name another folder with --output")], result
+        ) from None
 
 
 # -- printing ----------------------------------------------------------------------------------------------------------

@@ -65,8 +65,6 @@ def _print_check(arguments: Namespace, path: Path, changes: list[Change]) -> int
 
 
 def _run(arguments: Namespace, path: Path, again: Replay, changes: list[Change], engine: Engine) -> int:
-    from nodegraph.output import save_outputs
-
     job = engine.submit(again.workflow, again.inputs, only=again.only, cache=False, origins=again.origins)
     from nodegraph.cli.progress import progress
 
@@ -83,7 +81,9 @@ def _run(arguments: Namespace, path: Path, again: Replay, changes: list[Change],
         raise KeyboardInterrupt
     if result.problems:
         raise RunFailed(result.problems, result)
-    return _print_verdict(arguments, path, _written(result, save_outputs(result, engine.settings.output, again.workflow.name)), changes)
+    return _print_verdict(
+        arguments, path, _written(result, common.save_outputs(result, engine.settings.output, again.workflow.name)), changes
+    )
 
 
 def _written(result: Result, saved: Mapping[str, list[Path]]) -> list[Path]:

@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common, sweep
+from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common, problem_of, sweep
 from nodegraph.cli.given import Given, asked
 from nodegraph.cli.packs import refuse_other_packs
 from nodegraph.cli.progress import Progress, progress
 from nodegraph.cli.signals import on_signal
-from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
+from nodegraph.errors import Problem, Problems, RunFailed, WorkflowInvalid, render
 from nodegraph.events import Event
-from nodegraph.output import save_outputs
 from nodegraph.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -39,12 +38,14 @@ def run(arguments: Namespace) -> int:
         raise WorkflowInvalid([Problem("usage", "", "run needs a WORKFLOW", "see: nodegraph run --help")])
     try:
         return _run(arguments)
-    except Problems as error:
-        if not arguments.json and not arguments.events:
+    except Exception as error:
+        told = isinstance(error, Problems)
+        if not (arguments.json or arguments.events) or isinstance(error, BrokenPipeError) or (arguments.traceback and not told):
             raise
-        print(render(error.problems), file=sys.stderr)
-        common.print_json({**_done("failed"), "problems": [problem.to_json() for problem in error.problems]})
-        return WRONG
+        problems = error.problems if isinstance(error, Problems) else (problem_of(error),)
+        print(render(problems), file=sys.stderr)
+        common.print_json({**_done("failed"), "problems": [problem.to_json() for problem in problems]})
+        return WRONG if told and not isinstance(error, RunFailed) else FAILED
 
 
 def _run(arguments: Namespace) -> int:
@@ -165,7 +166,7 @@ class _Runs:
             self.progress.show(event)
         result = job.result()
         name = self.workflow.name or Path(self.workflow.file).stem or "workflow"
-        files = save_outputs(result, self.output, name)
+        files = common.save_outputs(result, self.output, name)
         self.kept.add(given, result, files)
         self._print(given, done, result, files)
         return {"ok": DONE, "cancelled": CANCELLED}.get(result.status, FAILED)

@@ -214,6 +214,25 @@ def test_json_prints_one_object_at_the_end(capsys: Capture) -> None:
     assert Path(record["files"][0]).is_file()
 
 
+@pytest.mark.parametrize("flags", [["--output", "w.json"], ["--sweep", "level=0,1", "--table", "table.csv"]])
+@pytest.mark.parametrize("form", [["--json"], ["--events", "jsonl"]])
+def test_the_end_is_told_though_what_comes_out_cannot_be_written(capsys: Capture, flags: list[str], form: list[str]) -> None:
+    os.symlink("no/where", "table.csv")
+    assert main(["run", write(PICTURE), "-q", *form, *flags]) == 1
+    said = capsys.readouterr()
+    end = json.loads(said.out.splitlines()[-1])
+    assert (end["event"], end["status"], len(end["problems"])) == ("done", "failed", 1)
+    assert end["problems"][0]["message"] in said.err
+
+
+def test_an_output_folder_that_cannot_be_is_named(capsys: Capture) -> None:
+    assert main(["run", write(PICTURE), "-q", "--output", "w.json"]) == 1
+    assert capsys.readouterr().err == (
+        "error[not-written] the outputs cannot be written into 'w.json': File exists\n"
+        "  at  --output\n  fix make room there, or name another folder with --output\n1 problem\n"
+    )
+
+
 def test_a_batch_of_pictures_is_a_list_of_files(capsys: Capture) -> None:
     main(["run", write({"nodes": {"p": {"use": "square", "with": {"count": 2}}}, "outputs": {"image": "p.image"}}), "--json"])
     record = json.loads(out(capsys)[0])
