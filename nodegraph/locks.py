@@ -45,9 +45,9 @@ def read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PackInvalid([_unreadable(path, error.strerror or str(error))]) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PackInvalid([_unreadable(path, str(error))]) from None
-    if not isinstance(found, dict) or found.get("nodegraph-lock") != FORMAT or not isinstance(found.get("packs"), dict):
+    if not isinstance(found, dict) or found.get("nodegraph-lock") != FORMAT or not _are_packs(found.get("packs")):
         raise PackInvalid([_unreadable(path, "it is no lock, or one of another version of nodegraph")])
     return found
 
@@ -102,6 +102,12 @@ def _packs(template: Template) -> set[str]:
         found |= {used.pack for used in one.types if isinstance(used, NodeType)}
         stack += [child for child in one.children if id(child) not in seen]
     return found - {""}
+
+
+def _are_packs(found: Any) -> bool:
+    """Whether JSON has the shape of locked packs: people merge and edit it."""
+    known = isinstance(found, dict) and all(isinstance(one, dict) for one in found.values())
+    return known and all(isinstance(one.get("numerics", {}), dict) for one in found.values())
 
 
 def _unreadable(path: Path, reason: str) -> Problem:

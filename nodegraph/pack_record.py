@@ -7,8 +7,9 @@ says what it was, and a node whose default or meaning has changed has a higher v
 from __future__ import annotations
 
 import json
+import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,23 @@ def read(folder: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PackInvalid([_unreadable(path, str(error))]) from None
-    if not isinstance(found, dict) or found.get("nodegraph-pack") != FORMAT:
+    if not _is_record(found):
         raise PackInvalid([_unreadable(path, "it is no record of a pack, or one of another version of nodegraph")])
     return found
 
 
 def write(folder: Path, found: Mapping[str, Any]) -> Path:
-    """Write the record of a pack."""
+    """Write the record of a pack in place of the one that is there, at once: what was recorded cannot be recorded again."""
     path = folder / FILE
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    target = path.resolve()
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        aside.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
     return path
 
 
@@ -127,6 +134,21 @@ def _node_record(one: NodeType, tried: Tried | None) -> dict[str, Any]:
 def _port_record(port: Port) -> dict[str, Any]:
     default = {} if port.default is REQUIRED else {"default": port.default if kinds.is_json(port.default) else repr(port.default)}
     return {"type": str(port.type), **default}
+
+
+def _is_record(found: Any) -> bool:
+    """Whether JSON has the shape of a record: people merge and edit it."""
+    known = isinstance(found, dict) and found.get("nodegraph-pack") == FORMAT and isinstance(found.get("made-on"), dict)
+    return known and _holds(found.get("nodes"), _is_node)
+
+
+def _is_node(one: Any) -> bool:
+    known = isinstance(one, dict) and type(one.get("version")) is int and isinstance(one.get("outputs"), dict)
+    return known and _holds(one.get("inputs"), lambda port: isinstance(port, dict)) and isinstance(one.get("results"), dict)
+
+
+def _holds(found: Any, right: Callable[[Any], bool]) -> bool:
+    return isinstance(found, dict) and all(map(right, found.values()))
 
 
 def _unreadable(path: Path, reason: str) -> Problem:

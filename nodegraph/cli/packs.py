@@ -9,7 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.cli import DONE, FAILED, common
-from nodegraph.errors import PackInvalid, Problem, did_you_mean, render
+from nodegraph.errors import PackInvalid, Problem, WorkflowInvalid, did_you_mean, render
 from nodegraph.pack_template import create
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def check(arguments: Namespace) -> int:
     """Try every node; compare with the pack's pack.lock. 0: nothing is wrong, 1: something is."""
     from nodegraph.settings import packs_in
 
+    _refuse_wrong_call(arguments)
     path = Path(arguments.path)
     folders = packs_in(path)
     arguments.packs = [str(path), *(arguments.packs or [])]
@@ -55,6 +56,15 @@ def check(arguments: Namespace) -> int:
     elif problems:
         print(render(problems))
     return FAILED if problems else DONE
+
+
+def _refuse_wrong_call(arguments: Namespace) -> None:
+    """Raise WorkflowInvalid for flags that would try nothing, or record a part of the nodes in place of all."""
+    if arguments.cases < 1:
+        raise WorkflowInvalid([Problem("usage", "--cases", f"there are {arguments.cases} cases to try with", "write a number from 1 on")])
+    if arguments.record and arguments.names:
+        text = "--record writes what all nodes gave, but --node has only some of them tried"
+        raise WorkflowInvalid([Problem("usage", "--record", text, "leave --node away")])
 
 
 def _asked(names: list[str], found: list[PackInfo]) -> set[str]:
@@ -77,8 +87,8 @@ def _check_pack(arguments: Namespace, engine: Engine, info: PackInfo, names: set
     problems = [problem for one in tried.values() for problem in one.problems]
     left = [one for one in tried.values() if one.untried]
     now = pack_record.record(info, nodes.values(), tried)
-    before = pack_record.read(info.path)
-    if before is not None and not arguments.record:
+    before = None if arguments.record else pack_record.read(info.path)
+    if before is not None:
         problems += pack_record.changes(before, now, nodes)
     _say_tried(arguments, info, tried, left)
     for unable in left:

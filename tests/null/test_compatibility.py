@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_packs import HEAD, body, using, write
 
-from nodegraph import Engine
+from nodegraph import Engine, pack_record
 from nodegraph.cli import main
 from nodegraph.errors import PackInvalid
 
@@ -144,6 +144,51 @@ def test_results_of_another_machine_are_not_compared(tmp_path, monkeypatch, caps
     assert "error[bad-lock] pack.lock cannot be read" in capsys.readouterr().err
 
 
+def test_the_fix_for_a_record_that_cannot_be_read_works(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine", nodes=FADE.format(**BEFORE))
+    assert main(["packs", "check", "mine", "--record"]) == 0
+    file = tmp_path / "mine" / "pack.lock"
+    whole = json.loads(file.read_text())
+    port = {**whole, "nodes": {**whole["nodes"], "fade": {**whole["nodes"]["fade"], "inputs": {"value": 3}}}}
+    wrong = [
+        "<<<<<<< HEAD\n",
+        "[" * 100_000,
+        json.dumps({"nodegraph-pack": 1}),
+        json.dumps({**whole, "made-on": 3}),
+        json.dumps({**whole, "nodes": []}),
+        json.dumps({**whole, "nodes": {"fade": {}}}),
+        json.dumps({**whole, "nodes": {"fade": {**whole["nodes"]["fade"], "version": "1"}}}),
+        json.dumps(port),
+    ]
+    for text in wrong:
+        file.write_text(text)
+        assert main(["packs", "check", "mine"]) == 2
+        assert "  fix write it anew with: nodegraph packs check PATH --record" in capsys.readouterr().err
+        assert main(["packs", "check", "mine", "--record"]) == 0
+        assert json.loads(file.read_text()) == whole
+        assert [one.name for one in file.parent.glob("*pack.lock*")] == ["pack.lock"]
+
+
+def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    write(tmp_path / "mine", nodes=FADE.format(**BEFORE))
+    (tmp_path / "mine" / "pack.lock").write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        pack_record.write(tmp_path / "mine", {"nodes": {"fade": "\udcff"}})
+    assert (tmp_path / "mine" / "pack.lock").read_text() == "old"
+    assert not list((tmp_path / "mine").glob(".pack*"))
+
+
+@pytest.mark.parametrize(("flags", "text"), [(["--record", "--node", "other"], "--record writes"), (["--cases", "0"], "there are 0 cases")])
+def test_a_record_of_less_than_all_is_refused(flags, text, tmp_path, monkeypatch, capsys):
+    """It would take the place of what was recorded of the other nodes."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine", nodes=FADE.format(**BEFORE))
+    assert main(["packs", "check", "mine", *flags]) == 2
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "mine" / "pack.lock").exists()
+
+
 def test_packs_check_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "mine", nodes=body("plum", "1 // 0") + "@node\ndef pear(handle: Upscaler) -> int:\n    'A.'\n    return 1\n".replace("Upscaler", "Thing") + "class Thing: ...\n")  # fmt: skip
@@ -201,6 +246,9 @@ def test_lock_and_verify(locked, capsys):
         ("numerics", "error[numerics-differ] the numbers of the pack 'mine' depend on numpy, which is "),
         ("unreadable", "error[bad-lock] 'flow.lock' cannot be read"),
         ("no lock", "error[bad-lock] 'flow.lock' cannot be read: it is no lock"),
+        ("no pack", "error[bad-lock] 'flow.lock' cannot be read: it is no lock"),
+        ("no numerics", "error[bad-lock] 'flow.lock' cannot be read: it is no lock"),
+        ("deep", "error[bad-lock] 'flow.lock' cannot be read: maximum recursion depth"),
     ],
 )
 def test_what_is_different_is_refused(change, said, locked, capsys):
@@ -219,8 +267,12 @@ def test_what_is_different_is_refused(change, said, locked, capsys):
         found = json.loads(lock.read_text())
         found["packs"]["mine"]["numerics"]["numpy"] = "0.1"
         lock.write_text(json.dumps(found))
+    elif change in ("no pack", "no numerics"):
+        found = json.loads(lock.read_text())
+        found["packs"]["mine"] = 3 if change == "no pack" else {**found["packs"]["mine"], "numerics": ["numpy"]}
+        lock.write_text(json.dumps(found))
     else:
-        lock.write_text("{" if change == "unreadable" else "{}")
+        lock.write_text({"unreadable": "{", "no lock": "{}", "deep": "[" * 100_000}[change])
     for command in (["packs", "verify", "flow.lock"], ["run", "flow.json", "--locked", "flow.lock"]):
         assert main(command) == 2
         said_now = capsys.readouterr()
