@@ -45,8 +45,21 @@ def _type(text: str, known: Iterable[str]) -> types.Type:
     names = set(known)
     for name in types.names(kind):
         if name not in names:
-            raise Refused("bad-type", f"there is no type {name!r}", did_you_mean(name, names) or "see the types with: nodegraph types")
+            meant = _MEANT.get(name.lower(), name.lower())
+            near = f"did you mean {meant!r}?" if meant in names else did_you_mean(name, names)
+            raise Refused("bad-type", f"there is no type {name!r}", near or "see the types with: nodegraph types")
     return kind
+
+
+_MEANT = {
+    **dict.fromkeys(("str", "string"), "text"),
+    **dict.fromkeys(("number", "double", "real"), "float"),
+    **dict.fromkeys(("dict", "object", "mapping"), "json"),
+    "integer": "int",
+    "boolean": "bool",
+    "null": "none",
+}
+"""What types are called elsewhere."""
 
 
 def inherit(port: Port, fed: list[Port]) -> Port:

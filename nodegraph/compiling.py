@@ -315,7 +315,7 @@ class Compilation:
         elif not dot or not port:
             self._report_no_reference(path, reference, name, number)
         else:
-            fix = did_you_mean(name, self.index) or (f"the nodes are {listing(self.index)}" if self.index else "add the node")
+            fix = did_you_mean(name, [*self.index, "inputs"]) or (f"the nodes are {listing(self.index)}" if self.index else "add the node")
             self.report("unknown-reference", path, f"there is no node {name!r}", fix)
         return None
 
@@ -346,7 +346,8 @@ class Compilation:
             if port.live:
                 self._live_choice(index, port, value)
         except Refused as error:
-            self.report(error.code, path, error.text, error.fix)
+            linked = self._is_reference(given)
+            self.report(error.code, path, error.text, f'to link it, write it in "from": "{port.name}": "{given}"' if linked else error.fix)
             return
         except WorkflowInvalid as error:
             self.template.problems.extend(error.problems)
@@ -354,6 +355,11 @@ class Compilation:
         if has_pending(value):
             self.template.pending.append((index, port.name, value))
         literals[port.name] = value
+
+    def _is_reference(self, given: Any) -> bool:
+        """Whether a value that does not do is a link that stands in the wrong place."""
+        name, _, port = given.partition(".") if isinstance(given, str) else ("", "", "")
+        return bool(port) and (name in self.index or (name == "inputs" and port in self.template.inputs))
 
     def _live_choice(self, index: int, port: Port, value: Any) -> None:
         known = self.registry.choices(self.template.types[index], port, self.world) if isinstance(value, str) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -76,7 +77,7 @@ def _not_json(error: json.JSONDecodeError, text: str) -> tuple[str, str]:
         return "something follows the end of the workflow", "remove it, or what closes the workflow too early"
     if error.msg.startswith("Invalid control character"):
         return "this is not JSON: a line break, a tab or another control character stands in a text", "write it as \\n, \\t or \\u00XX"
-    fix = _json_fix(text, error.pos)
+    fix = _json_fix(text, error.pos, error.msg)
     if fix == _EXTRA_COMMA:
         return "this is not JSON: a comma stands before a closing bracket", fix  # versions of Python word this in several ways
     return f"this is not JSON: {error.msg[:1].lower() + error.msg[1:]}", fix
@@ -85,13 +86,19 @@ def _not_json(error: json.JSONDecodeError, text: str) -> tuple[str, str]:
 _EXTRA_COMMA = "remove the comma before the closing bracket"
 
 
-def _json_fix(text: str, index: int) -> str:
+def _json_fix(text: str, index: int, said: str) -> str:
     before, here = text[:index].rstrip(), text[index:].lstrip()
     if not text.strip():
         return 'the file is empty: start with {"nodegraph": 1, "nodes": {}}'
+    if said.startswith("Invalid \\"):
+        return "write a backslash as \\\\; paths take / as well"
+    if _CONFLICT.match(here):
+        return "two versions of the text stand here, as merging leaves them: keep one of them"
+    if (unseen := text[index : index + 1]) and (unseen.isspace() or unicodedata.category(unseen) == "Cf"):
+        return f"remove the character U+{ord(unseen):04X}, which looks like a space or like nothing"
     if (before.endswith(",") and here[:1] in ("}", "]")) or (here[:1] == "," and here[1:].lstrip()[:1] in ("}", "]")):
         return _EXTRA_COMMA
-    if here[:1] == "'":
+    if here[:1] in tuple("'“”„‘’«»"):
         return 'use double quotes: "…"'
     if here[:2] in ("//", "/*") or here[:1] == "#":
         return 'JSON has no comments: use "doc"'
@@ -99,9 +106,19 @@ def _json_fix(text: str, index: int) -> str:
         return "write true, false or null"
     if not here:
         return "the file ends too early: close what is open"
+    if "':'" in said:
+        return "add a colon"
     if before[-1:] in ('"', "}", "]", "e", "l", *"0123456789") and here[:1] in ('"', "{", "["):
         return "add a comma"
+    if before[-1:] == '"' and "','" in said:
+        return 'write a quote that belongs to the text as \\", or add a comma'
+    if before and _WORD.match(here):
+        return 'write names and texts in double quotes: "…"'
     return "mend the text at this place"
+
+
+_CONFLICT = re.compile(r"<{7} |={7}\n|>{7} |\|{7} ")
+_WORD = re.compile(r"[^\W\d]")
 
 
 # -- the shape -----------------------------------------------------------------------------------------------------
@@ -159,9 +176,10 @@ def _problem(item: Any, path: positions.Path, known: Mapping[str, Sequence[str]]
     where = dotted(path)
     if item["type"] == "extra_forbidden":
         keys = known[_section(path)]
-        return Problem(
-            "unknown-key", where, f"{path[-1]!r} is no key here", did_you_mean(str(path[-1]), keys) or f"the keys are {', '.join(keys)}"
-        )
+        fix = did_you_mean(str(path[-1]), keys) or f"the keys are {', '.join(keys)}"
+        if _section(path) == "nodes" and not isinstance(item["input"], str | Mapping):
+            fix = 'values of a node stand in "with", links in "from"'  # no key of a node takes such a value
+        return Problem("unknown-key", where, f"{path[-1]!r} is no key here", fix)
     if item["type"] == "missing":
         return Problem("missing-key", where, f"the key {path[-1]!r} is missing", f"add {path[-1]!r}")
     linked = "from" in path[-3:-1] or (path[-2:-1] == ("outputs",)) or (path[-3:-2] == ("outputs",) and isinstance(path[-1], int))

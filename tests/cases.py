@@ -210,6 +210,14 @@ for _ in range(40):
 CASES = [
     # the text
     text("json-comma-missing", '{"nodegraph": 1\n "nodes": {}}'),
+    text("json-colon-missing", '{"nodegraph" 1, "nodes": {}}'),
+    text("json-backslash", r'{"nodegraph": 1, "doc": "C:\Users\me"}'),
+    text("json-conflict", '{"nodegraph": 1,\n<<<<<<< HEAD\n"doc": "a"\n=======\n"doc": "b"\n>>>>>>> other\n}'),
+    text("json-unseen", '{"nodegraph":\u00a01}'),
+    text("json-curly-quotes", '{"nodegraph": 1, "doc": “a”}'),
+    text("json-quote-in-text", '{"nodegraph": 1, "doc": "a "blue" square"}'),
+    text("json-bare-name", '{"nodegraph": 1, nodes: {}}'),
+    text("json-bare-text", '{"nodegraph": 1, "doc": hello}'),
     text("json-control-character", '{"doc": "two\nlines", "nodes": {}}'),
     text("json-comma-extra", '{"nodegraph": 1,\n "nodes": {},\n}'),
     text("json-single-quotes", "{'nodegraph': 1}"),
@@ -252,6 +260,9 @@ CASES = [
     text("infinite-float", '{"nodes": {"a": {"use": "half", "with": {"value": 1e999}}}}'),
     one("wrong-text", {"a": using("word", text=5), "b": using("join", texts="x"), "c": using("join", texts=["a", 1])}),
     one("wrong-bool", {"a": using("flag", on=1), "b": using("flag", on="true")}),
+    one("ports-beside-use", {"a": {"use": "steps", "count": 3, "width": 8, "sampler": "euler"}}),
+    one("links-among-values", {"a": using("steps", count="inputs.n"), "b": using("steps", count="a.int"), "c": using("steps", count="inputs.x")}, inputs={"n": {"type": "int"}}),
+    one("inputs-misspelled", {"a": using("steps", from_={"count": "input.n"})}, inputs={"n": {"type": "int"}}),
     one("wrong-seed", {"a": using("steps", seed="random"), "b": using("steps", seed=1.5)}),
     one("wrong-image", {"a": using("cut", image="cat.png")}),
     one("out-of-range", {"a": using("steps", count=0), "b": using("steps", count=101), "c": using("steps", size=20), "d": using("steps", size=7)}),
@@ -281,6 +292,7 @@ CASES = [
     one("each-items", {"a": using("add", each={"a": [1, "2", 3.5]})}),
     # inputs
     one("bad-types", inputs={"a": {"type": "imgae"}, "b": {"type": "list[int"}, "c": {"type": "T"}, "d": {"type": "x" * 300}}),
+    one("types-called-otherwise", inputs={name: {"type": name} for name in ("string", "str", "number", "boolean", "IMAGE")}),
     one("bad-default", inputs={"a": {"type": "int", "default": "1"}, "b": {"type": "int", "default": 5, "max": 3}}),
     one("bad-bounds", inputs={"a": {"type": "text", "min": 3}}),
     one("bad-input-choices", inputs={"a": {"type": "int", "choices": [1, "2"]}}),
