@@ -312,6 +312,9 @@ class PackReader:
         for lost, line, why in loader.refused(name):
             text, fix = f"{lost!r} cannot be declared: {why}", "name types, defaults and options of @node that are there"
             problems.append(Problem("node-signature", f"{self.info.name}/{lost}", text, fix, file, line, 1))
+        for lost, line in loader.repeated(name):
+            text, fix = f"{lost!r} is defined twice in {Path(file).name}, and only the last would be there", "rename one of them"
+            problems.append(Problem("node-clash", f"{self.info.name}/{lost}", text, fix, file, line, 1))
         with loader.importable(module):  # type hints of its records are looked up there
             for function in list(vars(module).values()):
                 if _is_node_function(function, module.__name__):

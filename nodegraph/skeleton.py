@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nodegraph.declarations import STAR, Declaration, Imported, declarations, imports, seen_imports
+from nodegraph.errors import did_you_mean
 from nodegraph.placeholders import BUILTINS, REAL, Placeholder, stand_in
 from nodegraph.spec import SKELETONS
 
@@ -106,6 +107,8 @@ class SkeletonLoader:
     def _check_import(self, name: str, one: Imported) -> None:
         if not one.level:
             self._check_top(one.module.partition(".")[0])
+            if one.module == "nodegraph":
+                _check_public(one.names)
             return
         loader, base = self.resolve(name, one.module, one.level)
         if base and not loader.has_package(base):
@@ -149,6 +152,15 @@ class SkeletonLoader:
         skeleton = self.skeleton(name)
         skeleton.need(found for one in skeleton.declared if one.is_node for found in one.binds)
         return skeleton.module
+
+    def repeated(self, name: str) -> Iterator[tuple[str, int]]:
+        """The nodes of a loaded module that take the place of others, because their functions have one name, and their lines."""
+        seen: set[str] = set()
+        for one in self.skeleton(name).declared:
+            if one.is_node and isinstance(one.statement, ast.FunctionDef | ast.AsyncFunctionDef):
+                if one.statement.name in seen:
+                    yield one.statement.name, one.statement.lineno
+                seen.add(one.statement.name)
 
     def refused(self, name: str) -> Iterator[tuple[str, int, str]]:
         """The nodes of a loaded module that could not be declared: the function, its line, and why."""
@@ -314,6 +326,22 @@ def _from_pack(loader: SkeletonLoader, base: str, fromlist: Iterable[str]) -> An
         inside.need([STAR])  # nobody knows what will be asked of it
         setattr(package, one, inside.module)
     return package
+
+
+def _check_public(names: Iterable[str]) -> None:
+    """Raise Missing for a name that nodegraph has not: a misspelled `node` would make no node, and nobody would be told."""
+    import nodegraph
+
+    for name in names:
+        if name != STAR and name not in nodegraph.__all__ and not hasattr(nodegraph, name) and not _is_module(f"nodegraph.{name}"):
+            near = did_you_mean(name, nodegraph.__all__)
+            raise Missing(
+                f"nodegraph {nodegraph.__version__} has no {name!r}", near or "mend the import, or install the version that has it"
+            )
+
+
+def _is_module(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 @functools.cache
