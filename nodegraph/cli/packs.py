@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ def check(arguments: Namespace) -> int:
             )
         names = _asked(arguments.names, found)
         for info in found:
-            problems += info.problems or _check_pack(arguments, engine, info, names)
+            problems += info.problems or [*_displaced(engine, info), *_check_pack(arguments, engine, info, names)]
     if arguments.json:
         common.print_json([problem.to_json() for problem in problems])
     elif problems:
@@ -74,6 +75,17 @@ def _asked(names: list[str], found: list[PackInfo]) -> set[str]:
         fix = did_you_mean(unknown[0], known) or "leave --node away to try all"
         raise PackInvalid([Problem("unknown-node", "", f"there is no node {unknown[0]!r} in the pack", fix)])
     return set(names) or known
+
+
+def _displaced(engine: Engine, info: PackInfo) -> Iterator[Problem]:
+    """The nodes for which other packs cannot be loaded beside this one, which comes before them. (Another pack of its own name may be
+    its installed version.)"""
+    for other in engine.packs:
+        for problem in other.problems:
+            name = problem.where.rpartition("/")[2]
+            if problem.code == "node-clash" and name in info.nodes and other.name != info.name:
+                text = f"{name!r} is a node of the pack {other.name!r} too, which cannot be loaded beside this one"
+                yield Problem("node-clash", f"{info.name}/{name}", text, f"rename it: @node(name={name + '_2'!r})", str(info.path))
 
 
 def _check_pack(arguments: Namespace, engine: Engine, info: PackInfo, names: set[str]) -> list[Problem]:

@@ -189,6 +189,15 @@ def test_a_record_of_less_than_all_is_refused(flags, text, tmp_path, monkeypatch
     assert not (tmp_path / "mine" / "pack.lock").exists()
 
 
+def test_a_pack_that_keeps_another_from_being_loaded_is_told_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine", nodes=body("resize", "1"))
+    assert main(["packs", "check", "mine", "--record"]) == 1
+    said = "error[node-clash] 'resize' is a node of the pack 'core' too, which cannot be loaded beside this one"
+    assert said in capsys.readouterr().out
+    assert not (tmp_path / "mine" / "pack.lock").exists()
+
+
 def test_packs_check_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "mine", nodes=body("plum", "1 // 0") + "@node\ndef pear(handle: Upscaler) -> int:\n    'A.'\n    return 1\n".replace("Upscaler", "Thing") + "class Thing: ...\n")  # fmt: skip
