@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import kinds, types
 from nodegraph.errors import Problem, WorkflowInvalid
+from nodegraph.literals import article
 from nodegraph.samples import NoSample, sample
 from nodegraph.spec import NodeType, Port
 from nodegraph.types import Type
@@ -38,13 +39,14 @@ Samples = Mapping[str, Sequence[Any]]
 @dataclass(slots=True)
 class Tried:
     """What came of trying one node. `digests`: of its outputs, by case; `refused`: what it said to inputs that it did not take;
-    `untried`: why it could not be tried at all."""
+    `untried`: why it could not be tried at all; `fix`: what would do, if not just other samples."""
 
     node: str
     problems: list[Problem] = field(default_factory=list)
     digests: dict[int, dict[str, str]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     untried: str = ""
+    fix: str = ""
 
 
 class Contract:
@@ -65,7 +67,7 @@ class Contract:
             try:
                 self._case(one, number, tried)
             except NoSample as reason:
-                tried.untried = str(reason)
+                tried.untried, tried.fix = str(reason), reason.fix
                 break
             if len(tried.digests) == cases:
                 break
@@ -115,6 +117,7 @@ class Contract:
             try:
                 value = self._given_sample(one, port, number)
                 found[name] = sample(port, number, self._folder, self._other(one)) if value is None else value
+                _check_givable(port, found[name])
             except NoSample:
                 if port.required:
                     raise
@@ -178,6 +181,15 @@ class Contract:
                     return
 
 
+def _check_givable(port: Port, value: Any) -> None:
+    """Raise NoSample for a value that no run takes: of a class that only nodes can hand on."""
+    try:
+        kinds.content(value)
+    except TypeError:
+        text = f"it takes {article(port.type)}, which can be given to no run, as its class does not say what it holds"
+        raise NoSample(text, "give the class parts() -> (meta, arrays) and from_parts(meta, arrays)") from None
+
+
 def run_node(engine: Engine, one: NodeType, inputs: Mapping[str, Any], output: Path | None = None) -> dict[str, Any]:
     """Run one node by itself, without the cache: its outputs by name. Raises WorkflowInvalid, also with what fails in the run."""
     record: dict[str, Any] = {"nodegraph": 1, "inputs": {}, "nodes": {}, "outputs": {}}
@@ -209,12 +221,19 @@ def _digests(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: digest(value) for name, value in values.items()}
 
 
-def digest(value: Any) -> str:
-    """The content of any value. Of one without `parts`, what it shows of itself."""
-    try:
+def digest(value: Any, depth: int = 8) -> str:
+    """The content of any value. Of one without `parts`, what it shows of itself; of one that shows but its address, what it holds."""
+    with contextlib.suppress(TypeError):
         return kinds.content(value).hex()
-    except TypeError:
+    if not depth:
         return repr(value)
+    if isinstance(value, list | tuple | dict):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return f"{type(value).__name__} {[(name, digest(item, depth - 1)) for name, item in items]}"
+    if type(value).__repr__ is object.__repr__:  # type: ignore[comparison-overlap]
+        with contextlib.suppress(TypeError):  # one that Python cannot take apart
+            return f"{type(value).__qualname__} {digest(value.__reduce_ex__(2)[2:3], depth - 1)}"
+    return repr(value)
 
 
 def _add(tried: Tried, problems: Iterable[Problem], inputs: Mapping[str, Any]) -> None:

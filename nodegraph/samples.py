@@ -31,7 +31,11 @@ _SPAN = 8
 
 
 class NoSample(Exception):
-    """There is no way to make a value of this type here: why."""
+    """There is no way to make a value of this type here: why, and what would do other than to give values."""
+
+    def __init__(self, text: str, fix: str = ""):
+        super().__init__(text)
+        self.fix = fix
 
 
 def sample(port: Port, number: int, folder: Path, other: Callable[[Type, Port, int], Any] | None = None) -> Any:

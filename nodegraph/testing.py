@@ -95,14 +95,14 @@ class Pack:
             tried = contract.try_node(one, cases)
             problems += tried.problems
             if tried.untried:
-                problems.append(untried(tried.node, tried.untried))
+                problems.append(untried(tried.node, tried.untried, tried.fix))
         return problems
 
 
-def untried(node: str, reason: str) -> Problem:
+def untried(node: str, reason: str, fix: str = "") -> Problem:
     """A node that no sample could be made for, or that took none."""
-    fix = "give values to try it with: pack.check(samples={'port type or node.port': [value, …]})"
-    return Problem("not-tried", node, f"{node!r} could not be tried: {reason}", fix)
+    given = "give values to try it with: pack.check(samples={'port type or node.port': [value, …]})"
+    return Problem("not-tried", node, f"{node!r} could not be tried: {reason}", fix or given)
 
 
 def call_twice(function: Callable[..., Any], /, **inputs: Any) -> Any:

@@ -104,7 +104,7 @@ def _check_pack(arguments: Namespace, engine: Engine, info: PackInfo, names: set
         problems += pack_record.changes(before, now, nodes)
     _say_tried(arguments, info, tried, left)
     for unable in left:
-        common.say(arguments, untried(unable.node, unable.untried).render().replace("error[", "note["))
+        common.say(arguments, untried(unable.node, unable.untried, unable.fix).render().replace("error[", "note["))
     if arguments.record and not problems:
         common.say(arguments, f"written to {common.shown_path(pack_record.write(info.path, now))}")
     return problems

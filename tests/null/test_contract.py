@@ -72,6 +72,42 @@ def test_what_no_sample_can_be_made_for(tmp_path):
     assert "there are no samples of mine/Rare" in problem.text
 
 
+BOX = "class Box:\n    def __init__(self, value): self.value = value\n@node\ndef make(value: int) -> Box:\n    'A.'\n    return Box([{what}])\n"
+
+
+def test_classes_that_do_not_say_what_they_hold(tmp_path):
+    """They may go from node to node; that their addresses differ says nothing."""
+    take = "@node\ndef take(box: Box) -> int:\n    'A.'\n    return 1"
+    (problem,) = pack_of(tmp_path, BOX.format(what="value, Box(1)") + take).check()
+    assert problem.text == (
+        "'mine/take' could not be tried: it takes a mine/Box, which can be given to no run, as its class does not say what it holds"
+    )
+    assert problem.fix == "give the class parts() -> (meta, arrays) and from_parts(meta, arrays)"
+
+
+def test_classes_that_do_not_say_what_they_hold_are_compared_by_it(tmp_path):
+    (problem,) = pack_of(tmp_path, BOX.format(what="value, numpy.random.default_rng().random()")).check()
+    assert problem.code == "not-deterministic"
+
+
+class _Slots:
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+
+def test_objects_are_the_same_by_what_they_hold():
+    assert same(_Slots(numpy.zeros(3)), _Slots(numpy.zeros(3)))
+    assert not same(_Slots(numpy.zeros(3)), _Slots(numpy.ones(3)))
+    assert same({"a": [_Slots(1)]}, {"a": [_Slots(1)]})
+    assert not same({"a": [_Slots(1)]}, {"a": [_Slots(2)]})
+    round_one, round_two = _Slots(1), _Slots(1)
+    round_one.value, round_two.value = round_one, round_two
+    assert same(round_one, round_one)
+    assert not same(object, _Slots)
+
+
 def test_samples_that_are_given(tmp_path):
     function = "def plum(word: str) -> str:\n    'A.'\n    if word != 'open sesame':\n        raise Invalid('no')\n    return word"
     pack = pack_of(tmp_path, function)
