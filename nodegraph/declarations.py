@@ -231,8 +231,8 @@ def _parts(statement: ast.AST) -> Iterable[ast.AST]:
     if not isinstance(statement, ast.ClassDef):
         return ast.walk(statement)
     inside: list[ast.AST] = [*statement.bases, *statement.keywords, *statement.decorator_list]
-    for one in statement.body:  # a method is called by nothing that is read
-        inside += one.decorator_list if isinstance(one, _FUNCTIONS) else [one]
+    for one in statement.body:  # a method is called by nothing that is read, but what its signature names is looked up at once
+        inside += [*one.decorator_list, one.args, *([one.returns] if one.returns else [])] if isinstance(one, _FUNCTIONS) else [one]
     return (part for one in inside for part in ast.walk(one))
 
 

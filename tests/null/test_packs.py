@@ -110,6 +110,7 @@ ODD = {
     "in a block": HEAD + "try:\n    import json\nexcept ImportError:\n    pass\nelse:\n    @node\n    def plum(x: int = 1) -> int:\n        return x + 1\n",
     "with a byte order mark": "\ufeff" + HEAD + BODY,
     "a default without parts": HEAD + "class Mine:\n    pass\nMINE = Mine()\n" + BODY.replace("x: int = 1", "x: int = 1, mine: Mine = MINE"),
+    "a class whose methods name imports": "from collections.abc import Mapping\nimport torch\nfrom nodegraph import node\nclass Mine:\n    def parts(self, x=torch.zeros(3), *more: torch.Tensor) -> tuple[Mapping, torch.Tensor]: ...\n" + BODY.replace("x: int = 1", "x: int = 1, mine: Mine | None = None"),
     "for type checkers": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import no_such_thing\n" + HEAD + BODY,
 }  # fmt: skip
 
