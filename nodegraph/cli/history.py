@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def replay(arguments: Namespace) -> int:
     """Run again what made a picture: 0 when that gives the same bytes, 1 when it does not."""
     from nodegraph.cli.given import runs
+    from nodegraph.engine import with_literals
     from nodegraph.workflow import Workflow
 
     path = Path(arguments.file)
@@ -31,6 +33,7 @@ def replay(arguments: Namespace) -> int:
     with common.engine(arguments) as engine:
         [given] = runs(arguments, Workflow.of(record["workflow"]), engine.registry)
     again = prepare(record, [Path.cwd(), path.resolve().parent], media.read, given.inputs)
+    again = replace(again, workflow=with_literals(again.workflow, given.overrides)) if given.overrides else again
     arguments.roots = [*(arguments.roots or []), *map(str, again.roots)]
     with common.engine(arguments) as engine:
         _refuse_invalid(engine, again)

@@ -186,7 +186,14 @@ def _history(commands: Any) -> None:
     made = _command(commands, "replay", "run again what made a picture, and compare")
     made.add_argument("file", metavar="FILE", help="a PNG, JPEG, WebP or WAV that nodegraph saved")
     made.add_argument("--check", action="store_true", help="run nothing; say what is different here from when it was made")
-    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="sets", help="an input in place of the recorded one")
+    made.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="sets",
+        help="an input in place of the recorded one, or NODE.PORT=VALUE",
+    )
     made.add_argument("--output", metavar="DIR", help="where files go (./output)")
     made.add_argument("--json", action="store_true", help="print the verdict as JSON")
     made.set_defaults(inputs=None)

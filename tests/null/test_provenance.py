@@ -205,6 +205,17 @@ def test_what_changed_is_named(capsys: Capture, toys: Path) -> None:  # noqa: F8
     assert json.loads(capsys.readouterr().out)["verdict"] == "different"
 
 
+def test_a_replay_sets_values_of_nodes_too(capsys: Capture) -> None:
+    run(PAINT)
+    [path] = pictures()
+    capsys.readouterr()
+    assert main(["replay", str(path), "--check", "--set", "dim.amount=0.5", "--set", "paint.level=0.75"]) == 1
+    assert capsys.readouterr().out.splitlines() == ["  paint.level 0.5 (input level) → 0.75", "  dim.amount 0.25 → 0.5"]
+    assert main(["replay", str(path), "-q", "--set", "dim.amount=0.5", "--output", "again"]) == 1
+    run(PAINT, "--set", "dim.amount=0.5", "--output", "meant")
+    assert pictures("again")[0].read_bytes() == pictures("meant")[0].read_bytes()
+
+
 def test_check_runs_nothing(capsys: Capture) -> None:
     run(PAINT)
     [path] = pictures()
