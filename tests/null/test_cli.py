@@ -742,6 +742,12 @@ def test_json_is_json_where_stdout_lacks_characters(command: list[str]) -> None:
         assert told[-1]["outputs"] == {"t": "É → 🦊"}
 
 
+def test_a_drawing_as_png_goes_to_stdout_too(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["show", write(SUM), "--png", "-"]) == 0
+    assert capfdbinary.readouterr().out.startswith(b"\x89PNG")
+    assert not Path("-").exists()
+
+
 def test_a_drawing_is_whole_where_stdout_lacks_characters() -> None:
     write({"doc": "é", "nodes": {"t": {"use": "shout", "with": {"text": "🦊"}}}, "outputs": {"é": "t.text"}})
     running = process("-m", "nodegraph", "show", "w.json", "--svg", "-", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
