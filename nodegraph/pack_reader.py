@@ -19,7 +19,7 @@ from typing import Any
 
 from nodegraph import keys, types
 from nodegraph.declarations import SUSPECT, misplaced
-from nodegraph.distributions import installed_version, missing
+from nodegraph.distributions import installed_packs, installed_version, missing
 from nodegraph.editions import Edition, Late, Source, load_alone
 from nodegraph.errors import PackInvalid, Problem, did_you_mean
 from nodegraph.looks import SETTLED
@@ -201,9 +201,10 @@ class PackReader:
         path = self.folder / FILE
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if not self.folder.is_dir():
-                fix = "make it, or take it out of the setting 'packs'"
+                owner = next((one.distribution for one in installed_packs() if one.path.resolve() == self.folder.resolve()), "")
+                fix = f"mend the entry point of {owner!r}, or uninstall it" if owner else "make it, or take it out of the setting 'packs'"
                 raise self._fail("no-pack", f"there is no folder {str(self.folder)!r}", fix) from None
             raise self._fail("no-pack", f"{str(self.folder)!r} has no {FILE}", f'write one: name = "{self.folder.name}"') from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:

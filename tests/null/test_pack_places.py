@@ -96,7 +96,9 @@ def test_installed_distribution(site, names, capsys):
     assert "plum  (pack installed, version 1)" in said.out
     assert "imported" not in said.out
     assert main(["packs", "list"]) == 0
-    assert f"there is no folder '{site}/some_nodes/absent'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"there is no folder '{site}/some_nodes/absent'" in said
+    assert "fix mend the entry point of 'some_nodes', or uninstall it" in said
     with Engine(cache=False) as engine:
         result = engine.run({"nodes": {"a": {"use": "plum"}}, "outputs": {"out": "a.int"}})
         assert result.outputs == {"out": 2}
