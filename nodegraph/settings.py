@@ -221,7 +221,14 @@ class _Refused(Exception):
 def _path(value: Any, folder: Path) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise _Refused("must be a path", "write it in quotes")
-    return folder / Path(value).expanduser()
+    if value == "":  # or else it would be the working folder, which nobody has named
+        raise _Refused("must be a path", "write . for the working folder")
+    if "\0" in os.fspath(value):
+        raise _Refused("must be a path, which has no null character", "remove it")
+    try:
+        return folder / Path(value).expanduser()
+    except RuntimeError:
+        raise _Refused("must be a path whose home is known here", "write it out instead of ~") from None
 
 
 def _paths(value: Any, folder: Path) -> tuple[Path, ...]:

@@ -92,7 +92,11 @@ def is_media(kind: str) -> bool:
 def read(kind: str, path: Path) -> Any:
     """The value of a type that a file holds. Raises Unreadable."""
     try:
-        return _READERS[kind](path.expanduser())
+        expanded = path.expanduser()
+    except RuntimeError:
+        raise Unreadable(f"cannot read {str(path)!r}: there is no home of that name here") from None
+    try:
+        return _READERS[kind](expanded)
     except OSError as error:
         if error.errno is None:  # of a decoder
             raise Unreadable(f"{str(path)!r} is damaged: {error}", "get the file again") from None

@@ -30,7 +30,16 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
         word = further[0].partition("=")[0]
         fix = did_you_mean(word, flags) or f"see: {arguments.flags.prog} --help"
         raise WorkflowInvalid([Problem("usage", "", f"{arguments.flags.prog} does not know {word!r}", fix)])
+    _refuse_empty(arguments)
     return arguments
+
+
+def _refuse_empty(arguments: argparse.Namespace) -> None:
+    """Flags that are given nothing, as those whose variable is not set in a shell: they would count as not given."""
+    for action in arguments.flags._actions:
+        if action.option_strings and getattr(arguments, action.dest, None) == "":
+            flag = action.option_strings[-1]
+            raise WorkflowInvalid([Problem("usage", flag, f"{flag} is empty", "give it a value, or leave it away")])
 
 
 class _Parser(argparse.ArgumentParser):

@@ -70,11 +70,12 @@ def models_verify(arguments: Namespace) -> int:
 @contextmanager
 def _store(arguments: Namespace) -> Iterator[Any]:
     """The disk tier. Raises Problems when there is none, or it cannot be used."""
-    from nodegraph.settings import parse_cache
+    from nodegraph.settings import Settings
     from nodegraph.store import INDEX
 
     named = arguments.cache
-    if named and (folder := parse_cache(named, Path.cwd())) and not (folder / INDEX).exists():  # a misspelled folder is not to become one
+    folder = Settings.load({"cache": named}).cache
+    if named is not None and isinstance(folder, Path) and not (folder / INDEX).exists():  # a misspelled folder is not to become one
         raise WorkflowInvalid([Problem("no-cache", "--cache", f"there is no cache in {named!r}", "name the folder of one")])
     with common.engine(arguments) as engine:
         if engine.store is None:

@@ -77,6 +77,8 @@ def _content(text: str) -> str:
         raise ValueError(f"is {text!r}, but that file is not UTF-8 text", "save it as UTF-8") from None
     except OSError as error:
         raise ValueError(f"is {text!r}, but that file cannot be read: {error.strerror}", FIX_AT) from None
+    except RuntimeError:  # of a home that is not known
+        raise ValueError(f"is {text!r}, but there is no home of that name here", FIX_AT) from None
 
 
 def _secret(text: str) -> Secret:

@@ -214,6 +214,15 @@ def test_json_prints_one_object_at_the_end(capsys: Capture) -> None:
     assert Path(record["files"][0]).is_file()
 
 
+@pytest.mark.parametrize("flag", ["--locked", "--inputs", "--batch", "--grid", "--table", "--profile", "--output", "--cache", "--memory"])
+def test_a_flag_whose_value_is_empty_is_not_one_that_was_not_given(capsys: Capture, flag: str) -> None:
+    """As in `--locked "$LOCK"` where there is no such variable."""
+    assert main(["run", write(SUM), flag, ""]) == 2
+    assert f"error[usage] {flag} is empty\n  at  {flag}\n  fix give it a value, or leave it away" in capsys.readouterr().err
+    assert main(["run", write(SUM), f"{flag}="]) == 2
+    assert sorted(path.name for path in Path().iterdir() if path.name not in ("packs", "nodegraph.toml")) == ["w.json"]
+
+
 @pytest.mark.parametrize("flags", [["--output", "w.json"], ["--sweep", "level=0,1", "--table", "table.csv"]])
 @pytest.mark.parametrize("form", [["--json"], ["--events", "jsonl"]])
 def test_the_end_is_told_though_what_comes_out_cannot_be_written(capsys: Capture, flags: list[str], form: list[str]) -> None:

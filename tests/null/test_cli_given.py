@@ -173,6 +173,11 @@ def test_files_of_inputs_come_before_what_is_set(tmp_path: Path) -> None:
             ['extra={"a": 1, "a": 2}'],
             "error[bad-value] 'extra' must be JSON, but cannot be read: the key 'a' stands in it twice\n  at  --set extra",
         ),
+        (
+            ["sizes=@~nobody-of-this-name/x"],
+            "error[bad-value] 'sizes' is '@~nobody-of-this-name/x', but there is no home of that name here\n",
+        ),
+        (["config=~nobody-of-this-name/x"], "error[bad-value] cannot read '~nobody-of-this-name/x': there is no home of that name here\n"),
         (["extra=[NaN]"], "error[bad-value] 'extra' must be JSON, but cannot be read: NaN is no number in JSON\n  at  --set extra"),
         (
             ["extra=" + "[" * 9000],

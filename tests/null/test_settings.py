@@ -111,6 +111,21 @@ def test_the_cache_can_be_off(project: Path, text: str) -> None:
     assert Settings.load({}, {"NODEGRAPH_CACHE": text}, project).cache is False
 
 
+@pytest.mark.parametrize("text", ["", "a\0b", "~nobody-of-this-name/x"])
+@pytest.mark.parametrize("name", ["cache", "output", "packs"])
+def test_what_is_no_path(project: Path, name: str, text: str) -> None:
+    """Nothing would be the working folder: a cache would be made, and cleared, among somebody's files."""
+    if name == "packs" and not text:
+        assert Settings.load({name: [text]}, {}, project).packs == ()  # as in PATH
+        return
+    with pytest.raises(SettingsInvalid) as refused:
+        Settings.load({name: [text] if name == "packs" else text}, {}, project)
+    [problem] = refused.value.problems
+    assert problem.code == "bad-setting"
+    assert problem.text.startswith(f"{name!r} must be a path")
+    assert problem.fix
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
 def test_devices(project: Path, device: str) -> None:
     assert Settings.load({"device": device}, {}, project).device == device
