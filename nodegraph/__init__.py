@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.context import Files, Run
@@ -41,6 +43,16 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module 'nodegraph' has no attribute {name!r}")
 
+
+class _Package(ModuleType):
+    """`nodegraph.run` is the function, also when the module of that name is imported, which Python would put in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "run" or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 __all__ = [
     "Audio", "Cancelled", "Choices", "Conditioning", "Denoiser", "Embedding", "Engine", "Event", "Facts", "Field", "File",

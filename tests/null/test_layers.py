@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import nodegraph
+from nodegraph import engine
 
 PACKAGE = Path(__file__).resolve().parents[2] / "nodegraph"
 LAYERS = [
@@ -156,3 +161,14 @@ def test_packs_use_nothing_but_the_public_names():
                 assert (path.name == "facts.py" and module.startswith("nodegraph.facts")) or module.count(".") == 1, (
                     f"{path} imports {module}"
                 )
+
+
+def test_the_public_names_are_what_they_are_after_everything_was_used():
+    """A module of a package takes the place of what the package calls by its name."""
+    for name in nodegraph.__all__:
+        assert not isinstance(getattr(nodegraph, name), ModuleType), name
+    flow = {"nodes": {"a": {"use": "boolean", "with": {"value": True}}}, "outputs": {"said": "a.bool"}}
+    for _ in range(2):
+        assert nodegraph.run(flow).outputs == {"said": True}
+    assert nodegraph.run is engine.run
+    assert sys.modules["nodegraph.run"].Execution
