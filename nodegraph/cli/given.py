@@ -20,6 +20,7 @@ from nodegraph.cli import media, typed
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean, listing
 from nodegraph.kinds import is_json
 from nodegraph.registry import Registry
+from nodegraph.spec import Port
 from nodegraph.types import Type
 from nodegraph.workflow import Workflow, is_path
 
@@ -88,6 +89,10 @@ def label(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _finite(limits: Iterable[float | None]) -> list[float]:
+    return [one for one in limits if one is not None and math.isfinite(one)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +198,29 @@ class _Reader:
         )
 
     def _random(self, name: str) -> int:
+        """A number within the bounds of an input and of the ports that it feeds, or of the port that it is set for."""
         import secrets
 
-        declared = self.workflow.inputs.get(name)
-        least = math.ceil(declared.min) if declared and declared.min is not None else 0
-        most = math.floor(declared.max) if declared and declared.max is not None else RANDOM_LIMIT - 1
-        return least + secrets.randbelow(max(1, most - least + 1))
+        declared, ports = self.workflow.inputs.get(name), list(self._fed(name))
+        low = [declared.min if declared else None, *(one.minimum for one in ports)]
+        high = [declared.max if declared else None, *(one.maximum for one in ports)]
+        least = [math.ceil(one) for one in _finite(low)] + [math.floor(one) + 1 for one in _finite(port.above for port in ports)]
+        most = [math.floor(one) for one in _finite(high)] + [math.ceil(one) - 1 for one in _finite(port.below for port in ports)]
+        step = math.lcm(*(int(one.multiple) for one in ports if one.multiple)) or 1
+        first = -(-max(least, default=0) // step) * step
+        return first + step * secrets.randbelow(max(1, (min(most, default=RANDOM_LIMIT - 1) - first) // step + 1))
+
+    def _fed(self, name: str) -> Iterable[Port]:
+        """The ports of node types that a name sets: those that the input feeds, or the port of `node.port`."""
+        node, _, port = name.partition(".")
+        places = [(node, port)] if node in self.workflow.nodes else []
+        for other, used in self.workflow.nodes.items():
+            places += [(other, one) for one, link in used.from_.items() if link == f"inputs.{name}"]
+        for place, one in places:
+            use = self.workflow.nodes[place].use
+            known = self.registry.get(use) if isinstance(use, str) else None
+            if known and (found := known.port(one)):
+                yield found
 
     # -- files of inputs -------------------------------------------------------------------------------------------
 

@@ -6,11 +6,11 @@ import json
 import struct
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
-from nodegraph import File, node, types
+from nodegraph import Field, File, node, types
 from nodegraph.cli.given import Given, runs
 from nodegraph.cli.media import Unreadable
 from nodegraph.cli.typed import from_text
@@ -23,6 +23,14 @@ from nodegraph.workflow import Workflow
 @node
 def blend(value: float, names: list[str], note: str = "") -> float:
     return value
+
+
+@node
+def sized(
+    size: Annotated[int, Field(ge=3, lt=56, multiple_of=8)],
+    odd: Annotated[int, Field(gt=8, le=float("inf"))] = 9,
+) -> int:
+    return size
 
 
 REGISTRY = Registry()
@@ -101,6 +109,16 @@ def test_a_file_is_trusted_where_it_is_named(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "c.yaml").write_text("x")
     monkeypatch.chdir(tmp_path)
     assert one("config=c.yaml") == {"config": File.at(tmp_path / "c.yaml")}
+
+
+def test_a_random_number_is_drawn_within_the_bounds_of_the_ports_it_is_for() -> None:
+    nodes = {"a": {"use": "sized", "from": {"size": "inputs.size", "odd": "inputs.size"}}, "b": {"use": "sized", "with": {"size": 8}}}
+    workflow = Workflow.of({"inputs": {"size": {"type": "int", "max": 40}}, "nodes": nodes})
+    registry = Registry()
+    registry.add([node_type(sized, "test")], pack="test")
+    for name, drawn in (("size", {16, 24, 32, 40}), ("b.size", {8, 16, 24, 32, 40, 48})):
+        arguments = Namespace(sets=[f"{name}=random"], sweep=[], inputs="", batch="")
+        assert {runs(arguments, workflow, registry)[0].shown[name] for _ in range(200)} == drawn
 
 
 def test_a_random_seed_is_drawn_within_the_declared_range() -> None:
