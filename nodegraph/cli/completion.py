@@ -36,14 +36,13 @@ def completion(arguments: Namespace) -> int:
 def answer(parser: ArgumentParser) -> None:
     """If a shell asks for completions, give them and end the program."""
     import argcomplete
-    from argcomplete.completers import FilesCompleter
 
     for one in _parsers(parser):
         for action in one._actions:
             completer = _COMPLETERS.get(action.dest)
             if completer and not action.choices:
                 action.completer = completer  # type: ignore[attr-defined]
-    argcomplete.autocomplete(parser, always_complete_options="long", default_completer=FilesCompleter())
+    argcomplete.autocomplete(parser, always_complete_options="long", default_completer=_silently(_any_file))  # type: ignore[arg-type]
 
 
 def _parsers(parser: ArgumentParser) -> Iterable[ArgumentParser]:
@@ -61,10 +60,19 @@ def _silently(complete: Callable[[str, Namespace], Mapping[str, str]]) -> Comple
 
     def answered(prefix: str, parsed_args: Namespace, **further: Any) -> Mapping[str, str]:
         with suppress(Exception, SystemExit):
-            return {word: " ".join(said.split()) for word, said in complete(prefix, parsed_args).items()}
+            return {word: " ".join(said.split()) for word, said in complete(prefix, parsed_args).items() if _can_be_told(word)}
         return {}
 
     return answered
+
+
+def _can_be_told(word: str) -> bool:
+    """Whether a word can be handed to a shell: the name of one file that cannot would take all others with it."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\n" not in word
 
 
 # -- files and names ---------------------------------------------------------------------------------------------------
@@ -85,6 +93,10 @@ def _workflows(prefix: str, arguments: Namespace) -> dict[str, str]:
     if "/" not in prefix:
         found.update({one.stem: "built-in workflow" for one in sorted(builtin_workflows().glob("*.json")) if one.stem.startswith(prefix)})
     return found
+
+
+def _any_file(prefix: str, arguments: Namespace) -> dict[str, str]:
+    return dict.fromkeys(_files(prefix), "")
 
 
 def _nodes(prefix: str, arguments: Namespace) -> dict[str, str]:

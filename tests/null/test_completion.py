@@ -32,6 +32,24 @@ def _place(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     write(PAINT)
 
 
+def asked(line: str) -> set[str]:
+    """The words that a shell is told for a line, by the protocol of argcomplete."""
+    told = Path("told.txt")
+    variables = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SHELL": "bash", "_ARGCOMPLETE_STDOUT_FILENAME": str(told)}
+    point = {"COMP_LINE": line, "COMP_POINT": str(len(line.encode()))}
+    subprocess.run([sys.executable, "-m", "nodegraph"], env={**os.environ, **variables, **point}, timeout=PATIENCE, check=False)
+    return {word.strip() for word in told.read_text().split("\n")} if told.exists() else set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names of files that are no text")
+def test_a_name_that_is_no_text_does_not_keep_others_from_being_told() -> None:
+    for name in ("one.json", os.fsdecode(b"on\xff.json"), "on\ntwo.json"):
+        Path(name).write_text("{}")
+    assert asked("nodegraph run on") == {"one.json"}
+    assert asked("nodegraph run w.json --inputs on") == {"one.json"}
+    assert asked("nodegraph packs check on") == {"one.json"}
+
+
 class Terminal:
     """A shell in a pseudo-terminal."""
 
