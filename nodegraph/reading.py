@@ -184,7 +184,8 @@ def _problem(item: Any, path: positions.Path, known: Mapping[str, Sequence[str]]
         return Problem("missing-key", where, f"the key {path[-1]!r} is missing", f"add {path[-1]!r}")
     linked = "from" in path[-3:-1] or (path[-2:-1] == ("outputs",)) or (path[-3:-2] == ("outputs",) and isinstance(path[-1], int))
     kind = "finite_number" if item["type"] == "float_type" and type(item["input"]) is int else item["type"]  # one of hundreds of digits
-    expected = _USE if path[-1:] == ("use",) else _LINK if linked else _EXPECTED.get(kind)
+    mapped = path[-2:-1] == ("each",) and len(path) > 3
+    expected = _USE if path[-1:] == ("use",) else _LINK if linked else _EACH if mapped else _EXPECTED.get(kind)
     text, fix = expected or (item["msg"][:1].lower() + item["msg"][1:], "")
     return Problem("wrong-json", where, f"{where or 'the file'!r} {text}, but is {kinds.describe(item['input'])}", fix)
 
@@ -197,6 +198,7 @@ def _section(path: positions.Path) -> str:
 
 _USE = ("must be a node type, a path or a workflow", 'write the name of a node type: "use": "…"')
 _LINK = ("must be a reference, or a list of them", 'write "node.output" or "inputs.name"; values of nodes stand in "with"')
+_EACH = ("must be a reference to a list, or a list", 'write "node.output", "inputs.name" or […]; one value for all stands in "with"')
 _EXPECTED = {
     "string_type": ("must be text", "write it in double quotes"),
     "int_type": ("must be a whole number", "write it in digits"),

@@ -260,6 +260,7 @@ CASES = [
     text("infinite-float", '{"nodes": {"a": {"use": "half", "with": {"value": 1e999}}}}'),
     one("wrong-text", {"a": using("word", text=5), "b": using("join", texts="x"), "c": using("join", texts=["a", 1])}),
     one("wrong-bool", {"a": using("flag", on=1), "b": using("flag", on="true")}),
+    one("each-of-one-value", {"a": using("steps", each={"count": 3}), "b": using("steps", each={"count": {"from": "a"}})}),
     one("ports-beside-use", {"a": {"use": "steps", "count": 3, "width": 8, "sampler": "euler"}}),
     one("links-among-values", {"a": using("steps", count="inputs.n"), "b": using("steps", count="a.int"), "c": using("steps", count="inputs.x")}, inputs={"n": {"type": "int"}}),
     one("inputs-misspelled", {"a": using("steps", from_={"count": "input.n"})}, inputs={"n": {"type": "int"}}),
