@@ -69,6 +69,11 @@ def asked(arguments: Namespace, workflow: Workflow, registry: Registry) -> tuple
     sets = [reader.assignment(text) for text in arguments.sets]
     sweeps = [reader.sweep(text) for text in getattr(arguments, "sweep", ())]
     _refuse_twice(reader, [*sets, *(sweep[:1] for sweep in sweeps)])
+    told = {one.name for row in rows for one in row}
+    for sweep in sweeps:
+        if sweep and sweep[0].name in told:  # or else the lines would be shown as what they are not
+            text = f"{sweep[0].name!r} is given by --batch and by --sweep"
+            reader.report("set-twice", sweep[0].name, text, "take it out of the lines, or leave the sweep away")
     if reader.problems:
         raise WorkflowInvalid(reader.problems)
     axes = [Axis(sweep[0].name, [label(one.shown) for one in sweep]) for sweep in sweeps]

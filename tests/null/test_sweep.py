@@ -175,6 +175,14 @@ def test_large_pictures_are_made_to_fit() -> None:
     assert made.width > MAX_SIDE // 2
 
 
+def test_what_the_lines_of_a_batch_give_is_not_swept(capsys: Capture) -> None:
+    write(PAINT)
+    Path("rows.jsonl").write_text('{"seed": 1}\n{"level": 0}\n')
+    assert main(["run", "w.json", "-q", "--batch", "rows.jsonl", "--sweep", "level=0.5,1", "--grid", "grid.png"]) == 2
+    assert "error[set-twice] 'level' is given by --batch and by --sweep\n  at  level\n  fix take" in capsys.readouterr().err
+    assert main(["run", "w.json", "-q", "--batch", "rows.jsonl", "--sweep", "dim.amount=0.1,0.2"]) == 0
+
+
 def test_batches_are_side_by_side() -> None:
     both = side_by_side([flat(0.0), flat(1.0)])
     assert both.size == (18, 8)
