@@ -100,7 +100,12 @@ def _form(called: str, workflow: Workflow, listed: list[Field], outputs: dict[st
         yield from _rows([(one.port.name, str(one.port.type), one.default, one.words()) for one in listed])
     yield "\noutputs:" if outputs else "\nno outputs"
     yield from _rows(list(outputs.items()))
-    yield f"\nnodegraph run {shlex.quote(called)}" + "".join(f" --set {one.port.name}=…" for one in listed if one.port.required)
+    needed = (
+        f" --set {one.port.name}={'@env:…' if types.without_none(one.port.type) is types.SECRET else '…'}"
+        for one in listed
+        if one.port.required
+    )
+    yield f"\nnodegraph run {shlex.quote(called)}{''.join(needed)}"
     yield "flags: nodegraph run --help"
 
 

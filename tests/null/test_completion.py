@@ -215,6 +215,12 @@ def test_the_form_says_types_ranges_defaults_docs_and_outputs(capsys: pytest.Cap
     )
 
 
+def test_the_form_shows_how_a_secret_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    write({"inputs": {"token": {"type": "secret"}, "n": {"type": "int"}}, "nodes": {}})
+    assert main(["run", "w.json", "--help"]) == 0
+    assert "\nnodegraph run w.json --set token=@env:… --set n=…\n" in capsys.readouterr().out
+
+
 def test_the_form_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "w.json", "--help", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
