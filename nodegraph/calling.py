@@ -276,6 +276,7 @@ def _begin_mapped(run: Execution, step: int, mapped: Mapped) -> Settled:
                     Failure(Problem("each-type", where, f"each takes a list, but {kinds.describe(given)} arrived", "give it a list"))
                 )
             items[port] = [Const(one) if kinds.has_content_identity(one) else Item(final, number) for number, one in enumerate(given)]
+        note_outside(run, step, ())  # of an item that enters as its content nothing says where it is from
         return Settled(run.expand_mapped(step, mapped, items))
     except Gone as gone:
         run.recompute(gone.steps, step)

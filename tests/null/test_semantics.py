@@ -603,6 +603,29 @@ def test_a_computed_file_is_looked_at_again_when_it_changed(engine, tmp_path):
     assert (result.outputs, ran(seen)) == ({"out": 8}, ["f", "p", "s"])
 
 
+@pytest.mark.parametrize("item", ["file", "size"])
+@pytest.mark.parametrize("disk", [False, True])
+def test_what_is_mapped_over_a_list_of_what_is_outside_is_looked_at_again(tmp_path, item, disk):
+    """Also where the list comes while the run goes on, and its items are keyed by their content."""
+    path = tmp_path / "data.bin"
+    nodes = {
+        "f": {"use": "file_of", "with": {"name": str(path)}},
+        "g": {"use": "gathered", "from": {"values": ["f.file"]}},
+        "s": {"use": "size_of", "each": {"file": "g.files"}},
+        "listed": {"use": "listed", "from": {"items": "s.int"}},
+        "p": {"use": "plus", "each": {"a": "listed.value"}, "with": {"b": 1}},
+        "t": {"use": "total", "from": {"items": "p.int" if item == "size" else "s.int"}},
+    }
+    workflow = flow(nodes, {"out": "t.int"})
+    for count in (1, 4, 4, 2):
+        path.write_bytes(b"x" * count)
+        with Engine(nodes=[*NODES, *EXTREMES], cache=tmp_path / "cache" if disk else False) as engine:
+            for _ in range(2):
+                assert engine.run(workflow).outputs == {"out": count + (item == "size")}
+            path.write_bytes(b"x" * (count + 1))
+            assert engine.run(workflow).outputs == {"out": count + 1 + (item == "size")}
+
+
 def test_stateful_nodes_are_keyed_by_their_place(engine):
     nodes = {"x": {"use": "place", "with": {"a": 1}}, "y": {"use": "place", "with": {"a": 1}}}
     assert engine.run(flow(nodes, {"x": "x.text", "y": "y.text"})).outputs == {"x": "x", "y": "y"}
