@@ -245,7 +245,7 @@ class Plan:
                 sources[port] = (made, link[1])
                 continue
             source = _resolve(link, at, bindings)
-            if source.__class__ is Const and used.open is None:  # the order of open ports is that of the file
+            if source.__class__ is Const and (used.open is None or port in used.inputs):  # the order of open ports is that of the file
                 parts, given = self._bind_const(used, port, source, parts, given)
             else:
                 sources[port] = source
@@ -258,8 +258,7 @@ class Plan:
         self, used: NodeType, port: str, source: Const, parts: tuple[bytes, ...], literals: Mapping[str, Any]
     ) -> tuple[tuple[bytes, ...], Mapping[str, Any]]:
         """A bound input enters like a literal; null leaves a port at its default."""
-        declared = used.inputs.get(port) or used.port(port)
-        assert declared is not None  # check has refused unknown ports
+        declared = used.inputs[port]
         if source.value is None and not declared.type.optional and declared.default is not REQUIRED:
             return parts, literals
         try:
@@ -387,7 +386,7 @@ class Plan:
         parts = self._parts(used, literals)
         linked = {}
         for port, source in sources.items():
-            if source.__class__ is Const and used.open is None:
+            if source.__class__ is Const and (used.open is None or port in used.inputs):
                 parts, literals = self._bind_const(used, port, source, parts, literals)
             else:
                 linked[port] = source

@@ -442,6 +442,20 @@ def test_null_leaves_the_default_of_a_workflow_used_as_a_node(engine, tmp_path):
     assert engine.run(tmp_path / "outer.json", x=1).outputs == {"sum": 2, "as_given": 1, "many": [2, 3]}
 
 
+@node
+def beside(a: int = 5, **more: int) -> int:
+    return a + sum(more.values())
+
+
+def test_null_leaves_the_default_of_a_port_beside_open_ones():
+    declared = {"x": {"type": "int", "default": None}}
+    workflow = flow({"n": {"use": "beside", "from": {"a": "inputs.x"}, "with": {"b": 1}}}, {"out": "n.int"}, inputs=declared)
+    many = flow({"n": {"use": "beside", "each": {"b": [1, 2]}, "from": {"a": "inputs.x"}}}, {"out": "n.int"}, inputs=declared)
+    with Engine(nodes=[beside], cache=False) as engine:
+        assert [engine.run(workflow).outputs, engine.run(workflow, x=2).outputs] == [{"out": 6}, {"out": 3}]
+        assert [engine.run(many).outputs, engine.run(many, x=2).outputs] == [{"out": [6, 7]}, {"out": [3, 4]}]
+
+
 # -- each --------------------------------------------------------------------------------------------------------------
 
 
