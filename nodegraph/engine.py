@@ -489,6 +489,7 @@ def _narrow(plan: Plan, template: Template, outputs: dict[str, Source], wanted: 
             )
     sources = [[step for source in plan.sources[number].values() for step in steps_in(source)] for number in range(len(plan))]
     reached = ancestors(sources, [*roots, *(step for source in chosen.values() for step in steps_in(source))])
+    plan.asked.update(roots)
     return chosen, sorted({*roots, *(step for step in plan.effects if step in reached)})
 
 

@@ -158,6 +158,7 @@ class Plan:
         self.effects: list[int] = []
         self.settled = 0  # the first steps, which are nodes that `check` has settled: each takes from steps before it
         self.top: list[Any] = []  # of each node of the workflow itself: its step, or the sources of its outputs by name
+        self.asked: set[int] = set()  # steps that were asked for by name: what they turn out to stand for is asked for too
         self.ident_of: Any = None  # set by a run: the identity of a source whose step is done, or None
 
     def __len__(self) -> int:

@@ -521,6 +521,8 @@ class Execution:
         """Under the lock: a step is done. Returns a dependent that became ready for the given lane."""
         self.done[step], self.state[step] = result, DONE
         self.roots.discard(step)
+        if result.__class__ is dict and step in self.plan.asked:
+            self._ask_behind(result)
         waiting, self.dependents[step] = self.dependents[step], None
         if waiting is None:
             return None
@@ -644,6 +646,16 @@ class Execution:
             )
         self._more_roots(effects)
         return outputs
+
+    def _ask_behind(self, outputs: dict[str, Source]) -> None:
+        """Under the lock: a step that was asked for by name stands for others: ask for these."""
+        if self.stretch is not None:
+            self.stretch.watched = True
+        behind: list[int] = []
+        for source in outputs.values():
+            self._unsettled(source, behind)
+        self.plan.asked.update(behind)
+        self._more_roots(behind)
 
     def _more_roots(self, steps: list[int]) -> None:
         if steps:

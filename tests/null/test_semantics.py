@@ -784,6 +784,30 @@ def test_nodes_that_stand_for_several_can_be_asked_for(engine, tmp_path):
         engine.submit(workflow, only=["lat.int"])
 
 
+def test_a_node_asked_for_by_name_is_computed_whatever_it_turns_out_to_stand_for(engine):
+    """A list, a graph, an input that it chose: those of a list inside of a list too."""
+    inner = flow({"r": {"use": "repeat_plus", "from": {"count": "inputs.n"}, "with": {"value": 1}}}, {"out": "r.int"})
+    nodes = {
+        "n": {"use": "count_up", "with": {"n": 3}},
+        "late": {"use": "plus", "each": {"a": "n.ints"}, "with": {"b": 10}},
+        "loop": {"use": "repeat_plus", "with": {"value": 1, "count": 2}},
+        "loops": {"use": {**inner, "inputs": {"n": {"type": "int"}}}, "each": {"n": "n.ints"}},
+        "chosen": {"use": "first_there", "from": {"one": "late.int"}},
+        "bad": {"use": "fails", "each": {"a": "n.ints"}, "with": {"when": 1}},
+    }
+    workflow = flow(nodes, {})
+    items = {f"late[{index}]" for index in range(3)}
+    expected = {"late": items, "loop": {"loop", "loop@2", "loop@3", "loop@1/turn", "loop@2/turn"}, "chosen": items | {"chosen"}}
+    expected["loops"] = {"loops[0]/r", *(f"loops[{index}]/r@1/turn" for index in (1, 2)), "loops[2]/r@2/turn"}
+    for name, steps in expected.items():
+        job = engine.submit(workflow, only=name, cache=False)
+        assert steps <= {event.node for event in job.events() if event.kind == "finished"}
+        assert job.result(5).ok
+        assert [engine.submit(workflow, only=name).result(5).status for _ in range(2)] == ["ok", "ok"]
+    result = engine.submit(workflow, only="bad").result(5)
+    assert [problem.where for problem in result.problems] == ["bad[1]"]
+
+
 def test_no_cache_neither_looks_up_nor_keeps(engine):
     workflow = flow({"a": plus(5, 5)}, {"out": "a.int"})
     engine.run(workflow)
