@@ -256,11 +256,12 @@ class Execution:
             self.stretch.watched = True
         waits: list[int] = []
         lazy, state, dependents = self.traits[step].lazy, self.state, self.dependents
+        whole = self.plan.types[step].__class__ is not Mapped  # what maps a list needs to know its items, not to have them
         for port, source in self.plan.sources[step].items():
             if source.__class__ is tuple and state[source[0]] < DONE and not lazy:
                 waits.append(source[0])
             elif not lazy or not self._is_lazy(step, port):
-                self._unsettled(source, waits)
+                self._unsettled(source, waits, whole)
         for one in waits:
             others = dependents[one]
             if others is None:
@@ -279,8 +280,9 @@ class Execution:
             return False
         return port in lazy or (None in lazy and port not in self.plan.types[step].inputs)
 
-    def _unsettled(self, source: Source, found: list[int]) -> None:
-        """Add the steps that a source waits for, through the outputs of steps that stand for others."""
+    def _unsettled(self, source: Source, found: list[int], whole: bool = True) -> None:
+        """Add the steps that a source waits for, through the outputs of steps that stand for others. `whole`: and those that the items
+        of a list wait for."""
         first = None
         while source.__class__ is tuple:
             step = source[0]
@@ -296,7 +298,7 @@ class Execution:
                 self._shorten(first, source, done[source[1]])
             source = done[source[1]]
         if source.__class__ is list:
-            for one in source:
+            for one in source if whole else ():
                 self._unsettled(one, found)
         elif source.__class__ is Item:
             self._unsettled(source.source, found)

@@ -499,6 +499,24 @@ def test_each_over_a_list_whose_length_is_known_only_at_run_time(engine):
     assert result.outputs == {"all": [], "sum": 0}
 
 
+@pytest.mark.parametrize("items", [[1, 2, 3], "up.ints"])
+def test_mapped_nodes_do_not_wait_for_whole_lists_of_each_other(items):
+    """Whether the list is known beforehand or not: one item goes all the way before the next begins, and none runs that nobody needs."""
+    nodes = {
+        "up": {"use": "count_up", "with": {"n": 3}},
+        "one": {"use": "plus", "each": {"a": items}, "with": {"b": 1}},
+        "two": {"use": "plus", "each": {"a": "one.int"}, "with": {"b": 20}},
+        "three": {"use": "plus", "each": {"a": "two.int"}, "with": {"b": 300}},
+        "same": {"use": flow({"n": plus(5)}, {"out": "n.int"}, inputs={"unused": {"type": "int"}}), "each": {"unused": "two.int"}},
+    }
+    with make_engine(threads=1) as engine:
+        result, seen = traced(engine, flow(nodes, {"out": "three.int"}))
+        assert [path for path in seen["started"] if path != "up"] == [f"{name}[{i}]" for i in range(3) for name in ("one", "two", "three")]
+        result, seen = traced(engine, flow({**nodes, "one": {**nodes["one"], "with": {"b": 2}}}, {"out": "same.out"}))
+        assert result.outputs == {"out": [5, 5, 5]}
+        assert {path for path in seen["started"] if path != "up"} == {"same[0]/n"}
+
+
 def test_each_nested_is_a_workflow_in_a_workflow(engine):
     inner = flow(
         {"m": {"use": "plus", "each": {"a": "inputs.row"}, "with": {"b": 1}}}, {"out": "m.int"}, inputs={"row": {"type": "list[int]"}}
