@@ -205,6 +205,7 @@ class Engine:
 
         if self._closed:
             raise RuntimeError("the engine is closed")
+        self._refuse_nodes("run a workflow on the engine that runs it; return a Graph")
         source = self._read(workflow)
         if token is not None and "token" in source.inputs and "token" not in (inputs or {}):
             text, fix = "'token' is an input of this workflow, and the id of a run", "give the input in a mapping: {'token': …}"
@@ -251,7 +252,8 @@ class Engine:
         return found
 
     def close(self) -> None:
-        """Cancel the jobs that are not done, write what is waiting to disk, end the threads. Idempotent."""
+        """Cancel the jobs that are not done, write what is waiting to disk, end the threads. Idempotent. RuntimeError in a node."""
+        self._refuse_nodes("close the engine that runs it")
         with self._lock:
             if self._closed:
                 return
@@ -267,6 +269,11 @@ class Engine:
             self.store.close()
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _refuse_nodes(self, what: str) -> None:
+        """Raise RuntimeError when a node asks: it would hold the worker that it waits for."""
+        if any(lane.is_caller() for lane in self._lanes.values()):
+            raise RuntimeError(f"a node cannot {what}")
 
     @property
     def _index(self) -> Path | None:

@@ -174,6 +174,10 @@ class Lane:
             return None
         return executor, executor.queued[self].pop()
 
+    def is_caller(self) -> bool:
+        """Whether the thread that asks is one of its workers."""
+        return hasattr(self._this, "worker")
+
     def close(self, wait: bool = True) -> None:
         """Let the workers end after the step they are in."""
         with self._wake:
@@ -204,6 +208,10 @@ class LoopLane:
                 self._thread.start()
         for step in steps:
             asyncio.run_coroutine_threadsafe(executor.execute_async(step), self._loop)
+
+    def is_caller(self) -> bool:
+        """Whether the thread that asks is that of the loop."""
+        return self._thread is threading.current_thread()
 
     def close(self, wait: bool = True) -> None:
         """Let the loop end; what is at work in it is left there."""

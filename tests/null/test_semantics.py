@@ -725,6 +725,28 @@ def test_closing_an_engine_cancels_what_is_not_done(tmp_path):
         engine.submit(flow({"a": plus(1)}, {"out": "a.int"}))
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("does", ["run", "close"])
+def test_a_node_that_calls_its_engine_fails(does, asynchronous):
+    """In place of waiting for itself."""
+
+    def called(a: int) -> int:
+        if does == "close":
+            engines[0].close()
+        return engines[0].run(flow({"p": plus(a)}, {"out": "p.int"})).outputs["out"]
+
+    async def called_async(a: int) -> int:
+        return called(a)
+
+    with Engine(nodes=[*NODES, node(name="calls")(called_async if asynchronous else called)], cache=False, threads=1) as engine:
+        engines = [engine]
+        workflow = flow({"c": {"use": "calls", "with": {"a": 1}}}, {"out": "c.int"})
+        [problem] = engine.submit(workflow).result(5).problems
+        assert (problem.code, problem.where) == ("node-failed", "c")
+        assert "a node cannot" in problem.text
+        assert engine.run(flow({"p": plus(1)}, {"out": "p.int"})).outputs == {"out": 1}
+
+
 def test_events_begin_with_planned_and_end_with_done(engine):
     job = engine.submit(flow({"a": plus(1)}, {"out": "a.int"}))
     events = list(job.events())
