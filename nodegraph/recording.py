@@ -15,6 +15,7 @@ from nodegraph.plan import Plan, Scope
 from nodegraph.shared import Shared
 from nodegraph.sources import Const, Source
 from nodegraph.spec import NodeType, as_written
+from nodegraph.types import Type
 
 if TYPE_CHECKING:
     from nodegraph.run import Execution
@@ -40,7 +41,12 @@ def _kept(run: Execution, step: int, call: Any, outcome: Any) -> Any:
     used, plan = call.used, run.plan
     try:
         if outcome.__class__ is Lazy:
-            return _alias(run, step, used, outcome)
+            _check_alias(run, step, used, outcome)
+            if outcome.port in plan.sources[step]:
+                return _alias(run, step, used, outcome)
+            outcome = _written(run, step, used, outcome)
+            if not (used.single and kinds.has_content_identity(outcome)):
+                return {next(iter(used.outputs)): Const(outcome)}
         if outcome.__class__ is Need:
             return _need(run, step, used, outcome)
         if outcome.__class__ is Graph:
@@ -85,9 +91,7 @@ def _values(run: Execution, step: int, call: Any, outcome: Any) -> Entry:
     idents = []
     for (name, port), value in zip(outputs.items(), values, strict=True):
         if not kinds.conforms(port.type, value):
-            raise _wrong_output(
-                run, step, f"says that {name!r} is {port.type}, but gave {kinds.describe(value)}", "return what is declared"
-            )
+            raise _not_declared(run, step, name, port.type, value)
         if value.__class__ in PLAIN:
             idents.append(keys.identity(value))
         else:
@@ -98,30 +102,39 @@ def _values(run: Execution, step: int, call: Any, outcome: Any) -> Entry:
     return Entry(call.result_key, "values", tuple(outputs), values, tuple(idents), call.seconds, own)
 
 
+def _not_declared(run: Execution, step: int, output: str, declared: Type, value: Any) -> Problems:
+    return _wrong_output(run, step, f"says that {output!r} is {declared}, but gave {kinds.describe(value)}", "return what is declared")
+
+
 def _wrong_output(run: Execution, step: int, text: str, fix: str) -> Problems:
     path = run.plan.path(step)
     return Problems([Problem("wrong-output", path, f"{run.plan.types[step].name!r} {text}", fix)])
 
 
-def _alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> dict[str, Source]:
-    """A node gave one of its lazy inputs: the same result under the same key."""
+def _check_alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> None:
     if len(used.outputs) != 1:
         raise _wrong_output(run, step, "returned a lazy input, but has several outputs", "return a Graph that says what each output is")
     plan = run.plan
     if lazy.port not in used.inputs and lazy.port not in plan.sources[step] and lazy.port not in plan.literals[step]:
         raise _wrong_output(run, step, f"returned a lazy input {lazy.port!r}, which is none of its inputs", "return one that it was given")
+
+
+def _written(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> Any:
+    """The value of a lazy input that is not linked."""
+    literals = run.plan.literals[step]
+    return literals[lazy.port] if lazy.port in literals else as_written(used.inputs[lazy.port])
+
+
+def _alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> dict[str, Source]:
+    """A node gave one of its linked lazy inputs: the same result under the same key."""
+    plan = run.plan
     output = next(iter(used.outputs))
-    source = plan.sources[step].get(lazy.port)
-    linked = source is not None
-    if source is None:
-        literals = plan.literals[step]
-        source = Const(literals[lazy.port] if lazy.port in literals else as_written(used.inputs[lazy.port]))
     outside = note_outside(run, step, ())
     plan_key = plan.keys[step]
-    if linked and plan_key is not None and run.use_cache:
+    if plan_key is not None and run.use_cache:
         record = {"nodes": {}, "outputs": {output: f"inputs.{lazy.port}"}}
         run.shared.cache.put(Entry(keys.digest(b"alias", plan_key), "graph", (), record, (), 0.0, ()), plan_key, outside)
-    return {output: source}
+    return {output: plan.sources[step][lazy.port]}
 
 
 def _need(run: Execution, step: int, used: NodeType, need: Need) -> Need:

@@ -386,6 +386,19 @@ def test_what_was_chosen_of_links_is_found_where_it_is_written(engine):
     assert engine.run(flow(written, {"out": "p.int"})).outputs == {"out": 4}
 
 
+@pytest.mark.parametrize("disk", [False, True])
+def test_a_choice_of_a_value_that_is_written_is_made_once(tmp_path, disk):
+    workflow = flow({"p": {"use": "pick", "with": {"condition": True, "on_true": "a", "on_false": "b"}}}, {"out": "p.value"})
+    CALLS.clear()
+    with make_engine(cache=tmp_path if disk else False) as engine:
+        assert [engine.run(workflow).outputs["out"] for _ in range(2)] == ["a", "a"]
+        assert [step.state for step in engine.plan(workflow).steps] == ["cached"]
+    if disk:
+        with make_engine(cache=tmp_path) as engine:
+            assert engine.run(workflow).outputs == {"out": "a"}
+    assert CALLS == ["pick"]
+
+
 def test_skip_skips_what_depends_on_it(engine):
     nodes = {"odd": {"use": "only_even", "with": {"a": 3}}, "after": plus(a="odd.int"), "other": plus(1)}
     result, seen = traced(engine, flow(nodes, {"out": "after.int", "other": "other.int"}))
