@@ -125,16 +125,29 @@ def _written(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> Any:
     return literals[lazy.port] if lazy.port in literals else as_written(used.inputs[lazy.port])
 
 
-def _alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> dict[str, Source]:
-    """A node gave one of its linked lazy inputs: the same result under the same key."""
+def _alias(run: Execution, step: int, used: NodeType, lazy: Lazy[Any]) -> dict[str, Source] | Need:
+    """A node gave one of its linked lazy inputs: the same result under the same key. Where its type does not say that it is what the
+    output is declared to be, it is looked at first."""
     plan = run.plan
-    output = next(iter(used.outputs))
+    output, declared = next(iter(used.outputs.items()))
+    port = used.port(lazy.port)
+    assert port is not None  # check has refused unknown ports
+    if not _surely(types.erase(declared.type), types.erase(port.type)):
+        if not lazy.ready:
+            return Need(lazy.port)
+        if not (lazy.skipped or kinds.conforms(declared.type, as_lists(lazy.value))):
+            raise _not_declared(run, step, output, declared.type, lazy.value)
     outside = note_outside(run, step, ())
     plan_key = plan.keys[step]
     if plan_key is not None and run.use_cache:
         record = {"nodes": {}, "outputs": {output: f"inputs.{lazy.port}"}}
         run.shared.cache.put(Entry(keys.digest(b"alias", plan_key), "graph", (), record, (), 0.0, ()), plan_key, outside)
     return {output: plan.sources[step][lazy.port]}
+
+
+def _surely(declared: Type, given: Type) -> bool:
+    """Whether whatever is of the one type is of the other."""
+    return declared is given or declared is types.ANY or (types.accepts(declared, given, {}) and not types.has_any(given))
 
 
 def _need(run: Execution, step: int, used: NodeType, need: Need) -> Need:

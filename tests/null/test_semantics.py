@@ -399,6 +399,44 @@ def test_a_choice_of_a_value_that_is_written_is_made_once(tmp_path, disk):
     assert CALLS == ["pick"]
 
 
+@node
+def untyped(value: Lazy[Any]) -> int:
+    return value  # type: ignore[return-value]
+
+
+@node
+def nothing_or(value: int | None) -> int | None:
+    return value
+
+
+@node
+def surely(value: Lazy[int | None]) -> int:
+    return value  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("use", "given", "told"), [("untyped", "x", "'x'"), ("untyped", None, "null"), ("surely", None, "null")])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_lazy_input_that_is_returned_must_be_what_the_output_is_declared_to_be(use, given, told, linked):
+    with Engine(nodes=[*NODES, untyped, surely, nothing_or], cache=False) as engine:
+        for value in (given, 3):
+            source = "nothing_or" if use == "surely" else "anything"
+            nodes = {
+                "v": {"use": source, "with": {"value": value}},
+                "u": {"use": use, **({"from": {"value": f"v.{'int' if source == 'nothing_or' else 'value'}"}} if linked else {})},
+                "p": plus("u.int", 1),
+            }
+            if not linked:
+                nodes["u"]["with"] = {"value": value}
+            for _ in range(2):
+                result = engine.submit(flow(nodes, {"out": "p.int"})).result(5)
+                if value == 3:
+                    assert result.outputs == {"out": 4}
+                    continue
+                [problem] = result.problems
+                assert (problem.code, problem.where) == ("wrong-output", "u")
+                assert problem.text == f"{use!r} says that 'int' is int, but gave {told}"
+
+
 def test_skip_skips_what_depends_on_it(engine):
     nodes = {"odd": {"use": "only_even", "with": {"a": 3}}, "after": plus(a="odd.int"), "other": plus(1)}
     result, seen = traced(engine, flow(nodes, {"out": "after.int", "other": "other.int"}))
