@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import collector, keys, looks, secret
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
+from nodegraph.entries import Entry
 from nodegraph.errors import PackInvalid, Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
 from nodegraph.handles import ModelRef
 from nodegraph.literals import Pending
@@ -505,6 +506,16 @@ def _output_names(plan: Plan, step: int) -> list[str]:
     return list(used.outputs) if isinstance(used, NodeType) else []
 
 
+def _chosen(run: Execution, sources: Mapping[str, Source], entry: Entry) -> list[int]:
+    """The steps behind a result that stands for an input that the node chose: what is cached is the choice alone."""
+    from nodegraph.sources import steps_in
+
+    record: Any = run.shared.cache.load(entry) if entry.kind == "graph" else None
+    if not record or record["nodes"]:
+        return []
+    return [step for link in record["outputs"].values() for step in steps_in(sources.get(link.partition(".")[2]))]
+
+
 def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: list[int]) -> Preview:
     """Look every result up, as a run would, without running anything."""
     from nodegraph.sources import steps_in
@@ -517,8 +528,9 @@ def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: li
         if step in states:
             continue
         key = plan.keys[step]
-        if key is not None and run.shared.cache.linked(key) is not None:
+        if key is not None and (found := run.shared.cache.linked(key)) is not None:
             states[step] = "cached"
+            stack += _chosen(run, plan.sources[step], found[0])
             continue
         used = plan.types[step]
         states[step] = "effect" if isinstance(used, NodeType) and used.effect else "run"

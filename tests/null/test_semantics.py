@@ -437,6 +437,16 @@ def test_a_lazy_input_that_is_returned_must_be_what_the_output_is_declared_to_be
                 assert problem.text == f"{use!r} says that 'int' is int, but gave {told}"
 
 
+def test_a_plan_tells_what_is_behind_a_choice_that_is_known(engine):
+    """That the choice is cached does not say that what was chosen is."""
+    nodes = {"even": {"use": "is_even", "with": {"a": 2}}, "yes": {"use": "fails", "with": {"a": 1}}, "no": plus(1, 1)}
+    nodes["s"] = {"use": "pick", "from": {"condition": "even.bool", "on_true": "yes.int", "on_false": "no.int"}}
+    workflow = flow(nodes, {"out": "s.value"})
+    for _ in range(2):
+        assert not engine.submit(workflow).result(5).ok
+    assert {step.path: step.state for step in engine.plan(workflow).steps} == {"even": "skip", "yes": "run", "no": "skip", "s": "cached"}
+
+
 def test_skip_skips_what_depends_on_it(engine):
     nodes = {"odd": {"use": "only_even", "with": {"a": 3}}, "after": plus(a="odd.int"), "other": plus(1)}
     result, seen = traced(engine, flow(nodes, {"out": "after.int", "other": "other.int"}))
