@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds, types
@@ -14,7 +15,7 @@ from nodegraph.outcomes import Graph, Lazy, Need, Ref, Skip
 from nodegraph.plan import Plan, Scope
 from nodegraph.shared import Shared
 from nodegraph.sources import Const, Source
-from nodegraph.spec import NodeType, as_written
+from nodegraph.spec import NodeType, Port, as_written
 from nodegraph.types import Type
 
 if TYPE_CHECKING:
@@ -213,4 +214,21 @@ def expand_record(shared: Shared, plan: Plan, step: int, record: Any, scope: Sco
     for port, declared in parent.inputs.items():
         if port not in bound and not declared.required:
             bound[port] = Const(declared.default)
-    return plan.expand(template, bound, scope)
+    outputs = plan.expand(template, bound, scope)
+    for output, given in template.output_types.items():
+        declared = parent.outputs[output].type
+        if not _surely(types.erase(declared), given):
+            looked_at = plan.step(_look(parent.name, output, declared), output, scope, {"value": outputs[output]}, {}, ())
+            outputs[output] = (looked_at, output)
+    return outputs
+
+
+@lru_cache(maxsize=256)
+def _look(name: str, output: str, declared: Type) -> NodeType:
+    """The step that looks whether what a graph gives as `any` is what the node that returned it says of the output."""
+    inputs, outputs = {"value": Port("value", types.ANY)}, {output: Port(output, declared)}
+    return NodeType(name, inputs, outputs, _as_it_is, pack="nodegraph", identity=f"{output}: {declared}")
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

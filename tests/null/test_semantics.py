@@ -13,7 +13,7 @@ import numpy
 import pytest
 from engine_nodes import CALLS, NODES, VOLATILE, flow, make_engine, traced
 
-from nodegraph import Engine, Field, File, Image, Lazy, Need, Run, Workflow, WorkflowInvalid, node, noderun
+from nodegraph import Engine, Field, File, Graph, Image, Lazy, Need, Run, Workflow, WorkflowInvalid, node, noderun
 
 T = TypeVar("T")
 
@@ -435,6 +435,34 @@ def test_a_lazy_input_that_is_returned_must_be_what_the_output_is_declared_to_be
                 [problem] = result.problems
                 assert (problem.code, problem.where) == ("wrong-output", "u")
                 assert problem.text == f"{use!r} says that 'int' is int, but gave {told}"
+
+
+@node
+def in_a_graph(value: Any) -> int:
+    graph = Graph()
+    return graph.give(int=graph.add("inner", "anything", value=graph.input("value"))["value"])  # type: ignore[return-value]
+
+
+@node
+def ints_in_a_graph(value: Any) -> list[int]:
+    graph = Graph()
+    return graph.give(ints=[graph.add(name, "anything", value=graph.input("value"))["value"] for name in "ab"])  # type: ignore[return-value]
+
+
+def test_what_a_returned_graph_gives_as_any_must_be_what_the_output_is_declared_to_be():
+    with Engine(nodes=[*NODES, in_a_graph, ints_in_a_graph], cache=False) as engine:
+        for use, output in (("in_a_graph", "int"), ("ints_in_a_graph", "ints")):
+            for value in (3, "x", 3, "x"):
+                nodes = {"g": {"use": use, "with": {"value": value}}, "all": {"use": "listed", "from": {"items": [f"g.{output}"]}}}
+                result = engine.submit(flow(nodes, {"out": f"g.{output}"})).result(5)
+                if value == 3:
+                    assert result.outputs == {"out": 3 if output == "int" else [3, 3]}
+                    continue
+                [problem] = result.problems
+                assert (problem.code, problem.where) == ("wrong-output", f"g/{output}")
+                told = "'x'" if output == "int" else "a list of 2"
+                declared = "int" if output == "int" else "list[int]"
+                assert problem.text == f"{use!r} says that {output!r} is {declared}, but gave {told}"
 
 
 def test_a_plan_tells_what_is_behind_a_choice_that_is_known(engine):
