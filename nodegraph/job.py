@@ -127,7 +127,6 @@ class EventLog:
                 self._waiting = 1  # before looking, so that what is added after the look wakes
                 if at >= len(records):
                     self._wake.wait(0.5)
-            self._waiting = 0
             if not self._over:
                 self._wake.wait(COALESCE)
 

@@ -14,6 +14,7 @@ import pytest
 from engine_nodes import CALLS, NODES, VOLATILE, flow, make_engine, traced
 
 from nodegraph import Engine, Field, File, Graph, Image, Lazy, Need, Run, Workflow, WorkflowInvalid, node, noderun
+from nodegraph.job import EventLog
 
 T = TypeVar("T")
 
@@ -857,6 +858,29 @@ def previewed(run: Run, count: int, total: int) -> int:
     for step in range(1, count + 1):
         run.progress(step, total, preview=partial(preview, step))
     return int("".join(map(str, made)))
+
+
+def test_a_reader_of_events_is_told_at_once_whatever_others_read():
+    log = EventLog("run", lambda steps: [""] * len(list(steps)))
+    log.add("planned", -1, {"total": 2})
+    told = threading.Semaphore(0)
+
+    def read():
+        for _ in log:
+            told.release()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    assert told.acquire(timeout=5)
+    for _ in range(3):
+        while not log._waiting:
+            time.sleep(0.001)
+        next(iter(log))  # another one, that begins now, has something to read
+        assert log._waiting, "the first one is told of what comes, in place of looking for it now and then"
+        log.add("started", 0)
+        assert told.acquire(timeout=5)
+    log.close({})
+    reader.join(5)
 
 
 def test_previews_are_made_at_the_first_and_the_last_step_and_now_and_then(monkeypatch):
