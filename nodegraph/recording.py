@@ -185,8 +185,8 @@ def _graph(run: Execution, step: int, call: Any, graph: Graph) -> dict[str, Sour
     if call.key is not None and run.use_cache:
         entry = Entry(call.result_key, "graph", (), graph.record(), (), call.seconds, ())
         run.shared.cache.put(entry, run.plan.keys[step], outside)
-        if run.debt is not None:
-            run.debt.add(step, entry)
+        if (debt := run.debt) is not None:
+            debt.add(step, entry)
     return sources
 
 

@@ -390,7 +390,8 @@ class Execution:
     def execute(self, step: int) -> int | None:
         """Run one step in a lane's worker. Returns the next ready step for the same lane."""
         if step < 0:
-            return self.stretch.execute(step) if self.stretch else None  # the run may have ended without it
+            made = self.stretch  # the run may have ended without it, and may end at any moment
+            return made.execute(step) if made is not None else None
         if self.traits[step].quick and (following := plain.execute(self, step)) != step:
             return following
         return self.call(step)
@@ -470,8 +471,9 @@ class Execution:
                 self._unpin(step)
             if not self.active:
                 self._end_if_over()
-        if self.debt is not None and isinstance(entry, Entry):
-            self.debt.add(step, entry)
+        debt = self.debt  # the run may end at any moment now, in another thread
+        if debt is not None and isinstance(entry, Entry):
+            debt.add(step, entry)
         if step in self.checkpointed:
             self._drop_checkpoints(step, entry)
         if call.claimed:

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -22,6 +23,7 @@ from engine_nodes import CALLS, NODES, flow, make_engine, traced
 from nodegraph import Engine, Image, kinds, node
 from nodegraph.entries import OVERHEAD, Entry
 from nodegraph.packing import Packed, Unpackable, unpack
+from nodegraph.run import Execution
 from nodegraph.store import LOOKUPS, MAPS, Store
 
 CALLED: list[int] = []
@@ -714,3 +716,23 @@ def test_what_another_process_wrote_or_removed_is_no_damage(tmp_path):
     store.get = removed_meanwhile
     assert store.verify() == {"checked": 5, "damaged": 0, "stray_files_removed": 0}
     store.close()
+
+
+def test_what_a_run_lets_go_when_it_ends_may_go_between_two_looks(tmp_path, monkeypatch):
+    """Another thread may end it at any moment."""
+
+    def vanishing(name: str) -> property:
+        def look(run: Any) -> Any:
+            found, run.__dict__[name] = run.__dict__[name], None
+            return found
+
+        return property(look, lambda run, value: run.__dict__.update({name: value}))
+
+    monkeypatch.setattr(Execution, "debt", vanishing("debt"), raising=False)
+    with Engine(nodes=[long_text, text_sizes], cache=tmp_path) as engine:
+        assert engine.run(wide(3)).outputs == {"sum": 300_000}
+    monkeypatch.setattr(Execution, "stretch", vanishing("stretch"), raising=False)
+    run = Execution.__new__(Execution)
+    run.stretch = SimpleNamespace(execute=lambda step: step + 1)  # type: ignore[assignment]
+    assert run.execute(-2) == -1
+    assert run.execute(-2) is None
