@@ -120,8 +120,8 @@ def _dotted(pack: str, name: str) -> str:
 
 
 def _forget(root: str) -> None:
-    """Nothing calls an edition's modules any more."""
-    for name in [name for name in sys.modules if name == root or name.startswith(f"{root}.")]:
+    """Nothing calls an edition's modules any more. Other threads may import others meanwhile."""
+    for name in [name for name in list(sys.modules) if name == root or name.startswith(f"{root}.")]:
         sys.modules.pop(name, None)
 
 

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+from typing import Any
 
 import pytest
 from cases import bare_engine
@@ -356,3 +357,18 @@ def test_no_run_mixes_two_versions(packs):
             thread.join()
     assert all(isinstance(out, int) and out // 1000 == out % 1000 for out in seen), set(map(str, seen))
     assert len(set(seen)) > 5
+
+
+def test_modules_are_forgotten_while_others_are_imported(monkeypatch):
+    """An edition goes when the last that calls it goes, in whichever thread that is."""
+
+    class Meanwhile(str):
+        def startswith(self, *prefix: Any) -> bool:
+            sys.modules["imported_meanwhile"] = sys
+            return False
+
+    modules = {Meanwhile("looked_at"): sys, "gone.module": sys, "gone_not": sys}
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "modules", modules)
+        editions._forget("gone")
+    assert list(modules) == ["looked_at", "gone_not", "imported_meanwhile"]
