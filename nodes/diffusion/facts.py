@@ -68,8 +68,14 @@ FLOW_SAMPLERS = frozenset({"default", "dpm++_2m", "dpm++_2m_sde", "euler", "heun
 FLOW_SIGMAS = {"dpm++_2m": (), "dpm++_2m_sde": (), "heun": (), "unipc": ("karras",)}
 """Of these the samplers that respace the noise levels of a flow-matching model in no way, or in one: those of diffusers 0.42 give NaN,
 as they take the levels for those of another process."""
-NO_SAMPLE_PREDICTION = frozenset({"dpm++_sde", "dpm2", "dpm2_ancestral", "euler_ancestral", "pndm"})
-"""Samplers that cannot use a model that predicts the clean sample."""
+NO_SAMPLE_PREDICTION = {
+    "dpm++_sde": "DPMSolverSDEScheduler",
+    "dpm2": "KDPM2DiscreteScheduler",
+    "dpm2_ancestral": "KDPM2AncestralDiscreteScheduler",
+    "euler_ancestral": "EulerAncestralDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+}
+"""Samplers that cannot use a model that predicts the clean sample, and their schedulers."""
 
 
 MUCH_NOISE = 1000.0
@@ -411,7 +417,8 @@ def sampler_problem(sampler: str, sigmas: str, prediction: str, scheduler: str =
     if prediction == "flow_prediction" and sigmas not in ("", "default", *FLOW_SIGMAS.get(sampler, (sigmas,))):
         text = f"the sampler {sampler!r} cannot respace the noise levels of a flow-matching model as {sigmas!r} ones"
         return "sigmas", text, "use sigmas 'default', or the sampler 'euler'"
-    if prediction == "sample" and sampler in NO_SAMPLE_PREDICTION:
+    unable = sampler in NO_SAMPLE_PREDICTION or (sampler == "default" and scheduler in NO_SAMPLE_PREDICTION.values())
+    if prediction == "sample" and unable:
         return "sampler", f"the sampler {sampler!r} cannot use a model that predicts the clean sample", "use 'ddim'"
     return None
 

@@ -56,7 +56,7 @@ def make_scheduler(
     """
     import diffusers
 
-    if problem := sampler_problem(sampler, sigmas, prediction_of(config)):
+    if problem := sampler_problem(sampler, sigmas, prediction_of(config), str(config.get("_class_name"))):
         port, text, fix = problem
         raise Invalid(text, fix=fix, port=port)
     # read by its own class first: that fills in the defaults that the other classes do not share
@@ -67,6 +67,9 @@ def make_scheduler(
         raise Invalid(text, fix="copy the model folder again", port="model") from error
     own.register_to_config(**{name: value for name, value in (instead or {}).items() if name in own.config})
     cls: Any = type(own)
+    if sampler == "default" and not _steps_alone(cls):
+        text = f"the scheduler of the model is a {cls.__name__}, whose steps need more than a prediction, a timestep and a sample"
+        raise Invalid(text, fix="name another sampler", port="sampler")
     options: dict[str, Any] = {}
     if sampler != "default" and prediction_of(config) == "flow_prediction":
         cls, options = _flow_sampler(sampler, config)
@@ -92,6 +95,13 @@ def _scheduler_class(name: str) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
         raise Invalid(f"the scheduler of the model is a {name!r}, which is no scheduler of diffusers {diffusers.__version__}", port="model")
     return cls
+
+
+def _steps_alone(cls: Any) -> bool:
+    """Whether a step of a scheduler needs nothing but a prediction, a timestep and a sample."""
+    taken = inspect.signature(cls.step).parameters.values() if hasattr(cls, "step") else ()
+    needed = {one.name for one in taken if one.default is one.empty and one.kind is not one.VAR_KEYWORD}
+    return needed == {"self", "model_output", "timestep", "sample"}
 
 
 def _flow_sampler(sampler: str, config: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import diffusers
 import pytest
 
-from nodegraph import Engine
+from nodegraph import Engine, Invalid
 from nodegraph.facts import Facts, Mismatch
 from nodes.diffusion import facts, nodes
 from nodes.diffusion.schedulers import SAMPLERS, make_scheduler
@@ -224,6 +224,17 @@ def test_the_first_noise_level_is_that_of_diffusers(family: str, schedule: str, 
     scheduler.set_timesteps(20)
     first = float(scheduler.sigmas[0])
     assert facts.noise_of(config) == (round(first) if first > facts.MUCH_NOISE else None)
+
+
+@pytest.mark.parametrize("sampler", facts.NO_SAMPLE_PREDICTION)
+def test_schedulers_of_models_that_cannot_use_what_they_predict(sampler: str) -> None:
+    config = {"_class_name": SAMPLERS[sampler][0], "prediction_type": "sample"}
+    model = facts.denoiser_facts({"scheduler/scheduler_config.json": config}.get)
+    found = facts.sampler_problem("default", "default", model["prediction"], model["scheduler"])
+    assert found == ("sampler", "the sampler 'default' cannot use a model that predicts the clean sample", "use 'ddim'")
+    with pytest.raises(Invalid, match="predicts the clean sample"):
+        make_scheduler(config)
+    make_scheduler(config, "ddim")
 
 
 def test_rescaled_noise_levels() -> None:

@@ -198,6 +198,8 @@ REFUSED: list[tuple[Callable[[Path], None], str, str]] = [
         "copy the model folder again",
     ),
     (configured("scheduler/scheduler_config.json", _class_name=None), "the scheduler of the model is a 'None'", ""),
+    (configured("scheduler/scheduler_config.json", _class_name="RePaintScheduler"), "whose steps need more than a", "name another sampler"),
+    (configured("scheduler/scheduler_config.json", _class_name="ScoreSdeVeScheduler"), "whose steps need more than a", "another sampler"),
     (configured("text_encoder/config.json", architectures=["T5EncoderModel"]), "the text encoder of the model is a T5EncoderModel", ""),
     (configured("tokenizer/tokenizer_config.json", tokenizer_class="T5Tokenizer"), "the tokenizer of the model is a T5Tokenizer", ""),
 ]
