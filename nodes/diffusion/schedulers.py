@@ -76,7 +76,7 @@ def make_scheduler(
     elif sampler != "default":
         name, options = SAMPLERS[sampler]
         cls = getattr(diffusers, name)
-        if "timestep_spacing" not in inspect.signature(type(own).__init__).parameters:  # that of unCLIP, which clips instead
+        if type(own).__name__ == "UnCLIPScheduler":  # which is not spaced, as it clips
             options = {"timestep_spacing": "leading", **options}
     scheduler = own
     if (sampler, sigmas) != ("default", "default"):

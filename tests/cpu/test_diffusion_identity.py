@@ -13,6 +13,7 @@ import torch
 
 from nodegraph import Image, Latent, Mask
 from nodes.diffusion import guidance, nodes, sampling
+from nodes.diffusion.schedulers import make_scheduler
 from tests.cpu.tiny_models import FolderRun, model_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchsde")
@@ -229,6 +230,20 @@ TXT2IMG = [
     Case("outdated-clip", "lcm"),
     Case("outdated-pndm"),
 ]
+
+
+@pytest.mark.parametrize("family", ["DPMSolverSinglestepScheduler", "EDMDPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+@pytest.mark.parametrize("said", [{}, {"timestep_spacing": "trailing"}], ids=["", "trailing"])
+@pytest.mark.parametrize("sampler", ["euler", "ddim"])
+def test_a_sampler_is_spaced_as_diffusers_does_whatever_scheduler_the_model_has(family: str, said: dict[str, Any], sampler: str) -> None:
+    config = {"_class_name": family, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", **said}
+    own = getattr(diffusers, family).from_config(dict(config))
+    expected = getattr(diffusers, SCHEDULERS[sampler][0]).from_config(own.config)
+    given = make_scheduler(config, sampler)
+    for one in (expected, given):
+        one.set_timesteps(3)
+    assert given.config.timestep_spacing == expected.config.timestep_spacing
+    assert torch.equal(given.timesteps, expected.timesteps)
 
 
 @pytest.mark.parametrize("case", TXT2IMG, ids=str)
