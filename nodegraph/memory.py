@@ -25,10 +25,12 @@ _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: OutOfMemory, MemoryError, and what torch raises on its devices."""
+    """Whether an error, or one that it was raised from, says that memory is short: OutOfMemory, MemoryError, and what torch raises."""
     if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(word in said(error).lower() for word in _WORDS)
+    if isinstance(error, RuntimeError) and any(word in said(error).lower() for word in _WORDS):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def climb(call: Call, reason: str) -> Any:

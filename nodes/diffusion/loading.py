@@ -82,11 +82,8 @@ def load_tokenizer(files: Files, device: str, dtype: str) -> CLIPTokenizer:
         raise Invalid(f"the tokenizer of the model is a {name}; this pack drives {', '.join(TOKENIZERS)}")
     if problem := vocabulary_problem(part, files):
         raise Invalid(problem[0], fix=problem[1])
-    with gathered(files, part) as folder:
-        try:
-            return transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # the library raises no narrower one for damaged files
-            raise Invalid(f"the model's {part} cannot be read: {error}", fix="copy the model folder again") from error
+    with gathered(files, part) as folder, readable(f"the model's {part}", str(folder), part):
+        return transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def load_scheduler_config(files: Files, device: str, dtype: str) -> Mapping[str, Any]:
@@ -106,12 +103,10 @@ def load_classifier(files: Files, device: str, dtype: str) -> NoisyClassifier:
     from .noisy_classifier import NoisyClassifier
 
     options = {name: value for name, value in _read_json(files, "config.json").items() if not name.startswith(("_", "nodegraph_"))}
-    try:
+    with readable("the classifier", fix="use a config.json that belongs to the weights"):
         module = NoisyClassifier(**options)
         tensors = load_file(files.path("diffusion_pytorch_model.safetensors"), device=device)
         module.load_state_dict({name: tensor.to(getattr(torch, dtype)) for name, tensor in tensors.items()}, assign=True)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise Invalid(f"the classifier cannot be read: {error}", fix="use a config.json that belongs to the weights") from error
     return module.eval().requires_grad_(False).to(device)
 
 
@@ -134,16 +129,28 @@ def load_weights(files: Files, part: str, cls: Any, stem: str, device: str, dtyp
     variant = weights_variant(files, part, stem)
     options = {"variant": variant, "dtype": getattr(torch, dtype), "use_safetensors": True, "local_files_only": True}
     _quiet()
-    try:
-        with gathered(files, part) as folder:
-            module, report = cls.from_pretrained(folder, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:  # the libraries wrap damaged files in any of these
-        said = str(error).replace(str(folder), part)  # the folder is gone by now
-        raise Invalid(f"the weights of the model's {part} cannot be read: {said}", fix="copy the model folder again") from error
+    with gathered(files, part) as folder, readable(f"the weights of the model's {part}", str(folder), part):
+        module, report = cls.from_pretrained(folder, output_loading_info=True, **options)
     if absent := sorted(report["missing_keys"]):
         text = f"the weights of the model's {part} lack {len(absent)} tensors of its network, such as {absent[0]!r}"
         raise Invalid(text, fix=f"use the config.json that belongs to the weights in {part}/")
     return module.eval().requires_grad_(False).to(device)
+
+
+@contextmanager
+def readable(what: str, folder: str = "", part: str = "", fix: str = "copy the model folder again") -> Iterator[None]:
+    """Raises Invalid for whatever goes wrong within: damaged files, and configurations that nobody can build, fail in any way.
+
+    `folder`, which lasts no longer than that, is called by the name of its part.
+    """
+    try:
+        yield
+    except Exception as error:
+        first: BaseException = error
+        while first.__context__ is not None:  # the libraries hide what it came of, such as a want of memory, behind others
+            first = first.__context__
+        said = (str(error) or type(error).__name__).replace(folder or "\0", part)
+        raise Invalid(f"{what} cannot be read: {said}", fix=fix) from first
 
 
 def weights_variant(files: Files, part: str, stem: str) -> str | None:

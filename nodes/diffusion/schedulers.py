@@ -60,13 +60,13 @@ def make_scheduler(
         port, text, fix = problem
         raise Invalid(text, fix=fix, port=port)
     # read by its own class first: that fills in the defaults that the other classes do not share
+    cls: Any = _scheduler_class(str(config.get("_class_name")))
     try:
-        own = _scheduler_class(str(config.get("_class_name"))).from_config(dict(config))
-    except (ValueError, TypeError, IndexError, NotImplementedError) as error:
+        own = cls.from_config(dict(config))
+    except Exception as error:  # arithmetic on whatever stands there
         text = f"the configuration of the model's scheduler cannot be used: {error}"
         raise Invalid(text, fix="copy the model folder again", port="model") from error
     own.register_to_config(**{name: value for name, value in (instead or {}).items() if name in own.config})
-    cls: Any = type(own)
     if sampler == "default" and not _steps_alone(cls):
         text = f"the scheduler of the model is a {cls.__name__}, whose steps need more than a prediction, a timestep and a sample"
         raise Invalid(text, fix="name another sampler", port="sampler")

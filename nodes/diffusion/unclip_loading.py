@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nodegraph import Files, Invalid
 
 from .facts import CONFIGS, ENCODERS
-from .loading import gathered, load_part, load_text_part, load_weights, read_config
+from .loading import gathered, load_part, load_text_part, load_weights, read_config, readable
 from .schedulers import make_scheduler
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def load_image_processor(files: Files, device: str, dtype: str) -> Any:
 
     for part in ("feature_extractor", "image_processor"):
         if f"{part}/{CONFIGS[part]}" in files:
-            with gathered(files, part) as folder:
+            with gathered(files, part) as folder, readable(f"the model's {part}", str(folder), part):
                 return CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
     size = read_config(files, "image_encoder").get("image_size", 224)
     return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
@@ -52,16 +51,16 @@ class SentenceEncoder(torch.nn.Module):
 def load_encoder(files: Files, device: str, dtype: str) -> SentenceEncoder:
     """Raises Invalid when the files are not those of a sentence encoder, or damaged."""
     config = load_config(files)
-    length = int(config.get("max_length", 256))
     try:
+        length = int(config.get("max_length", 256))
         bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
         tensors = load_file(files.path("model.safetensors"))
         bert.load_state_dict(dequantised(tensors), strict=True)
         tokenizer = Tokenizer.from_str(files.path("tokenizer.json").read_text(encoding="utf-8"))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        encoder = SentenceEncoder(bert, tokenizer, length)
+    except Exception as error:  # the libraries raise no narrower one for damaged files
         raise Invalid(f"the sentence encoder cannot be read: {error}", fix="get its files anew") from error
-    bert = bert.eval().requires_grad_(False).to(device, getattr(torch, dtype))
-    return SentenceEncoder(bert, tokenizer, length)
+    return encoder.eval().requires_grad_(False).to(device, getattr(torch, dtype))
 
 
 def dequantised(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nodegraph import Engine, Image, Invalid, WorkflowInvalid
-from nodes.diffusion import classifiers, nodes, schedulers
+from nodegraph import Engine, Files, Image, Invalid, WorkflowInvalid
+from nodes.diffusion import classifiers, loading, nodes, schedulers
 from nodes.diffusion.noisy_classifier import ClassSteer, NoisyClassifier, signal_share
 from tests.cpu.tiny_models import FolderRun, model_folder, root
 
@@ -149,6 +149,15 @@ def test_mistakes_are_named(folder: Path) -> None:
     classifier = classifiers.load_classifier(run.model(folder), run=run)
     with pytest.raises(Invalid, match="the classifier knows no 'third'"):
         classifiers.guide_by_class(classifier, "third")
+
+
+def test_a_damaged_classifier_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    weights = (folder / "diffusion_pytorch_model.safetensors").read_bytes()
+    (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(weights[:-100])
+    files = Files({path.name: path for path in tmp_path.iterdir()})
+    with pytest.raises(Invalid, match=r"the classifier cannot be read: .*header"):
+        loading.load_classifier(files, "cpu", "float32")
 
 
 def test_check_knows_classes_and_spaces(folder: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nodegraph import Invalid
-from nodes.diffusion import nodes
+from nodegraph import Files, Invalid
+from nodegraph.memory import is_out_of_memory
+from nodes.diffusion import loading, nodes
 from tests.cpu.tiny_models import FolderRun, copied, model_folder
 
 WEIGHTS = "diffusion_pytorch_model"
@@ -153,6 +154,17 @@ def garbled(folder: Path) -> None:
     (folder / "vae" / "config.json").write_text('{"latent_channels": ')
 
 
+def indexed(part: str, stem: str) -> Callable[[Path], None]:
+    """Weights in shards, of which a list tells nothing."""
+
+    def change(folder: Path) -> None:
+        path = folder / part / f"{stem}.safetensors"
+        path.rename(path.with_name(f"{stem}-00001-of-00001.safetensors"))
+        path.with_name(f"{stem}.safetensors.index.json").write_text(json.dumps({"weight_map": [1]}))
+
+    return change
+
+
 def single_file(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
@@ -180,6 +192,17 @@ REFUSED: list[tuple[Callable[[Path], None], str, str]] = [
     (
         damaged,
         f"the weights of the model's unet cannot be read: Unable to load weights from checkpoint file for 'unet/{WEIGHTS}",
+        "copy the model folder again",
+    ),
+    (indexed("unet", WEIGHTS), "the weights of the model's unet cannot be read", "copy the model folder again"),
+    (indexed("text_encoder", "model"), "the weights of the model's text_encoder cannot be read", "copy the model folder again"),
+    (configured("unet/config.json", down_block_types=3), "the weights of the model's unet cannot be read", "copy the model folder again"),
+    (configured("vae/config.json", norm_num_groups=0), "the weights of the model's vae cannot be read: integer modulo by zero", ""),
+    (configured("text_encoder/config.json", hidden_act="softest"), "the weights of the model's text_encoder cannot be read", ""),
+    (configured("text_encoder/config.json", hidden_size="32"), "the weights of the model's text_encoder cannot be read", ""),
+    (
+        configured("scheduler/scheduler_config.json", beta_start=-1),
+        "the configuration of the model's scheduler cannot be used",
         "copy the model folder again",
     ),
     (configured("unet/config.json", block_out_channels=[16, 64]), "the weights of the model's unet cannot be read", ""),
@@ -214,6 +237,27 @@ def test_refused(change: Callable[[Path], None], text: str, fix: str, tmp_path: 
     assert text in str(caught.value)
     if fix:
         assert fix.replace("other pack", "the pack for this model family") in caught.value.fix
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_memory_that_is_short_while_weights_are_read_is_no_damage(hidden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is made and they are read again; the libraries may tell of it by an error of their own."""
+
+    def short(*_: Any, **__: Any) -> None:
+        try:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        except RuntimeError:
+            if hidden:
+                raise OSError("Unable to load weights from checkpoint file") from None
+            raise
+
+    run = FolderRun()
+    model = nodes.load_model(run.model(model_folder("sd1")), run=run)
+    files = Files({name: run.paths[digest] for name, digest in model.denoiser.files})
+    monkeypatch.setattr("diffusers.UNet2DConditionModel.from_pretrained", short)
+    with pytest.raises(Invalid) as caught:
+        loading.load_unet(files, "cpu", "float32")
+    assert is_out_of_memory(caught.value)
 
 
 def test_handles_name_only_their_own_files() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,20 @@ def test_zeros_stay_zeros() -> None:
     assert (scales > 0).all()
 
 
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    for name in ("config.json", "tokenizer.json"):
-        (tmp_path / name).write_bytes((MODEL / name).read_bytes())
-    (tmp_path / "model.safetensors").write_bytes((MODEL / "model.safetensors").read_bytes()[:1000])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.safetensors", lambda content: content[:1000]),
+        ("tokenizer.json", lambda content: content[:1000]),
+        ("config.json", lambda content: json.dumps(json.loads(content) | {"bert": {"hidden_size": "wide"}}).encode()),
+        ("config.json", lambda content: json.dumps(json.loads(content) | {"max_length": "long"}).encode()),
+        ("config.json", lambda content: json.dumps(json.loads(content) | {"max_length": -1}).encode()),
+    ],
+)
+def test_damaged_files_are_refused(name: str, change: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    for file in ("config.json", "tokenizer.json", "model.safetensors"):
+        content = (MODEL / file).read_bytes()
+        (tmp_path / file).write_bytes(change(content) if file == name else content)
     with pytest.raises(Invalid, match="the sentence encoder cannot be read"):
         minilm.load_encoder(Files({path.name: path for path in tmp_path.iterdir()}), "cpu", "float32")
 

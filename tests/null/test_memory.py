@@ -173,6 +173,16 @@ def test_an_error_of_torch_is_known_by_its_words():
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
+def test_an_error_that_was_raised_from_a_want_of_memory_is_one():
+    from nodegraph.memory import is_out_of_memory
+
+    told = Invalid("the weights cannot be read")
+    told.__cause__ = ValueError("the file cannot be read")
+    assert not is_out_of_memory(told)
+    told.__cause__.__cause__ = MemoryError()
+    assert is_out_of_memory(told)
+
+
 def test_random_plans_at_random_budgets(make_models):
     """500 plans: the budget is never passed, and none fails while its smallest variants would fit."""
     models = make_models(**SIZES)
