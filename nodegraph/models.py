@@ -278,17 +278,27 @@ def _paths(path: Path) -> dict[str, str]:
 
 
 def _inside(top: str) -> Iterator[str]:
-    folders = [""]
+    """The paths of the files in a folder, those in linked folders too."""
+    folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while folders:
-        inside = folders.pop()
+        inside, through = folders.pop()
         with suppress(OSError), os.scandir(f"{top}/{inside}") as entries:
             for one in entries:
                 if one.name.startswith("."):
                     continue
-                if one.is_dir(follow_symlinks=False):
-                    folders.append(f"{inside}{one.name}/")
+                if one.is_dir():
+                    links = _followed(top, one, through) if one.is_symlink() else through
+                    if links is not None:
+                        folders.append((f"{inside}{one.name}/", links))
                 elif not one.name.endswith(_LEFT_OUT) and (os.path.isfile(one) if one.is_symlink() else one.is_file()):
                     yield f"{inside}{one.name}"
+
+
+def _followed(top: str, link: os.DirEntry[str], through: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The folders that links have led to, with that of one more link; None if it leads back to where they came from."""
+    target = os.path.realpath(link.path)
+    passed = (os.path.realpath(top), os.path.realpath(os.path.dirname(link.path)), *through)
+    return None if any(one == target or one.startswith(f"{target}{os.sep}") for one in passed) else (*through, target)
 
 
 def _base(path: Path) -> Path | None:

@@ -55,6 +55,24 @@ def test_one_that_is_not_there_gives_nothing(models, tmp_path):
     assert models.model("variant", "diffusion") == "variant"
 
 
+def test_folders_that_are_linked_are_parts_too(models, tmp_path):
+    write(tmp_path / "linked", {"model_index.json": {}})
+    for part in ("unet", "vae"):
+        (tmp_path / "linked" / part).symlink_to(Path("..", "base", part))
+    assert models.files("linked") == ["model_index.json", "unet/config.json", "unet/only_of_base.json", "vae/config.json"]
+    located = models.locate(models.ref("linked").files)
+    assert located.json("vae/config.json") == {"of": "base"}
+
+
+def test_links_that_lead_back_are_not_followed(models, tmp_path):
+    before = models.files("base")
+    for place, target in (("loop", "base"), ("vae/up", "base"), ("vae/same", "base/vae"), ("unet/round", "elsewhere")):
+        (tmp_path / "base" / place).symlink_to(tmp_path / target)
+    write(tmp_path / "elsewhere", {"a.json": {}})
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "base")
+    assert models.files("base") == sorted([*before, "unet/round/a.json"])
+
+
 @pytest.mark.parametrize("name", ["variant", "../base", "..", "", "a\\b", 3, None])
 def test_a_base_is_another_folder_beside_the_model(models, tmp_path, name):
     write(tmp_path / "variant", {"model_index.json": {"nodegraph_base": name}})
