@@ -45,7 +45,8 @@ def invert_ddim(
         raise Invalid(problem[1], fix=problem[2], port=problem[0])
     settings = Settings(steps, facts.first_of_strength(steps, strength), steps, guidance, sampler="ddim", add_noise=False)
     with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config:
-        sampling = Sampling(unet, config, positive, negative, latent, settings, [])
+        scheduler = facts.as_known(config, model.facts)
+        sampling = Sampling(unet, scheduler, positive, negative, latent, settings, [])
         noisy, error = invert(sampling, turns, lambda done, total: run.progress(done, total, f"inverting {done}/{total}"))
     return Inverted(Latent(noisy, latent.space), error)
 

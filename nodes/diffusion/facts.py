@@ -7,6 +7,7 @@ pixels per latent cell, `space` names what can decode a latent.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -34,13 +35,14 @@ CONDITIONERS = ("text_proj", "image_normalizer", "image_noising_scheduler")
 ENCODERS = (("prior_text_encoder", "prior_tokenizer"), ("text_encoder", "tokenizer"))
 """Where the text encoder of a joint space of texts and pictures lies; the first pair that is there."""
 SUPER_RESOLUTION = ("super_res_first", "super_res_last", "super_res_scheduler")
+INDEX = "model_index.json"
 CONFIG_FILES = tuple(
     f"{part}/{CONFIGS.get(part, 'config.json')}"
     for part in (
         *(*DENOISERS, "vae", "movq", "text_encoder", "prior_text_encoder", "image_encoder", "prior", "ar_prior", "super_res_first"),
         *("text_proj", "image_normalizer", "scheduler", "decoder_scheduler", "prior_scheduler", "super_res_scheduler"),
     )
-)
+) + (INDEX,)
 """The configurations that facts are read from."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
@@ -48,7 +50,7 @@ _STANDS_IN_FOR_OTHERS = ("AutoencoderTiny", "ConsistencyDecoderVAE")
 """VAEs that are made for the latents of another, and do not say of which."""
 NETWORK = "UNet2DConditionModel"
 """The class of the denoisers that `sample_latent` drives."""
-_FURTHER_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")
+_FURTHER_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds")
 PIXELS = "pixels"
 """The space of denoisers that work on pixels: their latents are the picture in -1..1."""
 
@@ -140,12 +142,95 @@ def _part_problem(part: str, paths: set[str]) -> tuple[str, str] | None:
         return f"the model has no {part}: {config!r} is not there", "copy the whole model folder"
     if "tokenizer" in part:
         return vocabulary_problem(part, paths)
-    if part in CONFIGS or any(path.startswith(f"{part}/") and path.endswith(".safetensors") for path in paths):
+    return None if part in CONFIGS else weights_problem(part, "model" if part == "text_encoder" else "diffusion_pytorch_model", paths)
+
+
+def weights_variants(part: str, stem: str, files: Iterable[str]) -> list[str]:
+    """Which weights a part has: empty for `stem.safetensors`, `fp16` for `stem.fp16.safetensors`. Either may be in shards."""
+    pattern = re.compile(rf"{part}/{stem}(?:\.(?P<one>\w+))?\.safetensors(?:\.index(?:\.(?P<shards>\w+))?\.json)?")
+    return [match["one"] or match["shards"] or "" for path in files if (match := pattern.fullmatch(path))]
+
+
+def weights_problem(part: str, stem: str, files: Iterable[str]) -> tuple[str, str] | None:
+    """Why the weights of a part cannot be read, as (text, fix); None if there are some as safetensors."""
+    own = sorted(path for path in files if path.startswith(f"{part}/"))
+    if weights_variants(part, stem, own):
         return None
-    pickle = next((path for path in sorted(paths) if path.startswith(f"{part}/") and path.endswith(PICKLES)), "")
-    if pickle:
+    if pickle := next((path for path in own if path.endswith(PICKLES)), ""):
         return f"{pickle!r} is a pickle, which may run any code and is never read", "convert it to safetensors"
-    return f"the {part} of the model has no weights: there is no {part}/*.safetensors", "copy the whole model folder"
+    other = next((path for path in own if path.endswith(".safetensors")), "")
+    fix = f"call {other!r} so, if it holds them" if other else "copy the whole model folder"
+    return f"the {part} of the model has no weights: there is no {part}/{stem}.safetensors", fix
+
+
+def config_problem(read: Read) -> tuple[str, str] | None:
+    """What stands in the configurations of a model and cannot be, as (text, fix): numbers that nodes reckon with."""
+    for paths, wanted in _NUMBERS:
+        for path in paths:
+            config = read(path) or {}
+            for name, (fits, words) in wanted.items():
+                if name in config and not fits(config[name]):
+                    said = json.dumps(config[name])
+                    text = f"{path!r} of the model says {name!r} is {said if len(said) <= 40 else said[:39] + '…'}; it must be {words}"
+                    return text, "copy the model folder again"
+    for path in _SCHEDULERS:
+        betas, count = (config := read(path) or {}).get("trained_betas"), config.get("num_train_timesteps", 1000)
+        if betas and len(betas) < count:
+            return (
+                f"{path!r} of the model has {len(betas)} 'trained_betas' for {count} 'num_train_timesteps'",
+                "copy the model folder again",
+            )
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any, most: int = 1_000_000) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _are(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value))
+
+
+_SCHEDULERS = tuple(f"{part}/{config}" for part, config in CONFIGS.items() if "scheduler" in part)
+_COUNT = (_is_count, "a whole number from 1 on")
+_BLOCKS = (_are(_is_count), "a list of whole numbers from 1 on")
+_NUMBERS: tuple[tuple[tuple[str, ...], dict[str, tuple[Callable[[Any], bool], str]]], ...] = (
+    (
+        ("unet/config.json", "decoder/config.json"),
+        {
+            "in_channels": _COUNT,
+            "sample_size": (
+                lambda value: value is None or _is_count(value) or (_are(_is_count)(value) and len(value) == 2),
+                "a whole number from 1 on, or two of them",
+            ),
+        },
+    ),
+    (
+        ("vae/config.json", "movq/config.json"),
+        {
+            "latent_channels": _COUNT,
+            "block_out_channels": _BLOCKS,
+            "encoder_block_out_channels": _BLOCKS,
+            "scaling_factor": (lambda value: _is_number(value) and value != 0, "a number, and not 0"),
+            "shift_factor": (lambda value: value is None or _is_number(value), "a number, or null"),
+        },
+    ),
+    (
+        _SCHEDULERS,
+        {
+            "num_train_timesteps": (lambda value: _is_count(value, 100_000), "a whole number from 1 to 100,000"),
+            "trained_betas": (
+                lambda value: value is None or value == [] or _are(lambda beta: _is_number(beta) and 0 <= beta <= 1)(value),
+                "a list of numbers from 0 to 1, or null",
+            ),
+        },
+    ),
+)
+"""Configurations, and what nodes reckon with in them: whether a value can be, and what it must be."""
 
 
 def vocabulary_problem(part: str, files: Iterable[str]) -> tuple[str, str] | None:
@@ -197,10 +282,12 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
     `noise` (the first sigma), `leading` (most samplers leave it out), `rescaled` (there is no end to it).
     """
     config = read("unet/config.json") or read("transformer/config.json") or read("decoder/config.json") or {}
-    scheduler = read("scheduler/scheduler_config.json") or read("decoder_scheduler/scheduler_config.json") or {}
+    scheduler = scheduler_config(read, "scheduler") or scheduler_config(read, "decoder_scheduler")
     vae = vae_facts(read)
     condition = _condition(config, read)
-    further = (config[key] for key in _FURTHER_INPUTS if config.get(key) not in (None, "text_proj"))
+    further = (
+        name if name == "num_class_embeds" else config[name] for name in _FURTHER_INPUTS if config.get(name) not in (None, "text_proj")
+    )
     known = {
         "network": config.get("_class_name"),
         "further": None if condition else next(further, None),
@@ -222,6 +309,24 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
         rows, columns = cells if isinstance(cells, list) else (cells, cells)
         known |= {"width": columns * vae["factor"], "height": rows * vae["factor"]}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def scheduler_config(read: Read, part: str) -> Mapping[str, Any]:
+    """The configuration of a scheduler. Where the model's index names another one, it is of that class, as in the pipelines."""
+    config = (read(f"{part}/{CONFIGS[part]}") if part else None) or {}
+    named = (read(INDEX) or {}).get(part)
+    if isinstance(named, list) and len(named) == 2 and _is_scheduler(named[1]) and _is_scheduler(config.get("_class_name")):
+        return {**config, "_class_name": named[1]}
+    return config
+
+
+def _is_scheduler(name: Any) -> bool:
+    return isinstance(name, str) and name.endswith("Scheduler")
+
+
+def as_known(config: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration of a scheduler, of the class that the facts of its handle say."""
+    return {**config, "_class_name": known["scheduler"]} if "scheduler" in known else config
 
 
 def _condition(config: Mapping[str, Any], read: Read) -> dict[str, Any]:
@@ -289,7 +394,7 @@ def unclip_parts(files: Iterable[str], read: Read) -> dict[str, Part]:
         "image_encoder": (("image_encoder", "feature_extractor", "image_processor"), joint_facts(read("image_encoder/config.json") or {})),
         "prior": (
             ("prior", prior_scheduler),
-            prior_facts(read("prior/config.json") or {}, read(f"{prior_scheduler}/scheduler_config.json")),
+            prior_facts(read("prior/config.json") or {}, scheduler_config(read, prior_scheduler)),
         ),
         "ar_prior": (("ar_prior",), prior_facts(read("ar_prior/config.json") or {})),
         "decoder": ((decoder, "scheduler", "decoder_scheduler", *CONDITIONERS), denoiser_facts(read)),
@@ -359,6 +464,10 @@ def denoiser_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
         return f"the denoiser is a {network}; sample_latent drives {NETWORK}", "use the nodes of the pack for this model family"
     if further := facts.get("further"):
         return f"the denoiser takes more than text states: {further!r}", "use the nodes of the pack for this model family"
+    taken, given = facts.get("channels"), facts.get("latent_channels")
+    if taken and given and taken not in (given, 2 * given, 2 * given + 1):
+        text = f"the denoiser takes {taken} channels, but latents of this model have {given}: what goes beside them no node here makes"
+        return text, "use the nodes of the pack for this model family"
     return None
 
 
@@ -633,12 +742,12 @@ def load_model(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
     model = name.get("value")
     if not isinstance(model, str):
         return {}
-    if problem := layout_problem(look.files(model)):
-        return Mismatch("name", *problem)
 
     def read(path: str) -> Mapping[str, Any] | None:
         return look.json(model, path)
 
+    if problem := layout_problem(look.files(model)) or config_problem(read):
+        return Mismatch("name", *problem)
     return {"denoiser": Facts(**denoiser_facts(read)), "vae": Facts(**vae_facts(read)), "encoder": Facts(**encoder_facts(read))}
 
 
@@ -646,9 +755,11 @@ def load_unclip(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
     model = name.get("value")
     if not isinstance(model, str):
         return {}
-    files = look.files(model)
-    parts = unclip_parts(files, lambda path: look.json(model, path))
-    if problem := unclip_problem(parts):
+
+    def read(path: str) -> Mapping[str, Any] | None:
+        return look.json(model, path)
+
+    if problem := config_problem(read) or unclip_problem(parts := unclip_parts(look.files(model), read)):
         return Mismatch("name", *problem)
     return {output: Facts(**known) for output, (_, known) in parts.items()}
 

@@ -6,7 +6,6 @@ kind; a pickle is never opened and code from a model folder is never run.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import Files, Invalid
 
-from .facts import CONFIGS, PICKLES, denoiser_part, scheduler_part, vae_part, vocabulary_problem
+from .facts import CONFIGS, denoiser_part, scheduler_part, vae_part, vocabulary_problem, weights_problem, weights_variants
 from .late import defer_scipy_stats
 
 if TYPE_CHECKING:
@@ -83,7 +82,15 @@ def load_tokenizer(files: Files, device: str, dtype: str) -> CLIPTokenizer:
     if problem := vocabulary_problem(part, files):
         raise Invalid(problem[0], fix=problem[1])
     with gathered(files, part) as folder, readable(f"the model's {part}", str(folder), part):
-        return transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    lacking = [name for name in ("bos_token", "eos_token", "pad_token") if getattr(tokenizer, name) is None]
+    if not isinstance(tokenizer.model_max_length, int | float) or tokenizer.model_max_length < 3:
+        lacking.append("model_max_length of 3 or more")
+    if lacking:
+        raise Invalid(
+            f"the model's {part} has no {lacking[0]}", fix=f"write one into {part}/{CONFIGS[part]}, or copy the model folder again"
+        )
+    return tokenizer
 
 
 def load_scheduler_config(files: Files, device: str, dtype: str) -> Mapping[str, Any]:
@@ -158,14 +165,9 @@ def weights_variant(files: Files, part: str, stem: str) -> str | None:
 
     Either may be in shards. Raises Invalid when there are no safetensors.
     """
-    names = [path.removeprefix(f"{part}/") for path in files if path.startswith(f"{part}/")]
-    pattern = re.compile(rf"{stem}(?:\.(?P<one>\w+))?\.safetensors(?:\.index(?:\.(?P<shards>\w+))?\.json)?")
-    found = [match["one"] or match["shards"] or "" for name in names if (match := pattern.fullmatch(name))]
-    if found:
-        return min(found, key=lambda variant: (variant != "", variant != "fp16", variant)) or None
-    if pickles := [name for name in names if name.endswith(PICKLES)]:
-        raise Invalid(f"'{part}/{pickles[0]}' is a pickle, which may run any code and is never read", fix="convert it to safetensors")
-    raise Invalid(f"the {part} of the model has no weights: there is no {part}/{stem}.safetensors", fix="copy the whole model folder")
+    if problem := weights_problem(part, stem, files):
+        raise Invalid(problem[0], fix=problem[1])
+    return min(weights_variants(part, stem, files), key=lambda variant: (variant != "", variant != "fp16", variant)) or None
 
 
 @contextmanager

@@ -71,6 +71,8 @@ def load_model(
         raise _invalid("name", problem)
     configurations = Handle(name.part(*facts.CONFIG_FILES))
     with run.use(configurations, read_configs) as configs:
+        if problem := facts.config_problem(configs.get):
+            raise _invalid("name", problem)
         parts = (facts.denoiser_part(paths), "scheduler", *facts.CONDITIONERS)
         denoiser = Denoiser.of(name, *parts, facts=facts.denoiser_facts(configs.get))
         vae = Vae.of(name, "vae", facts=facts.vae_facts(configs.get))
@@ -241,7 +243,8 @@ def sample_latent(
         run.progress(done, total, f"{sampler} {done}/{total}", partial(preview, estimate, latent.space))
 
     with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config, _steering(guide, run) as steer:
-        sampling = Sampling(unet, config, positive, negative, latent, settings, generators, steer)
+        scheduler = facts.as_known(config, model.facts)
+        sampling = Sampling(unet, scheduler, positive, negative, latent, settings, generators, steer)
         return Drawn(sampling.run(report, run.resumed(), run.checkpoint), Rng.of(generators))
 
 

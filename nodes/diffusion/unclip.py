@@ -58,8 +58,9 @@ def load_unclip(name: Annotated[ModelRef, Kind("diffusion"), "A model in the dif
     from .loading import read_configs
 
     with run.use(Handle(name.part(*facts.CONFIG_FILES)), read_configs) as configs:
-        parts = facts.unclip_parts([path for path, _ in name.files], configs.get)
-    if problem := facts.unclip_problem(parts):
+        wrong = facts.config_problem(configs.get)
+        parts = {} if wrong else facts.unclip_parts([path for path, _ in name.files], configs.get)
+    if problem := wrong or facts.unclip_problem(parts):
         raise _invalid("name", problem)
 
     def part(output: str, cls: type[H]) -> H:
@@ -170,6 +171,7 @@ def sample_prior(
     count = max(batch, len(positive))
     generators = _rng(seed, count).generators()
     with run.use(prior, load_prior) as module, run.use(prior, load_scheduler_config) as config:
+        scheduler = facts.as_known(config, prior.facts)
         captions = Captions.of(positive, negative, guidance, count, (str(module.device), module.dtype))
         drawn: list[torch.Tensor] = []
         for turn in range(draws):
@@ -178,7 +180,7 @@ def sample_prior(
                 drawn.append(sample_codes(module, captions, similarity, temperature, guidance, generators))
             else:
                 report = partial(_report, run, turn * steps, draws * steps)
-                drawn.append(sample(module, config, captions, steps, guidance, generators, report))
+                drawn.append(sample(module, scheduler, captions, steps, guidance, generators, report))
         embedding = drawn[0] if draws == 1 else nearest(drawn, captions.embedding[-count:])
     return DrawnEmbedding(Embedding(embedding, positive.space), Rng.of(generators))
 

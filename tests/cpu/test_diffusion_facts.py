@@ -278,6 +278,38 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
     assert found == Mismatch("name", text, fix="convert it to safetensors")
 
 
+BROKEN: list[tuple[str, dict[str, Any]]] = [
+    ("vae/config.json", {"scaling_factor": None}),
+    ("vae/config.json", {"shift_factor": "0.1"}),
+    ("vae/config.json", {"block_out_channels": 8}),
+    ("vae/config.json", {"latent_channels": [4]}),
+    ("unet/config.json", {"sample_size": [8, 8, 8]}),
+    ("unet/config.json", {"in_channels": True}),
+    ("scheduler/scheduler_config.json", {"trained_betas": 0.1}),
+    ("scheduler/scheduler_config.json", {"num_train_timesteps": 0}),
+]
+
+
+@pytest.mark.parametrize(("path", "changes"), BROKEN, ids=str)
+@pytest.mark.parametrize("node", ["load_model", "load_unclip"])
+def test_configurations_that_cannot_be_are_told_of_the_model(node: str, path: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    folder = copied("sd1", tmp_path)
+    (folder / path).write_text(json.dumps(json.loads((folder / path).read_text()) | changes))
+    found = getattr(facts, node)(Folders(tmp_path), Facts(value="sd1"))
+    assert isinstance(found, Mismatch)
+    assert (found.port, found.fix) == ("name", "copy the model folder again")
+    assert found.text.startswith(f"{path!r} of the model says {next(iter(changes))!r} is ")
+
+
+@pytest.mark.parametrize("name", ["unet.safetensors", "model.safetensors", "diffusion_pytorch_model.fp16.safetensors.old"])
+def test_weights_of_another_name_are_none(name: str, tmp_path: Path) -> None:
+    folder = copied("sd1", tmp_path)
+    (folder / "unet/diffusion_pytorch_model.safetensors").rename(folder / "unet" / name)
+    found = facts.load_model(Folders(tmp_path), Facts(value="sd1"))
+    assert isinstance(found, Mismatch)
+    assert found.text == "the unet of the model has no weights: there is no unet/diffusion_pytorch_model.safetensors"
+
+
 # --- through the engine ----------------------------------------------------------------------
 
 

@@ -229,6 +229,8 @@ TXT2IMG = [
     Case("outdated", "lcm"),
     Case("outdated-clip", "lcm"),
     Case("outdated-pndm"),
+    Case("reindexed"),
+    Case("reindexed", "heun"),
 ]
 
 

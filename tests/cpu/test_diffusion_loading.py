@@ -154,6 +154,21 @@ def garbled(folder: Path) -> None:
     (folder / "vae" / "config.json").write_text('{"latent_channels": ')
 
 
+def scheduled(family: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        configured("scheduler/scheduler_config.json", _class_name=family)(folder)
+        configured("model_index.json", scheduler=["diffusers", family])(folder)
+
+    return change
+
+
+def renamed(path: str, name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / path).rename((folder / path).with_name(name))
+
+    return change
+
+
 def indexed(part: str, stem: str) -> Callable[[Path], None]:
     """Weights in shards, of which a list tells nothing."""
 
@@ -172,6 +187,7 @@ def single_file(folder: Path) -> None:
     (folder / "v1-5.ckpt").write_bytes(b"")
 
 
+VAE, SCHEDULER, TOKENIZER = "vae/config.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"
 REFUSED: list[tuple[Callable[[Path], None], str, str]] = [
     (pickled("unet", WEIGHTS, f"{WEIGHTS}.bin"), f"'unet/{WEIGHTS}.bin' is a pickle", "convert it to safetensors"),
     (pickled("text_encoder", "model", "pytorch_model.bin"), "'text_encoder/pytorch_model.bin' is a pickle", "convert it to safetensors"),
@@ -194,6 +210,22 @@ REFUSED: list[tuple[Callable[[Path], None], str, str]] = [
         f"the weights of the model's unet cannot be read: Unable to load weights from checkpoint file for 'unet/{WEIGHTS}",
         "copy the model folder again",
     ),
+    (configured(VAE, scaling_factor=None), "says 'scaling_factor' is null; it must be a number, and not 0", "copy the model folder again"),
+    (configured(VAE, latent_channels="4"), "says 'latent_channels' is \"4\"; it must be a whole number from 1 on", "copy the model"),
+    (configured(VAE, block_out_channels=8), "says 'block_out_channels' is 8; it must be a list of whole numbers", "copy the model"),
+    (configured("unet/config.json", sample_size=-8), "says 'sample_size' is -8; it must be a whole number from 1 on, or two", "copy"),
+    (configured(SCHEDULER, trained_betas=["a"]), "says 'trained_betas' is [\"a\"]; it must be a list of numbers from 0 to 1", "copy"),
+    (
+        configured(SCHEDULER, trained_betas=[0.1, 0.2]),
+        "has 2 'trained_betas' for 1000 'num_train_timesteps'",
+        "copy the model folder again",
+    ),
+    (configured(SCHEDULER, num_train_timesteps=10**9), "says 'num_train_timesteps' is 1000000000; it must be a whole", "copy the model"),
+    (configured(TOKENIZER, model_max_length=0), "the model's tokenizer has no model_max_length of 3 or more", "write one into tokenizer/"),
+    (configured(TOKENIZER, pad_token=None), "the model's tokenizer has no pad_token", "write one into tokenizer/tokenizer_config.json"),
+    (renamed(f"unet/{WEIGHTS}.safetensors", "unet.safetensors"), "the unet of the model has no weights", "call 'unet/unet.safetensors' so"),
+    (configured("unet/config.json", num_class_embeds=10), "the denoiser takes more than text states: 'num_class_embeds'", "other pack"),
+    (configured("unet/config.json", in_channels=7), "takes 7 channels, but latents of this model have 4: what goes beside", "other pack"),
     (indexed("unet", WEIGHTS), "the weights of the model's unet cannot be read", "copy the model folder again"),
     (indexed("text_encoder", "model"), "the weights of the model's text_encoder cannot be read", "copy the model folder again"),
     (configured("unet/config.json", down_block_types=3), "the weights of the model's unet cannot be read", "copy the model folder again"),
@@ -221,8 +253,8 @@ REFUSED: list[tuple[Callable[[Path], None], str, str]] = [
         "copy the model folder again",
     ),
     (configured("scheduler/scheduler_config.json", _class_name=None), "the scheduler of the model is a 'None'", ""),
-    (configured("scheduler/scheduler_config.json", _class_name="RePaintScheduler"), "whose steps need more than a", "name another sampler"),
-    (configured("scheduler/scheduler_config.json", _class_name="ScoreSdeVeScheduler"), "whose steps need more than a", "another sampler"),
+    (scheduled("RePaintScheduler"), "whose steps need more than a", "name another sampler"),
+    (scheduled("ScoreSdeVeScheduler"), "whose steps need more than a", "another sampler"),
     (configured("text_encoder/config.json", architectures=["T5EncoderModel"]), "the text encoder of the model is a T5EncoderModel", ""),
     (configured("tokenizer/tokenizer_config.json", tokenizer_class="T5Tokenizer"), "the tokenizer of the model is a T5Tokenizer", ""),
 ]

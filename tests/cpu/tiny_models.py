@@ -201,6 +201,14 @@ def make_outdated(folder: Path, family: str = "DDIMScheduler", **said: Any) -> P
     return folder
 
 
+def make_reindexed(folder: Path) -> Path:
+    """sd1 whose index names another scheduler than the scheduler's own configuration: that is how people exchange it."""
+    shutil.copytree(model_folder("sd1"), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "scheduler": ["diffusers", "EulerDiscreteScheduler"]}))
+    return folder
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "sd1": make_sd1,
     "sd2": make_sd2,
@@ -211,6 +219,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "distilled": make_distilled,
     "half": make_half,
     "outdated": make_outdated,
+    "reindexed": make_reindexed,
     "outdated-clip": partial(make_outdated, clip_sample=True, steps_offset=0),
     "outdated-pndm": partial(make_outdated, family="PNDMScheduler", skip_prk_steps=False),
 }
