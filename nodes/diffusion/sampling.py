@@ -171,8 +171,11 @@ class Sampling:
         mean = self.guided(mean)
         if self.steer is not None:
             mean = self.steer(self.scheduler, given[: len(latents), :channels], timestep, mean)
-        if variance is None or not schedulers.takes_variance(self.scheduler):
+        if not schedulers.takes_variance(self.scheduler):
             return mean
+        if variance is None:
+            text = "the model's scheduler takes a variance beside the prediction, which its denoiser does not predict"
+            raise Invalid(text, fix="use the sampler 'ddim'", port="sampler")
         return torch.cat([mean, variance.chunk(rows)[self.inputs.conditional]], dim=1)
 
     def beside(self, rows: int) -> list[torch.Tensor]:

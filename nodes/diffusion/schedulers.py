@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "ddpm": ("DDPMScheduler", {}),
-    "deis": ("DEISMultistepScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {"algorithm_type": "deis", "solver_type": "logrho"}),
     "dpm++_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "dpm++_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
     "dpm++_2s": ("DPMSolverSinglestepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
@@ -128,7 +128,7 @@ def invalid(port: str) -> Iterator[None]:
     """What a scheduler refuses is a mistake in the inputs, and so is a sampler whose library is not installed."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, NotImplementedError, torch.linalg.LinAlgError) as error:
         raise Invalid(f"the scheduler refuses: {error}", port=port) from error
     except ImportError as error:
         raise Invalid(f"this sampler needs a library that is not installed: {error}", fix="pip install torchsde", port=port) from error

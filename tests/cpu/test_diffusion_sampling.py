@@ -138,6 +138,30 @@ def test_pictures_that_begin_at_much_noise(sampler: str, sigmas: str, monkeypatc
     assert distance > 0.35 if (sampler, sigmas) in LOST else distance < 0.25
 
 
+@pytest.mark.parametrize("algorithm", ["dpmsolver++", "sde-dpmsolver++", "sde-dpmsolver"])
+def test_deis_is_itself_whatever_algorithm_the_model_has(algorithm: str) -> None:
+    config = {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": algorithm, "final_sigmas_type": "sigma_min"}
+    made = schedulers.make_scheduler(config, "deis")
+    assert (made.config.algorithm_type, made.config.solver_type) == ("deis", "logrho")
+    assert schedulers.make_scheduler(config, "dpm++_2m").config.algorithm_type == "dpmsolver++"
+
+
+def test_what_a_scheduler_cannot_work_out_is_refused() -> None:
+    """Three steps of the third order, geometric: UniPC has no coefficients for the last one."""
+    options = {"solver_type": "bh1", "solver_order": 3, "lower_order_final": False, "use_exponential_sigmas": True}
+    config = {"_class_name": "UniPCMultistepScheduler", "beta_schedule": "linear", "beta_start": 0.00085, "beta_end": 0.012, **options}
+    scheduler = schedulers.make_scheduler(config)
+    schedulers.set_timesteps(scheduler, 3)
+
+    def steps() -> None:
+        sample = torch.zeros(1, 4, 8, 8)
+        for timestep in scheduler.timesteps:
+            sample, _ = schedulers.step(scheduler, torch.ones_like(sample), timestep, sample, {})
+
+    with pytest.raises(Invalid, match=r"the scheduler refuses: .*singular"):
+        steps()
+
+
 @pytest.mark.parametrize("sampler", sorted({*SAMPLERS} - {"default"}))
 def test_a_predicted_variance_is_left_to_those_who_take_it(sampler: str) -> None:
     """DPM-Solver would cut a mean of eight channels to three, as for DeepFloyd's."""
@@ -334,6 +358,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"sigmas": "beta"}, "sigmas", "DDIMScheduler has its own noise levels"),
     ({"kind": "flow", "sampler": "ddim"}, "sampler", "cannot integrate a flow-matching model"),
     ({"kind": "clean", "sampler": "pndm"}, "sampler", "predicts the clean sample"),
+    ({"kind": "learned"}, "sampler", "takes a variance beside the prediction, which its denoiser does not predict"),
     ({"kind": "inpaint"}, "latent", "this denoiser is for inpainting: it takes 9 channels"),
 ]
 

@@ -220,6 +220,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "half": make_half,
     "outdated": make_outdated,
     "reindexed": make_reindexed,
+    "learned": partial(make_outdated, family="DDPMScheduler", variance_type="learned_range"),
     "outdated-clip": partial(make_outdated, clip_sample=True, steps_offset=0),
     "outdated-pndm": partial(make_outdated, family="PNDMScheduler", skip_prk_steps=False),
 }
