@@ -48,12 +48,14 @@ class ModelInfo:
 
 
 class _Known(NamedTuple):
-    """What is known of a model: where its files lie, what tells whether they are as they were, itself, their digests."""
+    """What is known of a model: where its files lie, their stamps as they were digested, itself, their digests, and whether another
+    change would show in the stamps."""
 
     paths: dict[str, str]
     stamps: Stamps
     reference: ModelRef
     digests: dict[str, bytes]
+    settled: bool
 
 
 class ModelFolder:
@@ -143,19 +145,19 @@ class ModelFolder:
         if seen is None:
             raise self._unknown(name, "")
         path, stamps = seen
-        if path in self._known and self._known[path].stamps == stamps:
+        if path in self._known and self._known[path].settled and self._known[path].stamps == stamps:
             return self._known[path].reference
         paths = {file: found for file, (found, _) in stamps.items()}
         files = tuple((file, self._digest(Path(found))) for file, found in paths.items())
         made = ModelRef(name, files)
-        if not looks.is_settled(*(stamp for _, stamp in stamps.values())):
-            stamps = {}  # what has only just changed may change again without another time
+        settled = looks.is_settled(*(stamp for _, stamp in stamps.values()))
         with self._lock:
             known = self._known
             if len(known) >= self._crowded:
                 known = {one: what for one, what in known.items() if one.exists()}
                 self._crowded = max(64, 2 * len(known))
-            self._known = {**known, path: _Known(paths, stamps, made, dict(files))}  # a new one, as other threads walk through the old
+            # a new one, as other threads walk through the old
+            self._known = {**known, path: _Known(paths, stamps, made, dict(files), settled)}
         return made
 
     def locate(self, files: FileDigests) -> Files | None:
@@ -170,6 +172,19 @@ class ModelFolder:
                 if all(map(looks.is_file, paths.values())):
                     return paths
         return None
+
+    def holds(self, files: FileDigests, located: Files) -> bool:
+        """Whether files that were located are still those of the digests: they may be replaced at any time."""
+        try:
+            return all(self._is_same(name, digest, located.path(name)) for name, digest in files)
+        except OSError:
+            return False
+
+    def _is_same(self, name: str, digest: bytes, path: Path) -> bool:
+        """Reads a file again only where its stamp is another one than when it had this digest."""
+        found = str(path)
+        knowing = (one for one in list(self._known.values()) if one.paths.get(name) == found and one.digests.get(name) == digest)
+        return any(one.stamps[name][1] == looks.stamp(path) for one in knowing) or self._digest(path) == digest
 
     def valid(self, value: Any) -> bool:
         """Whether a value that stands for something outside still does."""
@@ -442,7 +457,12 @@ class Resident:
             raise Refused("model-gone", f"the files of {handle.component or 'the model'} are gone", "restore them, or run again")
         self.make_room()
         begun = time.perf_counter()
-        module = load(files, device, dtype)
+        try:
+            module = load(files, device, dtype)
+        finally:  # also where they cannot be read for that reason
+            if not self.folder.holds(handle.files, files):
+                text = f"the files of {handle.component or 'the model'} have changed since they were looked at"
+                raise Refused("model-gone", text, "run again, or restore them")
         if self.loaded is not None:
             self.loaded(handle.component or load.__name__, begun, time.perf_counter() - begun, _weight_bytes(module))
         return module

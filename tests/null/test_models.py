@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
+from nodegraph import Engine, Files, Handle, Kind, ModelRef, Run, node
 from nodegraph.literals import Refused
 from nodegraph.models import ModelFolder
 
@@ -119,3 +123,84 @@ def test_a_configuration_that_is_replaced_is_read_again_whatever_its_size_and_ti
             os.utime(path, ns=(1, 1))
         assert models.json("base", "vae/config.json") == {"of": of}
         assert models.header("base", "vae/weights.safetensors") == {"__metadata__": {"of": of}}
+
+
+# --- weights that are replaced while a run is under way ----------------------------------------
+
+MEDDLE: list[Callable[[], None]] = []
+
+
+def load_said(files: Files, device: str, dtype: str) -> str:
+    if "meanwhile" in (said := files.path("config.json").read_text()):
+        MEDDLE.pop()()
+    return json.loads(said)["of"]
+
+
+@node
+def meddle(number: int) -> int:
+    """Somebody replaces a file."""
+    while MEDDLE:
+        MEDDLE.pop()()
+    return number
+
+
+@node
+def say(name: Annotated[ModelRef, Kind("said")], number: int, *, run: Run) -> str:
+    """What the weights say."""
+    with run.use(Handle.of(name), load_said) as said:
+        return said
+
+
+SAYING = {
+    "nodegraph": 1,
+    "nodes": {
+        "first": {"use": "meddle", "with": {"number": 1}},
+        "say": {"use": "say", "from": {"number": "first.int"}, "with": {"name": "mine"}},
+    },
+    "outputs": {"said": "say.text"},
+}
+
+
+def write_said(folder: Path, said: str, **further: str) -> None:
+    """Put a file in the place of another, as programs that copy models do."""
+    aside = folder / ".aside"
+    aside.write_text(json.dumps({"nodegraph_kind": "said", "of": said, **further}))
+    os.replace(aside, folder / "config.json")
+
+
+@pytest.mark.parametrize("age", [0, 60], ids=["new", "old"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_weights_that_are_replaced_before_they_are_read_make_no_result_of_those_they_were(tmp_path, age, cached):
+    folder = tmp_path / "models/mine"
+    folder.mkdir(parents=True)
+    write_said(folder, "one")
+    os.utime(folder / "config.json", (time.time() - age,) * 2)
+    with Engine(models=[tmp_path / "models"], nodes=[meddle, say], cache=tmp_path / "cache" if cached else False) as engine:
+        MEDDLE.append(lambda: write_said(folder, "two"))
+        job = engine.submit(SAYING)
+        assert [(one.code, one.text) for one in job.result().problems] == [
+            ("model-gone", "the files of the model have changed since they were looked at")
+        ]
+        assert engine.run(SAYING).outputs["said"] == "two"
+        write_said(folder, "one")
+        assert engine.run(SAYING).outputs["said"] == "one"
+
+
+def test_weights_that_are_replaced_while_they_are_read_are_not_taken(tmp_path):
+    folder = tmp_path / "models/mine"
+    folder.mkdir(parents=True)
+    write_said(folder, "one", when="meanwhile")
+    with Engine(models=[tmp_path / "models"], nodes=[say], cache=False) as engine:
+        MEDDLE.append(lambda: write_said(folder, "two"))
+        saying = {"nodegraph": 1, "nodes": {"say": {"use": "say", "with": {"name": "mine", "number": 1}}}, "outputs": {"said": "say.text"}}
+        assert [one.code for one in engine.submit(saying).result().problems] == ["model-gone"]
+        assert engine.run(saying).outputs["said"] == "two"
+
+
+def test_weights_that_are_written_again_as_they_were_are_the_same(tmp_path):
+    folder = tmp_path / "models/mine"
+    folder.mkdir(parents=True)
+    write_said(folder, "one")
+    with Engine(models=[tmp_path / "models"], nodes=[meddle, say], cache=False) as engine:
+        MEDDLE.append(lambda: write_said(folder, "one"))
+        assert engine.run(SAYING).outputs["said"] == "one"
