@@ -428,7 +428,8 @@ class Resident:
 
     @contextmanager
     def use(self, handle: Handle, load: Callable[[Files, str, str], Any], device: str, dtype: str) -> Iterator[Any]:
-        """Borrow the weights of a handle as `load` makes them. Raises Refused when files are gone."""
+        """Borrow the weights of a handle as `load` makes them. Raises Refused when files are gone, and in the end where they have been
+        written over in their place: weights on the host are those in the files, which are not copied."""
         dtype = handle.dtype if handle.dtype != "auto" else dtype
         name = (handle.digest(), load.__module__, load.__qualname__, device, dtype)
         with self._lock:
@@ -439,11 +440,15 @@ class Resident:
         try:
             with weights.lock:
                 if weights.module is None:
-                    weights.module = self._load(handle, load, device, dtype)
+                    weights.module, weights.read = self._load(handle, load, device, dtype)
                     weights.place, weights.nbytes = device, _weight_bytes(weights.module)
                 elif weights.place != device:
                     self._bring(weights, device)
             yield weights.module
+            if device == "cpu" and weights.nbytes and _written_over(weights.read):
+                with self._lock:
+                    self._loaded = {one: each for one, each in self._loaded.items() if each is not weights}
+                raise _changed(handle)
         finally:
             with self._lock:
                 weights.users -= 1
@@ -451,21 +456,22 @@ class Resident:
                     self._loaded.pop(name, None)
             self.make_room()
 
-    def _load(self, handle: Handle, load: Callable[[Files, str, str], Any], device: str, dtype: str) -> Any:
+    def _load(self, handle: Handle, load: Callable[[Files, str, str], Any], device: str, dtype: str) -> tuple[Any, Stamps]:
+        """The weights, and the stamps of the files that they were read from."""
         files = self.folder.locate(handle.files)
         if files is None:
             raise Refused("model-gone", f"the files of {handle.component or 'the model'} are gone", "restore them, or run again")
         self.make_room()
         begun = time.perf_counter()
+        stamps = {name: (path, looks.stamp(path)) for name in files if looks.is_file(path := str(files.path(name)))}
         try:
             module = load(files, device, dtype)
         finally:  # also where they cannot be read for that reason
             if not self.folder.holds(handle.files, files):
-                text = f"the files of {handle.component or 'the model'} have changed since they were looked at"
-                raise Refused("model-gone", text, "run again, or restore them")
+                raise _changed(handle)
         if self.loaded is not None:
             self.loaded(handle.component or load.__name__, begun, time.perf_counter() - begun, _weight_bytes(module))
-        return module
+        return module, stamps
 
     @staticmethod
     def _bring(weights: _Weights, device: str) -> None:
@@ -530,13 +536,29 @@ class Resident:
 class _Weights:
     """One loaded thing, where it is, who uses it, and when it was used last."""
 
-    __slots__ = ("lock", "module", "nbytes", "place", "used", "users")
+    __slots__ = ("lock", "module", "nbytes", "place", "read", "used", "users")
 
     def __init__(self, place: str) -> None:
         self.module: Any = None
+        self.read: Stamps = {}
         self.place = place
         self.nbytes = self.users = self.used = 0
         self.lock = threading.Lock()
+
+
+def _changed(handle: Handle) -> Refused:
+    text = f"the files of {handle.component or 'the model'} have changed since they were looked at"
+    return Refused("model-gone", text, "run again, or restore them")
+
+
+def _written_over(read: Stamps) -> bool:
+    """Whether files hold other bytes than when they were read, and have not merely been replaced or removed."""
+    for path, before in read.values():
+        with suppress(OSError):
+            now = looks.stamp(path)
+            if (now.device, now.inode) == (before.device, before.inode) and (now.size, now.mtime_ns) != (before.size, before.mtime_ns):
+                return True
+    return False
 
 
 def _moved(module: Any, place: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pytest
 
 from nodegraph import Engine, Files, Handle, Kind, ModelRef, Run, node
@@ -204,3 +205,63 @@ def test_weights_that_are_written_again_as_they_were_are_the_same(tmp_path):
     with Engine(models=[tmp_path / "models"], nodes=[meddle, say], cache=False) as engine:
         MEDDLE.append(lambda: write_said(folder, "one"))
         assert engine.run(SAYING).outputs["said"] == "one"
+
+
+class Mapped:
+    """Weights that lie in their file, as those do that torch reads from safetensors."""
+
+    def __init__(self, path: Path):
+        self.numbers = np.memmap(path, np.uint8, "r")
+
+    def parameters(self) -> list[np.ndarray]:
+        return [self.numbers]
+
+    def buffers(self) -> list[np.ndarray]:
+        return []
+
+    def to(self, place: str) -> Mapped:
+        return self
+
+
+def load_mapped(files: Files, device: str, dtype: str) -> Mapped:
+    return Mapped(files.path("weights.bin"))
+
+
+@node
+def add_up(name: Annotated[ModelRef, Kind("said")], number: int, *, run: Run) -> int:
+    """The sum of all weights, and a number."""
+    with run.use(Handle.of(name), load_mapped) as weights:
+        return number + int(weights.numbers.sum())
+
+
+def adding(number: int) -> dict:
+    nodes = {
+        "first": {"use": "meddle", "with": {"number": number}},
+        "add": {"use": "add_up", "from": {"number": "first.int"}, "with": {"name": "mine"}},
+    }
+    return {"nodegraph": 1, "nodes": nodes, "outputs": {"sum": "add.int"}}
+
+
+def test_weights_that_are_written_over_while_they_are_in_use_make_no_result(tmp_path):
+    folder = tmp_path / "models/mine"
+    folder.mkdir(parents=True)
+    write_said(folder, "nothing")
+    (folder / "weights.bin").write_bytes(bytes([1] * 100))
+    aside = tmp_path / "aside"
+    with Engine(models=[tmp_path / "models"], nodes=[meddle, add_up], cache=False) as engine:
+
+        def write_over() -> None:
+            with (folder / "weights.bin").open("r+b") as file:
+                file.write(bytes([2] * 100))
+
+        def replace() -> None:
+            aside.write_bytes(bytes([3] * 100))
+            os.replace(aside, folder / "weights.bin")
+
+        assert engine.run(adding(0)).outputs["sum"] == 100
+        MEDDLE.append(write_over)
+        assert [one.code for one in engine.submit(adding(1)).result().problems] == ["model-gone"]
+        assert engine.run(adding(1)).outputs["sum"] == 201
+        MEDDLE.append(replace)
+        assert engine.run(adding(2)).outputs["sum"] == 202  # those that are loaded are whole
+        assert engine.run(adding(3)).outputs["sum"] == 303
