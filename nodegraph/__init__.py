@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.context import Files, Run
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import Field
 
     from nodegraph.engine import Engine, run
-    from nodegraph.run import Job, Result
+    from nodegraph.job import Job, Result
     from nodegraph.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -28,8 +26,8 @@ __version__ = "0.1.0"
 _LATE = {
     "Engine": "nodegraph.engine",
     "Field": "pydantic",
-    "Job": "nodegraph.run",
-    "Result": "nodegraph.run",
+    "Job": "nodegraph.job",
+    "Result": "nodegraph.job",
     "Workflow": "nodegraph.workflow",
     "run": "nodegraph.engine",
 }
@@ -43,16 +41,6 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module 'nodegraph' has no attribute {name!r}")
 
-
-class _Package(ModuleType):
-    """`nodegraph.run` is the function, also when the module of that name is imported, which Python would put in its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "run" or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 __all__ = [
     "Audio", "Cancelled", "Choices", "Conditioning", "Denoiser", "Embedding", "Engine", "Event", "Facts", "Field", "File",

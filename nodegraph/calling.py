@@ -28,7 +28,7 @@ from nodegraph.states import RUNNING, WAITING
 if TYPE_CHECKING:
     import asyncio
 
-    from nodegraph.run import Execution
+    from nodegraph.execution import Execution
 
 
 log = logging.getLogger("nodegraph.run")

@@ -13,7 +13,7 @@ from nodegraph.sources import Item, Source
 from nodegraph.states import DONE, SKIPPED
 
 if TYPE_CHECKING:
-    from nodegraph.run import Execution
+    from nodegraph.execution import Execution
 
 
 def collect_output(run: Execution, name: str, source: Source) -> None:

@@ -14,7 +14,7 @@ from nodegraph.entries import CHEAP, PINNED, Entry
 from nodegraph.store import Store
 
 if TYPE_CHECKING:
-    from nodegraph.run import Execution
+    from nodegraph.execution import Execution
 
 OWED = 0.5
 """Seconds of work that a run owes at most; with what the writer has in hand, less than a second is lost."""

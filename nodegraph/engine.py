@@ -35,9 +35,9 @@ from nodegraph.workflow import Workflow
 from nodegraph.world import World
 
 if TYPE_CHECKING:
+    from nodegraph.execution import Execution
     from nodegraph.job import Job, Result
     from nodegraph.profile import Profile
-    from nodegraph.run import Execution
     from nodegraph.shared import Shared
 
 MEMORY = 2 << 30
@@ -144,7 +144,7 @@ class Engine:
 
     def plan(self, workflow: Any, inputs: Mapping[str, Any] | None = None, *, only: str | Iterable[str] = (), **more: Any) -> Preview:
         """What a run would do. Raises WorkflowInvalid."""
-        from nodegraph.run import Execution
+        from nodegraph.execution import Execution
 
         shared = self._ready()
         with looks.Moment():
@@ -202,7 +202,7 @@ class Engine:
         `token`: the run's id; effects of runs with the same token write the same files. `origins`: where values of inputs were
         read from, by name, for what saved files tell.
         """
-        from nodegraph.run import Execution
+        from nodegraph.execution import Execution
 
         if self._closed:
             raise RuntimeError("the engine is closed")

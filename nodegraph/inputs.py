@@ -16,7 +16,7 @@ from nodegraph.spec import NodeType, as_written
 from nodegraph.states import DONE, SKIPPED
 
 if TYPE_CHECKING:
-    from nodegraph.run import Execution
+    from nodegraph.execution import Execution
 
 
 Read = Callable[["Execution", Source], Any]

@@ -17,7 +17,7 @@ from nodegraph.secret import redact
 from nodegraph.values import Image
 
 if TYPE_CHECKING:
-    from nodegraph.run import Execution
+    from nodegraph.execution import Execution
 
 PREVIEW = 0.1
 """Seconds between the previews that are made of a step."""

@@ -19,7 +19,7 @@ from nodegraph.sources import LENGTHS
 from nodegraph.states import RUNNING
 
 if TYPE_CHECKING:
-    from nodegraph.run import Execution
+    from nodegraph.execution import Execution
 
 HUGE = 1 << 120
 """An int from here on is no small value."""

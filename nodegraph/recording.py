@@ -19,7 +19,7 @@ from nodegraph.spec import NodeType, Port, as_written
 from nodegraph.types import Type
 
 if TYPE_CHECKING:
-    from nodegraph.run import Execution
+    from nodegraph.execution import Execution
 
 
 def never_called(**inputs: Any) -> None:

@@ -23,8 +23,8 @@ from nodegraph.states import WAITING
 if TYPE_CHECKING:
     import asyncio
 
+    from nodegraph.execution import Execution
     from nodegraph.profile import Profile
-    from nodegraph.run import Execution
 
 
 log = logging.getLogger("nodegraph")

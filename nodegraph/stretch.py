@@ -18,7 +18,7 @@ from nodegraph.sources import steps_in
 from nodegraph.states import DONE, IDLE, WAITING
 
 if TYPE_CHECKING:
-    from nodegraph.run import Execution
+    from nodegraph.execution import Execution
 
 GO_ON, HAND_OUT = -1, -2
 """What stands in a lane in place of a step: doing the next steps of a stretch; and giving up the rest of it, which another worker

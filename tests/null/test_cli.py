@@ -287,7 +287,7 @@ def test_a_node_that_raises_shows_no_traceback_of_the_engine(capsys: Capture) ->
     said = capsys.readouterr().err
     assert "ZeroDivisionError" in said
     assert "oh" in said
-    assert "nodegraph/run.py" not in said
+    assert "nodegraph/execution.py" not in said
 
 
 def test_what_is_skipped_is_said(capsys: Capture) -> None:

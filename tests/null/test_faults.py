@@ -15,8 +15,8 @@ from engine_nodes import NODES, flow
 
 from nodegraph import Engine, node, recording
 from nodegraph.cache import Cache
+from nodegraph.execution import Execution
 from nodegraph.job import Job, Result
-from nodegraph.run import Execution
 from nodegraph.store import Store
 
 PLACES: list[tuple[Any, str]] = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -55,7 +54,7 @@ LAYERS = [
         "profile",
         "noderun",
         "collecting",
-        "run",
+        "execution",
         "declarations",
         "skeleton",
         "spec_index",
@@ -171,4 +170,3 @@ def test_the_public_names_are_what_they_are_after_everything_was_used():
     for _ in range(2):
         assert nodegraph.run(flow).outputs == {"said": True}
     assert nodegraph.run is engine.run
-    assert sys.modules["nodegraph.run"].Execution

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph import Engine, Invalid, node
-from nodegraph.run import Execution
+from nodegraph.execution import Execution
 
 CALLED: Counter[tuple[int, ...]] = Counter()
 COUNTING = threading.Lock()

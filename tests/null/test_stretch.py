@@ -15,8 +15,8 @@ import pytest
 from engine_nodes import flow
 
 from nodegraph import Engine, Invalid, node
+from nodegraph.execution import Execution
 from nodegraph.job import Result
-from nodegraph.run import Execution
 from nodegraph.stretch import Stretch
 
 CALLED: Counter[tuple[int, int, int]] = Counter()

@@ -22,8 +22,8 @@ from engine_nodes import CALLS, NODES, flow, make_engine, traced
 
 from nodegraph import Engine, Image, kinds, node
 from nodegraph.entries import OVERHEAD, Entry
+from nodegraph.execution import Execution
 from nodegraph.packing import Packed, Unpackable, unpack
-from nodegraph.run import Execution
 from nodegraph.store import LOOKUPS, MAPS, Store
 
 CALLED: list[int] = []
