@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 from absent_gpu import PLACE, Waits, absent_gpu, held
-from painting import PROMPT, TXT2IMG, WORKFLOWS, painted, pictures
+from shipped import PROMPT, TXT2IMG, WORKFLOWS, painted, pictures
 
 from nodegraph import Engine, Image, Latent, Run, RunFailed, node, noderun
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from painting import PROMPT, TXT2IMG, WORKFLOWS, painted, pictures
+from shipped import PROMPT, TXT2IMG, WORKFLOWS, painted, pictures
 
 from nodegraph import Engine, Image, Latent, Run, node, noderun
 
