@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from nodegraph.cli.printing import Told, tell
 from nodegraph.errors import Problem, Problems, RunFailed, render
 
 DONE, FAILED, WRONG, CANCELLED = 0, 1, 2, 130
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Problems as error:
-        print(render(error.problems), file=sys.stderr)
+        tell(render(error.problems), sys.stderr)
         return FAILED if isinstance(error, RunFailed) else WRONG
     except KeyboardInterrupt:
         print("cancelled", file=sys.stderr)
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # the outermost edge: a mistake in nodegraph itself, or a disk that is full
         if "--traceback" in given:
             raise
-        print(problem_of(error).render(), file=sys.stderr)
+        tell(problem_of(error).render(), sys.stderr)
         return FAILED
 
 
@@ -104,7 +105,7 @@ def _do(given: list[str]) -> int:
     if arguments.log:
         import logging
 
-        logging.basicConfig(level=arguments.log.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        logging.basicConfig(level=arguments.log.upper(), format="%(levelname)s %(name)s: %(message)s", stream=Told())
         logging.getLogger("nodegraph").setLevel(arguments.log.upper())
     module, _, function = COMMANDS[arguments.command].partition(":")
     return int(getattr(import_module(module), function)(arguments))

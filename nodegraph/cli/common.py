@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nodegraph.cli.printing import tell
 from nodegraph.errors import Problem, Problems, RunFailed, WorkflowInvalid, did_you_mean
 from nodegraph.settings import builtin_workflows
 
@@ -71,7 +72,7 @@ def save_outputs(result: Result, folder: Path, name: str) -> dict[str, list[Path
 def say(arguments: Namespace, text: str) -> None:
     """Something for a person to know, that is no result."""
     if not arguments.quiet:
-        print(text, file=sys.stderr)
+        tell(text, sys.stderr)
 
 
 def print_json(value: Any) -> None:

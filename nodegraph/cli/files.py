@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodegraph.cli import DONE, FAILED, WRONG, common
+from nodegraph.cli.printing import tell
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def check(arguments: Namespace) -> int:
     if arguments.json:
         common.print_json([problem.to_json() for problem in problems])
     elif problems:
-        print(render(problems))
+        tell(render(problems))
     else:
         common.say(arguments, f"{common.counted(len(arguments.workflows), 'workflow')} checked, no problems")
     return WRONG if problems else DONE
@@ -51,7 +52,7 @@ def plan(arguments: Namespace) -> int:
         common.print_json([{"node": step.path, "use": step.use, "state": step.state} for step in steps])
         return DONE
     if steps:
-        print(common.table((step.state, step.path, step.use) for step in steps))
+        tell(common.table((step.state, step.path, step.use) for step in steps))
     states = [step.state for step in steps]
     counts = [f"{states.count(state)} {words}" for state, words in _STATES.items() if state in states]
     common.say(arguments, f"{common.counted(len(steps), 'step')}: {', '.join(counts) or 'nothing to do'}")
@@ -78,9 +79,9 @@ def fmt(arguments: Namespace) -> int:
             if not arguments.check:
                 _replace(Path(name), text)
     for name in changed:
-        print(name)
+        tell(name)
     if problems:
-        print(render(problems), file=sys.stderr)
+        tell(render(problems), sys.stderr)
         return WRONG
     if not changed:
         common.say(arguments, "nothing to change")
@@ -110,9 +111,9 @@ def show(arguments: Namespace) -> int:
     if arguments.python:
         from nodegraph.python_source import python_source
 
-        print(python_source(workflow), end="")
+        tell(python_source(workflow), end="")
     else:
-        print(mermaid(workflow) if arguments.mermaid else tree(workflow))
+        tell(mermaid(workflow) if arguments.mermaid else tree(workflow))
     return DONE
 
 
@@ -139,7 +140,7 @@ def _draw(arguments: Namespace, workflow: Workflow) -> int:
         svg = draw(workflow, engine._template(workflow), seen, values, opened=arguments.open)
     _write_drawing(arguments, svg)
     if problems:
-        print(render(problems), file=sys.stderr)
+        tell(render(problems), sys.stderr)
     return WRONG if problems else DONE
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import types
 from nodegraph.cli import DONE, WRONG, common
 from nodegraph.cli.installed import limits
+from nodegraph.cli.printing import tell
 from nodegraph.errors import Problem, render
 from nodegraph.spec import REQUIRED, Port
 from nodegraph.workflow import Workflow
@@ -86,9 +87,9 @@ def print_form(arguments: Namespace) -> int:
         record = {"name": workflow.name, "doc": workflow.doc, "inputs": [one.to_json() for one in listed]}
         common.print_json({**record, "outputs": [{"name": name, "type": kind} for name, kind in outputs.items()]})
     else:
-        print("\n".join(_form(arguments.workflow, workflow, listed, outputs)))
+        tell("\n".join(_form(arguments.workflow, workflow, listed, outputs)))
     if problems:
-        print(render(problems), file=sys.stderr)
+        tell(render(problems), sys.stderr)
     return WRONG if problems else DONE
 
 

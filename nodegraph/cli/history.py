@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import metadata
 from nodegraph.cli import DONE, FAILED, common, media
+from nodegraph.cli.printing import give, tell
 from nodegraph.cli.signals import on_signal
 from nodegraph.difference import Change, differences
 from nodegraph.errors import RunFailed, WorkflowInvalid, render
@@ -61,7 +62,7 @@ def _print_check(arguments: Namespace, path: Path, changes: list[Change]) -> int
     if arguments.json:
         common.print_json({"file": str(path), "same": not changes, "changes": [change.to_json() for change in changes]})
     elif changes:
-        print(_listed(changes))
+        tell(_listed(changes))
     else:
         common.say(arguments, f"{path.name}: workflow, inputs, packs, models and versions are as they were")
     return FAILED if changes else DONE
@@ -102,13 +103,13 @@ def _print_verdict(arguments: Namespace, path: Path, made: list[Path], changes: 
         common.print_json({"file": str(path), "made": list(map(str, shown)), "verdict": verdict, "changes": found})
         return DONE if same else FAILED
     for one in shown:
-        print(common.shown_path(one))
+        give(common.shown_path(one))
     if same:
         common.say(arguments, f"identical to {path}" + (f", although there is something else:\n{_listed(changes)}" if changes else ""))
         return DONE
     reasons = _listed(changes) if changes else "nothing that is recorded is different: look at the machine, its threads, and the nodes"
     lead = f"the same pixels as {path}, but not the same file" if verdict == "same pixels" else f"different from {path}"
-    print(f"{lead}:\n{reasons}", file=sys.stderr)
+    tell(f"{lead}:\n{reasons}", sys.stderr)
     return FAILED
 
 
@@ -131,7 +132,7 @@ def diff(arguments: Namespace) -> int:
     if arguments.json:
         common.print_json([change.to_json() for change in changes])
     elif changes:
-        print("\n".join(map(str, changes)))
+        tell("\n".join(map(str, changes)))
     else:
         common.say(arguments, "no differences")
     return FAILED if changes else DONE
@@ -150,6 +151,6 @@ def _record(name: str, engine: Engine) -> dict[str, Any]:
     workflow = Workflow.load(common.find_workflow(name))
     problems = engine.check(workflow)
     if problems:
-        print(render(problems), file=sys.stderr)
+        tell(render(problems), sys.stderr)
         return {"workflow": workflow.to_json()}
     return {"workflow": self_contained(engine._template(workflow))}

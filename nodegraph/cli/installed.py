@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.cli import DONE, common
+from nodegraph.cli.printing import tell
 from nodegraph.errors import Problem, WorkflowInvalid, render
 from nodegraph.spec import REQUIRED, NodeType, Port
 
@@ -24,12 +25,12 @@ def nodes(arguments: Namespace) -> int:
             one = engine.registry.get(arguments.name)
             if one is None:
                 raise WorkflowInvalid([Problem("unknown-node", "", *engine.registry.unknown(arguments.name))])
-            common.print_json(_node_json(one)) if arguments.json else print(_explained(one))
+            common.print_json(_node_json(one)) if arguments.json else tell(_explained(one))
             return DONE
         if arguments.json:
             common.print_json([_node_json(one) for one in engine.registry])
             return DONE
-        print("\n\n".join(_by_pack(engine)) or "no packs are installed")
+        tell("\n\n".join(_by_pack(engine)) or "no packs are installed")
         _say_broken(engine)
     return DONE
 
@@ -46,7 +47,7 @@ def _by_pack(engine: Engine) -> Iterable[str]:
 def _say_broken(engine: Engine) -> None:
     problems = [problem for pack in engine.packs for problem in pack.problems]
     if problems:
-        print(render(problems), file=sys.stderr)
+        tell(render(problems), sys.stderr)
 
 
 def _explained(one: NodeType) -> str:
@@ -146,7 +147,7 @@ def types(arguments: Namespace) -> int:
     if arguments.json:
         common.print_json([{"name": name, "given_by": gives.get(name, []), "taken_by": takes.get(name, [])} for name in listed])
     else:
-        print(
+        tell(
             common.table(
                 (name, f"given by {len(gives.get(name, ()))}", f"taken by {len(takes.get(name, ()))}", _some(gives.get(name, ())))
                 for name in listed
@@ -226,7 +227,7 @@ def packs_list(arguments: Namespace) -> int:
             )
             for pack in engine.packs
         ]
-        print(common.table(rows) if rows else "no packs are installed")
+        tell(common.table(rows) if rows else "no packs are installed")
         _say_broken(engine)
     return DONE
 

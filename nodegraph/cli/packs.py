@@ -10,6 +10,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.cli import DONE, FAILED, common
+from nodegraph.cli.printing import give, tell
 from nodegraph.errors import PackInvalid, Problem, WorkflowInvalid, did_you_mean, render
 from nodegraph.pack_template import create
 
@@ -24,7 +25,7 @@ def new(arguments: Namespace) -> int:
         taken = {info.name: info.path for info in engine.packs}
         found = [folder.resolve() for folder in engine.settings.packs]
     folder = create(arguments.name, Path(arguments.at), taken)
-    print(common.shown_path(folder))
+    give(common.shown_path(folder))
     if not {folder.resolve(), folder.resolve().parent}.intersection(found):
         where = os.path.relpath(folder.parent)
         common.say(arguments, f'nodegraph finds it with --packs {quote(where)}, or with packs = ["{where}"] in a nodegraph.toml')
@@ -55,7 +56,7 @@ def check(arguments: Namespace) -> int:
     if arguments.json:
         common.print_json([problem.to_json() for problem in problems])
     elif problems:
-        print(render(problems))
+        tell(render(problems))
     return FAILED if problems else DONE
 
 

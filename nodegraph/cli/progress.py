@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nodegraph.cli.common import counted, human_seconds
+from nodegraph.cli.printing import tell, visible
 from nodegraph.events import Event
 
 PATIENCE = 5.0
@@ -80,7 +81,7 @@ class Lines:
     """One line a finished step that took a while, and now and then one about a step at work."""
 
     def __init__(self, write: Callable[[str], Any] | None = None, clock: Callable[[], float] = time.monotonic):
-        self._write = write or (lambda text: print(text, file=sys.stderr, flush=True))
+        self._write = write or (lambda text: tell(text, sys.stderr))
         self._clock = clock
         self._said: dict[str, float] = {}
         self._counter = Counter()
@@ -134,8 +135,8 @@ class Bars:
         self._counter = Counter()
 
     def begin(self, label: str) -> None:
-        self._label, self._counter = label, Counter()
-        self._run = self._bars.add_task(label or "run", total=None, note="")
+        self._label, self._counter = visible(label), Counter()
+        self._run = self._bars.add_task(self._label or "run", total=None, note="")
 
     def show(self, event: Event) -> None:
         self._counter.count(event)
@@ -143,8 +144,8 @@ class Bars:
         if event.kind == "progress":
             task = self._nodes.get(event.node)
             if task is None:
-                task = self._nodes[event.node] = self._bars.add_task(f"  {event.node}", total=None, note="")
-            self._bars.update(task, completed=data.get("step", 0), total=data.get("total") or None, note=data.get("text", ""))
+                task = self._nodes[event.node] = self._bars.add_task(visible(f"  {event.node}"), total=None, note="")
+            self._bars.update(task, completed=data.get("step", 0), total=data.get("total") or None, note=visible(str(data.get("text", ""))))
         elif event.kind in ("finished", "failed", "skipped") and event.node in self._nodes:
             self._bars.remove_task(self._nodes.pop(event.node))
         elif event.kind == "done":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common, problem_of, sweep
 from nodegraph.cli.given import Given, asked
 from nodegraph.cli.packs import refuse_other_packs
+from nodegraph.cli.printing import give, tell
 from nodegraph.cli.progress import Progress, progress
 from nodegraph.cli.signals import on_signal
 from nodegraph.errors import Problem, Problems, RunFailed, WorkflowInvalid, render
@@ -43,7 +44,7 @@ def run(arguments: Namespace) -> int:
         if not (arguments.json or arguments.events) or isinstance(error, BrokenPipeError) or (arguments.traceback and not told):
             raise
         problems = error.problems if isinstance(error, Problems) else (problem_of(error),)
-        print(render(problems), file=sys.stderr)
+        tell(render(problems), sys.stderr)
         common.print_json({**_done("failed"), "problems": [problem.to_json() for problem in problems]})
         return WRONG if told and not isinstance(error, RunFailed) else FAILED
 
@@ -103,7 +104,7 @@ def _say_drawn(arguments: Namespace, asked: Sequence[Given]) -> None:
     drawn = [text.partition("=")[0] for text in arguments.sets if text.endswith("=random")]
     for name in drawn:
         if type(value := asked[0].shown.get(name)) is int:
-            print(f"{name} = {value}", file=sys.stderr)
+            tell(f"{name} = {value}", sys.stderr)
 
 
 class _Runs:
@@ -173,14 +174,14 @@ class _Runs:
 
     def _print(self, given: Given, done: Event | None, result: Result, files: dict[str, list[Path]]) -> None:
         if result.problems:
-            print(render(result.problems), file=sys.stderr)
+            tell(render(result.problems), sys.stderr)
         if self.arguments.json or self.arguments.events:
             common.print_json({**(done.to_json() if done else {}), **_result_json(given, result, files)})
             return
         for output, reason in result.skipped.items():
             common.say(self.arguments, f"skipped {output}: {reason}")
         for line in _result_lines(result, files):
-            print(line, flush=True)
+            give(line)
 
 
 # -- what is printed ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.cli import DONE, FAILED, common
+from nodegraph.cli.printing import give, tell
 from nodegraph.errors import Problem, Problems, WorkflowInvalid, render
 
 
@@ -19,7 +20,7 @@ def models_list(arguments: Namespace) -> int:
     if arguments.json:
         common.print_json([{"name": one.name, "kind": one.kind, "path": one.path, "bytes": one.size} for one in found])
     elif found:
-        print(common.table((one.name, one.kind, common.human_bytes(one.size), str(one.path)) for one in found))
+        tell(common.table((one.name, one.kind, common.human_bytes(one.size), str(one.path)) for one in found))
     else:
         common.say(arguments, "no models are here; add one with: nodegraph models add PATH")
     return DONE
@@ -30,7 +31,7 @@ def models_add(arguments: Namespace) -> int:
     with common.engine(arguments) as engine, common.refusals(arguments.path):
         added = engine.models.add(Path(arguments.path), arguments.name)
     common.say(arguments, f"added {added.name} ({added.kind or 'model'}, {common.human_bytes(added.size)})")
-    print(added.path)
+    give(str(added.path))
     return DONE
 
 
@@ -44,8 +45,8 @@ def models_show(arguments: Namespace) -> int:
         return DONE
     files = facts.pop("files", [])
     facts["bytes"] = common.human_bytes(facts["bytes"])
-    print(common.table((name, str(value)) for name, value in facts.items()))
-    print(common.table((f"  {one['file']}", common.human_bytes(one["bytes"]), one["digest"][:16]) for one in files))
+    tell(common.table((name, str(value)) for name, value in facts.items()))
+    tell(common.table((f"  {one['file']}", common.human_bytes(one["bytes"]), one["digest"][:16]) for one in files))
     return DONE
 
 
@@ -63,7 +64,7 @@ def models_verify(arguments: Namespace) -> int:
     if arguments.json:
         common.print_json([problem.to_json() for problem in problems])
     elif problems:
-        print(render(problems))
+        tell(render(problems))
     return FAILED if problems else DONE
 
 
@@ -96,7 +97,7 @@ def _print_facts(arguments: Namespace, facts: dict[str, Any]) -> None:
         common.print_json(facts)
         return
     sizes = ("bytes", "budget", "freed")
-    print(
+    tell(
         common.table(
             (name.replace("_", " "), common.human_bytes(value) if name in sizes else str(value))
             for name, value in facts.items()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph.cli import DONE, common
 from nodegraph.cli.given import runs
+from nodegraph.cli.printing import tell, visible
 from nodegraph.cli.signals import on_signal
 from nodegraph.errors import Problem, WorkflowInvalid, render
 from nodegraph.events import Event
@@ -80,7 +81,7 @@ class _Reader:
             name, _, value = text.partition("=")
             if value == "random" and type(given.shown.get(name)) is int:
                 self.arguments.sets[number] = f"{name}={given.shown[name]}"
-                print(f"{name} = {given.shown[name]}", file=sys.stderr)
+                tell(f"{name} = {given.shown[name]}", sys.stderr)
         files = [Path(one) for one in given.origins.values()]
         files += [Path(value) for value in given.inputs.values() if isinstance(value, str) and _is_file(value)]
         files += [Path(self.arguments.inputs)] if self.arguments.inputs else []
@@ -129,7 +130,7 @@ class _Lines:
         pass
 
     def _say(self, text: str) -> None:
-        print(text, flush=True)
+        tell(text)
 
 
 def result_lines(result: Result, files: Mapping[str, list[Path]]) -> Iterable[str]:
@@ -249,7 +250,7 @@ def tree_of(title: str, rows: Mapping[str, Any], foot: Iterable[str]) -> Any:
     from rich.text import Text
     from rich.tree import Tree
 
-    root = Tree(Text(title, style="bold"))
+    root = Tree(Text(visible(title), style="bold"))
     branches = {"": root}
     for number, (path, row) in enumerate(sorted(rows.items(), key=lambda item: _order(item[0], list(rows)))):
         if number == MAX_ROWS:
@@ -260,11 +261,11 @@ def tree_of(title: str, rows: Mapping[str, Any], foot: Iterable[str]) -> Any:
             parent = parent.rpartition("/")[0]
         mark, style = _MARKS[row.state]
         name = path.removeprefix(f"{parent}/") if parent else path
-        label = Text.assemble((f"{mark} ", style), (name, "bold" if row.state == "running" else ""))
-        label.append(f"  {row.note}" if row.note else "", style="dim")
+        label = Text.assemble((f"{mark} ", style), (visible(name), "bold" if row.state == "running" else ""))
+        label.append(visible(f"  {row.note}") if row.note else "", style="dim")
         label.append(f"  {row.size}" if row.size else "", style="dim")
         branches[path] = branches[parent].add(label)
-    return Group(root, *(Text(line) for line in foot))
+    return Group(root, *(Text(visible(line)) for line in foot))
 
 
 def _order(path: str, names: list[str]) -> tuple[int, str]:
