@@ -80,6 +80,8 @@ class EventLog:
             self._notify()
 
     def progress(self, step: int, data: dict[str, Any]) -> None:
+        if self._over:  # said by a thread that a node has left at work
+            return
         records = self._records
         last = len(records) - 4
         if last >= self._read and records[last] == "progress" and records[last + 1] == step:
@@ -108,6 +110,8 @@ class EventLog:
             fresh = self._records[at : at + 4 * READ_AT_ONCE]
             self._read = max(self._read, at + len(fresh))
             kinds, data = fresh[::4], fresh[3::4]
+            if over := "done" in kinds:
+                del kinds[kinds.index("done") + 1 :]  # what a node's own thread has said while the run ended
             times = [self._epoch + when for when in fresh[2::4]]
             paths = self._paths(fresh[1::4])
             told = [{"seconds": one} if one.__class__ is float else one for one in data]
@@ -115,7 +119,6 @@ class EventLog:
             # what Event._make does, of all at once
             yield from map(make, repeat(Event), zip(kinds, repeat(self.run), numbers, times, paths, told, strict=False))
             seen += len(kinds)
-            over = kinds[-1] == "done"
 
     def _gather(self, at: int) -> None:
         """Wait until there are records from a place on, and then a moment for those that follow them, if any may."""

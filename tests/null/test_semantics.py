@@ -1234,3 +1234,25 @@ def test_what_a_run_gave_may_be_changed(engine):
             one.append(9)
         result.outputs["each"].clear()
         result.outputs["all"].clear()
+
+
+def test_what_a_node_says_after_the_end_is_not_heard():
+    kept = []
+
+    @node
+    def leaves_a_thread(n: int, *, run: Run) -> int:
+        kept.append(run)
+        return n
+
+    with Engine(nodes=[leaves_a_thread], cache=False) as made:
+        job = made.submit(flow({"a": {"use": "leaves_a_thread", "with": {"n": 1}}}, {"out": "a.int"}))
+        job.result()
+        kept[0].progress(1, 2)
+        assert [event.kind for event in job.events()] == ["planned", "started", "finished", "done"]
+
+
+def test_a_reader_ends_with_the_run_though_a_node_speaks_while_it_ends():
+    log = EventLog("r", lambda steps: ["" for _ in steps])
+    log.close({})
+    log.add("progress", 0, {})  # its thread has looked before the run was over
+    assert [event.kind for event in log] == ["done"]
