@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import collector, keys, looks, secret
+from nodegraph import collector, keys, kinds, looks, secret
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
 from nodegraph.entries import Entry
@@ -24,7 +24,7 @@ from nodegraph.packs import Reload, load_all, reload
 from nodegraph.plan import Identities, Plan, Scope, bind_inputs
 from nodegraph.provenance import Provenance
 from nodegraph.registry import Registry
-from nodegraph.settings import Settings
+from nodegraph.settings import Settings, size_given
 from nodegraph.sources import Source
 from nodegraph.spec import NodeType, Port, node_type
 from nodegraph.store import Store
@@ -95,14 +95,16 @@ class Engine:
         threads: int | None = None,
         memory: int | None = None,
         disk: int | None = None,
-        weights: int = WEIGHTS,
+        weights: int | None = None,
         roots: Iterable[str | Path] | None = None,
         strict: bool | None = None,
         debug: bool | None = None,
     ):
         flags: dict[str, Any] = {"packs": packs, "models": models, "cache": cache, "device": device, "dtype": dtype, "output": output}
         flags.update({"threads": threads, "memory": memory, "disk": disk, "roots": roots, "strict": strict, "debug": debug})
-        settings = Settings.load({name: list(value) if name in _LISTS and value is not None else value for name, value in flags.items()})
+        several = {name: list(flags[name]) for name in _LISTS if isinstance(flags[name], Iterable) and not isinstance(flags[name], str)}
+        settings = Settings.load({**flags, **several})
+        weights = WEIGHTS if weights is None else size_given("weights", weights)
         self.settings, self.output = settings, settings.output
         self.registry = Registry()
         self.packs = load_all(self.registry, settings.pack_folders, self._index, settings.versioned_packs)
@@ -324,7 +326,7 @@ class Engine:
         scope = Scope("", name)
         outputs = plan.expand(template, bound, scope)
         effects = list(plan.effects)
-        wanted = [only] if isinstance(only, str) else list(only)
+        wanted = _names_asked(template, only)
         if wanted:
             outputs, effects = _narrow(plan, template, outputs, wanted)
         resolver.checker = None  # what the plan gains later is looked up as it is by then
@@ -458,6 +460,17 @@ def _code_identity(function: Callable[..., Any]) -> str:
     except (OSError, TypeError):
         code = function.__code__
         return keys.digest(b"code", code.co_code, repr(code.co_consts).encode()).hex()
+
+
+def _names_asked(template: Template, only: Any) -> list[str]:
+    """What `only` names. Raises WorkflowInvalid."""
+    wanted = [only] if isinstance(only, str) or not isinstance(only, Iterable) else list(only)
+    for one in wanted:
+        if not isinstance(one, str):
+            text = f"only takes names of outputs, but is given {kinds.describe(one)}"
+            fix = f"the outputs are {listing(template.workflow.outputs)}; leave it away for all of them"
+            raise WorkflowInvalid([template.workflow.problem("unknown-output", ("outputs",), text, fix)])
+    return wanted
 
 
 def _narrow(plan: Plan, template: Template, outputs: dict[str, Source], wanted: list[str]) -> tuple[dict[str, Source], list[int]]:

@@ -292,6 +292,14 @@ def parse_size(text: str) -> int:
         raise ValueError(f"{text!r} {error}; {error.fix}") from None
 
 
+def size_given(name: str, value: Any) -> int:
+    """Bytes that an engine is given and that are no setting. Raises SettingsInvalid."""
+    try:
+        return size(value)
+    except _Refused as error:
+        raise SettingsInvalid([Problem("bad-setting", name, f"{name!r} {error}, but is {value!r}", error.fix)]) from None
+
+
 def _flag(value: Any, folder: Path) -> bool:
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     if isinstance(value, bool):
@@ -339,4 +347,4 @@ _USER_FOLDERS: dict[str, Callable[[], Any]] = {
 }
 
 
-__all__ = ["FILE", "Settings", "SettingsInvalid", "builtin_packs", "builtin_workflows", "nearest", "packs_in", "parse_size"]
+__all__ = ["FILE", "Settings", "SettingsInvalid", "builtin_packs", "builtin_workflows", "nearest", "packs_in", "parse_size", "size_given"]

@@ -1256,3 +1256,12 @@ def test_a_reader_ends_with_the_run_though_a_node_speaks_while_it_ends():
     log.close({})
     log.add("progress", 0, {})  # its thread has looked before the run was over
     assert [event.kind for event in log] == ["done"]
+
+
+@pytest.mark.parametrize("only", [None, 5, [None], ["out", 5], b"out"])
+def test_only_takes_names(engine, only):
+    workflow = flow({"a": plus(1, 2)}, {"out": "a.int"})
+    for ask in (engine.run, engine.plan):
+        with pytest.raises(WorkflowInvalid, match="only takes names of outputs") as refused:
+            ask(workflow, only=only)
+        assert refused.value.problems[0].fix == "the outputs are 'out'; leave it away for all of them"

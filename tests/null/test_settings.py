@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nodegraph import Engine
 from nodegraph.settings import Settings, SettingsInvalid, builtin_packs, packs_in, parse_size
 
 
@@ -62,6 +63,19 @@ def test_sizes(text: str, count: int) -> None:
 
 def test_a_size_may_be_larger_than_any_disk() -> None:
     assert parse_size("9" * 400) > 10**390
+
+
+@pytest.mark.parametrize(("name", "value"), [("weights", -1), ("weights", 1.5), ("weights", True), ("memory", -1), ("disk", -1)])
+def test_an_engine_refuses_what_is_no_size(name: str, value: object) -> None:
+    with pytest.raises(SettingsInvalid, match=f"'{name}' must be a size, but is {value}"):
+        Engine(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["packs", "models", "roots"])
+def test_an_engine_refuses_a_path_in_place_of_a_list(name: str) -> None:
+    for path in ("one", Path("one"), 5):
+        with pytest.raises(SettingsInvalid, match=f"'{name}' must be a list of paths"):
+            Engine(**{name: path})
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1x", "1.5.5G", "GiB", "1kk"])
