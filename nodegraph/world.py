@@ -43,6 +43,8 @@ class World:
             reason = getattr(error, "strerror", None) or str(error)
             raise Refused("file-missing", f"{described(text)} cannot be looked at: {reason}", "give the path of a file") from error
         start = "the working folder" if trusted else "the workflow"
+        if "\\" in text and os.sep == "/":
+            near = near or f"write / between the names of folders: {text.replace(chr(92), '/')!r}"
         raise Refused("file-missing", f"there is no file {described(text)}", near or f"paths are relative to {start}")
 
     def _inside(self, name: str, base: Path) -> bool:

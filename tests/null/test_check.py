@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -76,3 +77,11 @@ def _codes(module: str) -> set[str]:
                     found.add(argument.value)
                     break
     return found
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="both are taken there")
+def test_a_path_with_backslashes_is_told_to_have_slashes(tmp_path, plain_engine):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.json").write_text('{"nodes": {}}')
+    (tmp_path / "w.json").write_text('{"nodes": {"a": {"use": ".\\\\sub\\\\x.json"}}}')
+    assert [one.fix for one in plain_engine.check(tmp_path / "w.json")] == ["write / between the names of folders: './sub/x.json'"]
