@@ -22,6 +22,14 @@ MAX_DEPTH = 100
 described = kinds.describe
 
 
+class Unwritable(Refused):
+    """A literal for a port whose values no literal stands for. `instead`: the fix where it is an input that was given to a run."""
+
+    def __init__(self, code: str, text: str, fix: str, instead: str):
+        super().__init__(code, text, fix)
+        self.instead = instead
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """A literal that names something outside. What it means is looked up when the workflow is planned."""
@@ -100,13 +108,13 @@ def _convert(kind: Type, given: Any, port: Port, outside: Outside) -> Any:
         return kinds.apart(given)
     if kind is types.SECRET:  # what was given is not shown: it may be the secret
         text = f"{port.name!r} takes a secret, which is never written down in a workflow"
-        raise Refused(
-            "secret-literal", text, f'declare an input of type \'secret\', and link it: {{"from": {{"{port.name}": "inputs.…"}}}}'
-        )
+        fix = f'declare an input of type \'secret\', and link it: {{"from": {{"{port.name}": "inputs.…"}}}}'
+        raise Unwritable("secret-literal", text, fix, "give its text, which is not empty")
     made = _from_python(kind, given, port)
     if made is not None:
         return made
-    raise _mismatch(port, kind, given, _plain_fix(kind, given))
+    refused = _mismatch(port, kind, given, _plain_fix(kind, given))
+    raise refused if kind is types.TEXT or kind in _EXAMPLES else Unwritable(refused.code, refused.text, refused.fix, _value_fix(kind))
 
 
 def _from_numpy(kind: Type, given: Any) -> Any:
@@ -175,8 +183,8 @@ def _from_python(kind: Type, given: Any, port: Port) -> Any:
         value = cls.from_pil(given) if from_pil else cls(kinds.apart(given))
         ends = arrays.extent(value.data) if pixels and not from_pil else (0.0, 1.0)
     except (TypeError, ValueError, RuntimeError, OSError, SyntaxError) as error:  # PIL reads a file when its pixels are asked for
-        fix = f"give float32 [B,{3 if kind.name == 'image' else 1},H,W] in 0..1, or a PIL picture" if pixels else _plain_fix(kind, given)
-        raise Refused("wrong-type", f"{port.name!r} takes {article(kind)}, but this cannot be one: {error}", fix) from None
+        text, fix = f"{port.name!r} takes {article(kind)}, but this cannot be one: {error}", _value_fix(kind)
+        raise Unwritable("wrong-type", text, fix if pixels else _plain_fix(kind, given), fix) from None
     _check_unit(port, *ends)
     return value
 
@@ -237,6 +245,14 @@ def _plain_fix(kind: Type, given: Any) -> str:
     if kind in _EXAMPLES:
         return f"write {_EXAMPLES[kind]}"
     return f"{article(kind)} cannot be written down: link an output that gives it"
+
+
+def _value_fix(kind: Type) -> str:
+    """What a person who works in Python can give for a type that no literal stands for."""
+    if kind.name in ("image", "mask"):
+        return f"give float32 [B,{3 if kind.name == 'image' else 1},H,W] in 0..1, or a PIL picture"
+    cls = kinds.CLASSES.get(kind.name)
+    return f"give an object of the class {cls.__name__}" if cls else f"give {article(kind)}"
 
 
 _EXAMPLES = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from nodegraph import keys, kinds, types
 from nodegraph.errors import Problem, WorkflowInvalid, did_you_mean, listing
-from nodegraph.literals import Outside, Pending, Refused, has_pending, literal
+from nodegraph.literals import Outside, Pending, Refused, Unwritable, has_pending, literal
 from nodegraph.sources import LENGTHS, Const, Item, Source, part, port_bytes
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import INPUTS, Template
@@ -574,14 +574,15 @@ def bind_inputs(plan: Plan, template: Template, given: Mapping[str, Any], outsid
             except TypeError as error:  # a value of a pack's class whose content cannot be told
                 raise Refused("wrong-type", f"{name!r} cannot take {kinds.describe(resolved)}", str(error)) from None
         except Refused as error:
-            problems.append(template.workflow.problem(error.code, ("inputs", name), error.text, error.fix))
+            fix = error.instead if isinstance(error, Unwritable) else error.fix
+            problems.append(template.workflow.problem(error.code, ("inputs", name), error.text, fix))
     for name, port in template.inputs.items():
         if name not in given and port.default is REQUIRED:
-            problems.append(
-                template.workflow.problem(
-                    "missing-input", ("inputs", name), f"the workflow needs the input {name!r} ({port.type})", f"give it: --set {name}=…"
-                )
+            text, how = (
+                f"the workflow needs the input {name!r} ({port.type})",
+                "@env:NAME" if types.without_none(port.type) is types.SECRET else "…",
             )
+            problems.append(template.workflow.problem("missing-input", ("inputs", name), text, f"give it: --set {name}={how}"))
     if problems:
         raise WorkflowInvalid(problems)
     return plan.with_defaults(template, bound)

@@ -95,6 +95,11 @@ def test_it_is_refused_where_others_could_read_it(capfd: pytest.CaptureFixture[s
         engine.run(FETCH, {"token": "x"}, overrides={"fetch.token": Secret(TOKEN)})
 
 
+def test_the_fix_of_a_missing_one_is_how_it_is_given(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", write(FETCH)]) == 2
+    assert "fix give it: --set token=@env:NAME" in capfd.readouterr().err
+
+
 def test_only_the_same_secret_finds_what_it_led_to() -> None:
     flow = {**FETCH, "nodes": {"fetch": FETCH["nodes"]["fetch"]}, "outputs": {"text": "fetch.text"}}
 

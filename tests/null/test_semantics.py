@@ -1265,3 +1265,19 @@ def test_only_takes_names(engine, only):
         with pytest.raises(WorkflowInvalid, match="only takes names of outputs") as refused:
             ask(workflow, only=only)
         assert refused.value.problems[0].fix == "the outputs are 'out'; leave it away for all of them"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "fix"),
+    [
+        ("image", "x.png", "give float32 [B,3,H,W] in 0..1, or a PIL picture"),
+        ("mask", numpy.ones((1, 5, 4, 4), "float32"), "give float32 [B,1,H,W] in 0..1, or a PIL picture"),
+        ("list[latent]", ["a"], "give an object of the class Latent"),
+        ("video | none", 3, "give an object of the class Video"),
+        ("secret", 3, "give its text, which is not empty"),
+    ],
+)
+def test_the_fix_for_an_input_says_what_to_give(engine, kind, given, fix):
+    with pytest.raises(WorkflowInvalid) as refused:
+        engine.run({"inputs": {"i": {"type": kind}}, "nodes": {}, "outputs": {"o": "inputs.i"}}, {"i": given})
+    assert refused.value.problems[0].fix == fix
