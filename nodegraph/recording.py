@@ -218,7 +218,10 @@ def expand_record(shared: Shared, plan: Plan, step: int, record: Any, scope: Sco
     for output, given in template.output_types.items():
         declared = parent.outputs[output].type
         if not _surely(types.erase(declared), given):
-            looked_at = plan.step(_look(parent.name, output, declared), output, scope, {"value": outputs[output]}, {}, ())
+            name = output
+            while name in template.names:  # of steps of one path, what watches a run would take the one for the other
+                name += "_"
+            looked_at = plan.step(_look(parent.name, output, declared), name, scope, {"value": outputs[output]}, {}, ())
             outputs[output] = (looked_at, output)
     return outputs
 

@@ -1281,3 +1281,19 @@ def test_the_fix_for_an_input_says_what_to_give(engine, kind, given, fix):
     with pytest.raises(WorkflowInvalid) as refused:
         engine.run({"inputs": {"i": {"type": kind}}, "nodes": {}, "outputs": {"o": "inputs.i"}}, {"i": given})
     assert refused.value.problems[0].fix == fix
+
+
+def test_what_looks_at_the_output_of_a_graph_is_no_namesake_of_its_nodes():
+    @node
+    def anything(n: int) -> Any:
+        return n
+
+    @node
+    def namesake(n: int) -> int:
+        graph = Graph()
+        return graph.give(int=graph.add("int", "anything", n=n)["value"])
+
+    with Engine(nodes=[anything, namesake], cache=False) as made:
+        result, seen = traced(made, flow({"a": {"use": "namesake", "with": {"n": 1}}}, {"out": "a.int"}))
+    assert result.outputs == {"out": 1}
+    assert ran(seen) == ["a", "a/int", "a/int_"]
