@@ -15,6 +15,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import DynamicCache, GPT2Config, GPT2Model
 
+LEAST_TEMPERATURE = 1e-30
+"""Below, logits divided by it are beyond what float32 holds."""
+
 
 class ArPrior(ModelMixin, ConfigMixin):
     """See the module. Embeddings are [n,embedding_dim], caption states [n,num_embeddings,embedding_dim]."""
@@ -133,8 +136,8 @@ class ArPrior(ModelMixin, ConfigMixin):
 
 
 def _draw(logits: torch.Tensor, generators: list[torch.Generator], temperature: float) -> torch.Tensor:
-    """One choice [n] for each row of logits; at temperature 0 the likeliest."""
-    if temperature == 0:
+    """One choice [n] for each row of logits; at temperature 0, or next to it, the likeliest."""
+    if temperature < LEAST_TEMPERATURE:
         return logits.argmax(dim=1)
     shares = (logits.float() / temperature).softmax(dim=1).cpu()
     chosen = [torch.multinomial(row, 1, generator=generator) for row, generator in zip(shares, generators, strict=True)]

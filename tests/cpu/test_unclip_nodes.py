@@ -129,6 +129,12 @@ def test_codes_one_by_one_are_those_of_one_forward() -> None:
     assert torch.allclose(logits, other, atol=1e-4)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-300, 1e-40, 1e-38, 1e-20])
+def test_next_to_no_temperature_takes_the_likeliest(temperature: float) -> None:
+    logits = torch.tensor([[1.0, 1e4, -3.0], [-5.0, -1e4, -6.0]])
+    assert _draw(logits, [torch.Generator(), torch.Generator()], temperature).tolist() == [1, 0]
+
+
 def test_a_prior_asks_for_what_it_needs(run: FolderRun) -> None:
     model = parts(run)
     caption = unclip.encode_clip_text(model.encoder, ["one", "two"], run=run).conditioning
