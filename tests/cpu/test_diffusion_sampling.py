@@ -359,6 +359,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "flow", "sampler": "ddim"}, "sampler", "cannot integrate a flow-matching model"),
     ({"kind": "clean", "sampler": "pndm"}, "sampler", "predicts the clean sample"),
     ({"kind": "learned"}, "sampler", "takes a variance beside the prediction, which its denoiser does not predict"),
+    ({"kind": "outdated-pndm", "steps": 3}, "steps", "begins with Runge-Kutta steps, for which it takes 4 timesteps"),
     ({"kind": "inpaint"}, "latent", "this denoiser is for inpainting: it takes 9 channels"),
 ]
 
@@ -369,6 +370,14 @@ def test_refused(inputs: dict[str, Any], port: str, text: str) -> None:
         sample(**inputs)
     assert text in str(caught.value)
     assert caught.value.port == port
+
+
+def test_runge_kutta_steps_that_are_refused_are_no_more_than_that() -> None:
+    """Four steps are enough, and neither the sampler pndm nor the pipeline for inpainting begins with such steps."""
+    assert bool(sample("outdated-pndm", steps=4).latent.tensor().isfinite().all())
+    assert bool(sample("outdated-pndm", steps=3, sampler="pndm").latent.tensor().isfinite().all())
+    encoded = inpainting("outdated-pndm")
+    assert bool(sample("outdated-pndm", encoded.latent, encoded.rng, steps=3).latent.tensor().isfinite().all())
 
 
 def test_an_inpainting_denoiser_needs_the_picture_where_steps_are_left_out() -> None:
