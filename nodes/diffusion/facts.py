@@ -734,6 +734,8 @@ def _unpaired(prompt: str, place: int) -> WrongPrompt:
 # --- nodes -----------------------------------------------------------------------------
 
 NOTHING = Facts()
+_BEGINNING = ("empty", "inpaint", "edit")
+"""Facts of a latent that nothing was painted on yet, or not to the end."""
 _PICTURE = ("width", "height", "batch")
 """The facts of a picture, which its latent has too."""
 
@@ -998,13 +1000,16 @@ def sample_latent(
     first = start.get("value") or (first_of_strength(count, taken["strength"]) if count and "strength" in taken else 0)
     if latent.get("empty") and (first or add_noise.get("value") is False):
         return Mismatch("latent", *empty_problem(first, count))
-    return {"latent": Facts(**{name: fact for name, fact in latent.items() if name != "empty"})}
+    finished = end.null or (count is not None and end.get("value") == count)
+    lost = _BEGINNING if finished else ("empty",)
+    return {"latent": Facts(**{name: fact for name, fact in latent.items() if name not in lost})}
 
 
 def _is_guided(model: Facts, image_guidance: Facts) -> bool:
     """Whether guidance above 1 takes a negative conditioning, as far as is known."""
-    plain = model.get("channels") is not None and model.get("channels") == model.get("latent_channels")
-    return bool(model) and "distilled" not in model and (plain or image_guidance.get("value", 0) >= 1)
+    taken, given = model.get("channels"), model.get("latent_channels")
+    edits = taken is None or given is None or taken == 2 * given
+    return bool(model) and "distilled" not in model and (not edits or image_guidance.get("value", 0) >= 1)
 
 
 def _seeds(seed: Facts, count: Any) -> Mismatch | None:

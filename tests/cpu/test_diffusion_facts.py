@@ -394,6 +394,7 @@ NO_NEGATIVE = {"negative": None}
         ("distilled", {"sample": {**NO_NEGATIVE, "steps": 4}}, ""),
         ("edit", {"sample": NO_NEGATIVE}, "sample.from.negative"),
         ("edit", {"sample": {**NO_NEGATIVE, "image_guidance": 0.5}}, ""),
+        ("inpaint", {"sample": {**NO_NEGATIVE, "image_guidance": 0.5}}, "sample.from.negative"),
         ("sd1", {"sample": {"seed": [1, 2, 3]}}, "sample.with.seed"),
         ("sd1", {"sample": {"seed": [1, 2, 3]}, "canvas": {"batch": 3}}, ""),
         ("sd1", {"sample": {"seed": [1]}, "canvas": {"batch": 2}}, "sample.with.seed"),
@@ -425,6 +426,19 @@ NO_NEGATIVE = {"negative": None}
 def test_what_a_run_refuses_is_told_before(engine: Engine, kind: str, changes: dict[str, dict[str, Any]], where: str) -> None:
     model_folder(kind)
     flow = changed(kind, changes)
+    assert [problem.where for problem in engine.check(flow)] == ([f"nodes.{where}"] if where else [])
+    if not where:
+        assert engine.run(flow).ok
+
+
+@pytest.mark.parametrize("kind", ["inpaint", "edit"])
+@pytest.mark.parametrize(("end", "where"), [(None, "again.from.latent"), (2, "again.from.latent"), (1, "")])
+def test_only_a_sampling_that_is_cut_goes_on_with_mask_or_picture(engine: Engine, kind: str, end: int | None, where: str) -> None:
+    model_folder(kind)
+    flow = changed(kind, {"sample": {} if end is None else {"end": end}})
+    again = {**flow["nodes"]["sample"], "with": {"steps": 2, "start": 1, "add_noise": False}}
+    again["from"] = {**again["from"], "latent": "sample.latent", "seed": "sample.rng"}
+    flow = {"nodes": {**flow["nodes"], "again": again}, "outputs": {"latent": "again.latent"}}
     assert [problem.where for problem in engine.check(flow)] == ([f"nodes.{where}"] if where else [])
     if not where:
         assert engine.run(flow).ok
