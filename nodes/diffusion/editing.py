@@ -38,9 +38,12 @@ def invert_ddim(
     from .loading import load_scheduler_config, load_unet
     from .sampling import Sampling, Settings
 
-    if unfit := facts.absent_problem(model.facts) or facts.denoiser_problem(model.facts):
+    if unfit := facts.absent_problem(model.facts) or facts.denoiser_problem(model.facts) or facts.invert_problem(model.facts):
         text, fix = unfit
         raise Invalid(text, fix=fix, port="model")
+    if not {"mask", "edited"}.isdisjoint(latent.extras):
+        text = "the latent has a mask or a picture beside it, which does not go back to noise with it"
+        raise Invalid(text, fix="make it with encode_image", port="latent")
     if problem := facts.steps_problem(steps, strength):
         raise Invalid(problem[1], fix=problem[2], port=problem[0])
     settings = Settings(steps, facts.first_of_strength(steps, strength), steps, guidance, sampler="ddim", add_noise=False)

@@ -471,6 +471,15 @@ def denoiser_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
+def invert_problem(model: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why `invert_ddim` cannot go back with a denoiser, as (text, fix); None if it can, or if that is not known."""
+    taken, given = model.get("channels"), model.get("latent_channels")
+    if taken and given and taken in (2 * given, 2 * given + 1):
+        text = f"this denoiser takes {taken} channels, a latent of {given} and a picture beside it, which an inverted latent has not"
+        return text, "use a model that takes latents alone"
+    return NOT_OF_DDIM if model.get("prediction") == "flow_prediction" else None
+
+
 def absent_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
     """Why a part of `load_unclip` cannot be used, as (text, fix); None if it is there."""
     if part := facts.get("absent"):
@@ -612,6 +621,8 @@ def clip_skip_problem(clip_skip: int, layers: int) -> tuple[str, str] | None:
     return f"clip_skip {clip_skip} is too much for a text encoder of {layers} layers", f"use at most {layers - 1}"
 
 
+NOT_OF_DDIM = ("the model's noise levels are not those of DDIM", "use a model that predicts noise or velocity")
+"""Why the steps of a scheduler cannot be inverted, as (text, fix)."""
 TWO_STEPS = ("the scheduler of this model spaces its steps between two ends", "use at least 2 steps")
 """What is wrong with one step of UnCLIPScheduler, as (text, fix)."""
 NO_CAPTION = "encode the caption, which may be empty, with encode_clip_text"
@@ -936,7 +947,9 @@ def encode_edit(vae: Facts, image: Facts) -> Facts | Mismatch:
 def invert_ddim(
     model: Facts, positive: Facts, negative: Facts, latent: Facts, steps: Facts, guidance: Facts, strength: Facts
 ) -> dict[str, Facts] | Mismatch:
-    given = Facts(**{name: fact for name, fact in latent.items() if name != "empty"})  # it goes back to noise from anything
+    if problem := invert_problem(model):
+        return Mismatch("model", *problem)
+    given = Facts(**{name: fact for name, fact in latent.items() if name not in _BEGINNING})  # it goes back to noise from anything
     return sample_latent(model, positive, negative, given, NOTHING, NOTHING, NOTHING, steps, strength, guidance=guidance)
 
 

@@ -10,6 +10,7 @@ import torch
 from nodegraph import Invalid
 
 from . import schedulers
+from .facts import NOT_OF_DDIM
 from .sampling import Sampling
 
 TOLERANCE = 1e-6
@@ -31,7 +32,7 @@ def invert(sampling: Sampling, turns: int, report: Callable[[int, int], None]) -
     takes the prediction at the wrong end of the step; further turns take the error away (arXiv:2312.12540), mixed as in `_mixed`.
     """
     if not torch.is_tensor(getattr(sampling.scheduler, "alphas_cumprod", None)):
-        raise Invalid("the model's noise levels are not those of DDIM", fix="use a model that predicts noise or velocity", port="model")
+        raise Invalid(NOT_OF_DDIM[0], fix=NOT_OF_DDIM[1], port="model")
     latents, span, worst = reachable(sampling.scheduler, sampling.start.sample), sampling.span(), 0.0
     for done, index in enumerate(reversed(span), 1):
         latents, error = _before(sampling, index, latents, turns)

@@ -10,7 +10,7 @@ import numpy
 import pytest
 import torch
 
-from nodegraph import Image, Invalid, Latent
+from nodegraph import Image, Invalid, Latent, Mask
 from nodes.diffusion import editing, nodes
 from nodes.diffusion.inversion import reachable
 from tests.cpu.tiny_models import FolderRun, model_folder
@@ -136,3 +136,24 @@ def test_nothing_is_left_to_invert_of_a_tiny_strength() -> None:
     text = nodes.encode_text(model.encoder, "x", run=run)
     with pytest.raises(Invalid, match=r"strength 0\.01 of 20 steps is not one step"):
         editing.invert_ddim(model.denoiser, text, nodes.empty_latent(model.denoiser), strength=0.01, run=run)
+
+
+@pytest.mark.parametrize(
+    ("kind", "port", "text"),
+    [
+        ("sd1", "latent", "the latent has a mask or a picture beside it"),
+        ("inpaint", "model", "takes 9 channels, a latent of 4 and a picture beside it"),
+        ("flow", "model", "the model's noise levels are not those of DDIM"),
+    ],
+)
+def test_what_cannot_be_inverted(kind: str, port: str, text: str) -> None:
+    """A mask would be lost on the way, in silence for a denoiser that takes none."""
+    run = FolderRun()
+    model = nodes.load_model(run.model(model_folder(kind)), run=run)
+    told = nodes.encode_text(model.encoder, "x", run=run)
+    painted = nodes.encode_inpaint(
+        model.denoiser, model.vae, Image(torch.rand(1, 3, 32, 32)), Mask(torch.ones(1, 1, 8, 8)), 0, 0.5, run=run
+    )
+    with pytest.raises(Invalid, match=text) as caught:
+        editing.invert_ddim(model.denoiser, told, painted.latent, steps=2, run=run)
+    assert caught.value.port == port

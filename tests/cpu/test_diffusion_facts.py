@@ -444,6 +444,23 @@ def test_only_a_sampling_that_is_cut_goes_on_with_mask_or_picture(engine: Engine
         assert engine.run(flow).ok
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("sd1", ""), ("inpaint", "takes 9 channels"), ("edit", "takes 8 channels"), ("flow", "noise levels are not those of DDIM")],
+)
+def test_only_what_ddim_samples_alone_is_inverted(engine: Engine, kind: str, text: str) -> None:
+    model_folder(kind)
+    flow = changed(kind, {})
+    links = {"model": "model.denoiser", "positive": "positive.conditioning", "latent": "canvas.latent"}
+    inverted = {"use": "invert_ddim", "from": links, "with": {"steps": 2}}
+    flow = {"nodes": {**flow["nodes"], "inverted": inverted}, "outputs": {"latent": "inverted.latent"}}
+    found = engine.check(flow)
+    assert [problem.where for problem in found] == (["nodes.inverted.from.model"] if text else [])
+    assert all(text in problem.text for problem in found)
+    if not text:
+        assert engine.run(flow).ok
+
+
 def test_a_negative_that_a_child_may_be_given(engine: Engine) -> None:
     """An input that is null by default is not known to be null; one that is left out is."""
     child = changed("sd1", {})
