@@ -27,6 +27,8 @@ from nodegraph.literals import Refused
 from nodegraph.values import File
 
 _LEFT_OUT = (".md", ".txt.bak", ".png", ".jpg", ".gitattributes", ".gitignore")
+LINKS = 3
+"""Links to folders that are followed one behind another: more are no model's, and where each folder has several they never end."""
 SINGLE = "model.safetensors"
 """What the only file of a model that is one file is called inside of it."""
 Stamps = dict[str, tuple[str, looks.Stamp]]
@@ -310,7 +312,9 @@ def _inside(top: str) -> Iterator[str]:
 
 
 def _followed(top: str, link: os.DirEntry[str], through: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The folders that links have led to, with that of one more link; None if it leads back to where they came from."""
+    """The folders that links have led to, with that of one more link; None if it leads back to where they came from, or too far."""
+    if len(through) == LINKS:
+        return None
     target = os.path.realpath(link.path)
     passed = (os.path.realpath(top), os.path.realpath(os.path.dirname(link.path)), *through)
     return None if any(one == target or one.startswith(f"{target}{os.sep}") for one in passed) else (*through, target)

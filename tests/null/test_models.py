@@ -78,6 +78,23 @@ def test_links_that_lead_back_are_not_followed(models, tmp_path):
     assert models.files("base") == sorted([*before, "unet/round/a.json"])
 
 
+def test_links_that_fan_out_are_not_followed_for_ever(models, tmp_path):
+    """Each folder leads to the next one twice, and none back."""
+    for number in range(40):
+        write(tmp_path / f"away/s{number}", {"config.json": {"number": number}})
+        for name in "ab":
+            (tmp_path / f"away/s{number}" / name).symlink_to(tmp_path / f"away/s{number + 1}")
+    write(tmp_path / "fan", {"model_index.json": {}})
+    (tmp_path / "fan/unet").symlink_to(tmp_path / "away/s0")
+    assert [name for name in models.files("fan") if name.count("/") < 3] == [
+        "model_index.json",
+        "unet/a/config.json",
+        "unet/b/config.json",
+        "unet/config.json",
+    ]
+    assert len(models.files("fan")) == 1 + 1 + 2 + 4
+
+
 @pytest.mark.parametrize("name", ["variant", "../base", "..", "", "a\\b", 3, None])
 def test_a_base_is_another_folder_beside_the_model(models, tmp_path, name):
     write(tmp_path / "variant", {"model_index.json": {"nodegraph_base": name}})
