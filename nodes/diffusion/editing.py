@@ -16,7 +16,7 @@ class Inverted(NamedTuple):
     error: Annotated[float, "The largest error of one inverted step: root mean square, where latents are about 1."]
 
 
-@node
+@node(smaller=1)
 def invert_ddim(
     model: Denoiser,
     positive: Annotated[Conditioning, "As for the sampling that follows; a decoder's holds the image embedding."],
@@ -33,6 +33,8 @@ def invert_ddim(
 
     Hand it to sample_latent with sampler `ddim`, `add_noise` off and the same conditioning, steps, guidance and strength.
     With `eta` 0 the picture comes back; a larger one varies it, as in the variations of arXiv:2204.06125, section 3.1.
+
+    Where memory is short: the denoiser sees one picture after another, and with guidance its two predictions, too.
     """
     from .inversion import invert
     from .loading import load_scheduler_config, load_unet
@@ -49,7 +51,7 @@ def invert_ddim(
     settings = Settings(steps, facts.first_of_strength(steps, strength), steps, guidance, sampler="ddim", add_noise=False)
     with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config:
         scheduler = facts.as_known(config, model.facts)
-        sampling = Sampling(unet, scheduler, positive, negative, latent, settings, [])
+        sampling = Sampling(unet, scheduler, positive, negative, latent, settings, [], smaller=run.smaller)
         noisy, error = invert(sampling, turns, lambda done, total: run.progress(done, total, f"inverting {done}/{total}"))
     return Inverted(Latent(noisy, latent.space), error)
 

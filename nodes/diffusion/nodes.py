@@ -193,7 +193,7 @@ def decode_latent(vae: Vae, latent: Latent, *, run: Run) -> Image:
         return Image(latents.decode(module, latent.tensor(str(module.device)), run.smaller))
 
 
-@node
+@node(smaller=1)
 def sample_latent(
     model: Denoiser,
     positive: Conditioning,
@@ -221,6 +221,8 @@ def sample_latent(
     latent and rng of the first as its latent and seed. The result is the same as of one node for the samplers that look at
     one step only (ddim, ddpm, euler, euler_ancestral, heun, dpm2, dpm2_ancestral, lcm, tcd). The others (dpm++_2m,
     dpm++_2m_sde, dpm++_2s, dpm++_sde, deis, lms, pndm, unipc) begin their history, or their random path, anew.
+
+    Where memory is short: the denoiser sees one picture after another, and with guidance its two predictions, too.
     """
     from .loading import load_scheduler_config, load_unet
     from .previews import preview
@@ -244,7 +246,7 @@ def sample_latent(
 
     with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config, _steering(guide, run) as steer:
         scheduler = facts.as_known(config, model.facts)
-        sampling = Sampling(unet, scheduler, positive, negative, latent, settings, generators, steer)
+        sampling = Sampling(unet, scheduler, positive, negative, latent, settings, generators, steer, run.smaller)
         return Drawn(sampling.run(report, run.resumed(), run.checkpoint), Rng.of(generators))
 
 

@@ -86,7 +86,7 @@ class Sampling:
 
     `config` is the model's scheduler configuration; `generators`, one for each picture, are drawn from: the noise of the
     start, unless the latent brings it, and what a stochastic sampler needs. `steer`, if there is one, has the last word on
-    each prediction.
+    each prediction. `smaller`: 1 has the rows of a forward one after another, which gives other roundings.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Sampling:
         settings: Settings,
         generators: list[torch.Generator],
         steer: Steer | None = None,
+        smaller: int = 0,
     ):
         self.unet, self.settings, self.generators, self.space = unet, settings, generators, latent.space
         self.start = read_start(unet, latent)
@@ -109,7 +110,7 @@ class Sampling:
         self.kandinsky = unet.config.addition_embed_type == "image"
         image_guidance = None if self.start.edited is None else settings.image_guidance
         self.inputs = forward_inputs(unet, positive, negative, len(latent), settings.guidance, image_guidance)
-        self.steer = steer
+        self.steer, self.smaller = steer, smaller
 
     @torch.no_grad()
     def run(self, report: Report, resumed: Mapping[str, Any] | None = None, checkpoint: Checkpoint = _keep_nothing) -> Latent:
@@ -162,11 +163,11 @@ class Sampling:
         return schedulers.noised(scheduler, self.start.sample, self.start.noise, scheduler.timesteps[first : first + 1])
 
     def predict(self, latents: torch.Tensor, index: int) -> torch.Tensor:
-        """The denoiser's prediction at a place in the timesteps, guided: one forward of all rows of the inputs."""
+        """The denoiser's prediction at a place in the timesteps, guided."""
         rows, channels, timestep = self.inputs.rows, latents.shape[1], self.scheduler.timesteps[index]
         given = schedulers.scaled(self.scheduler, torch.cat([latents] * rows), timestep)
         given = torch.cat([given, *self.beside(rows)], dim=1)
-        output = self.unet(given, self.times[index], encoder_hidden_states=self.inputs.states, **self.inputs.further, return_dict=False)[0]
+        output = self.denoised(given, index, {"encoder_hidden_states": self.inputs.states, **self.inputs.further})
         mean, variance = split_variance(output, channels)
         mean = self.guided(mean)
         if self.steer is not None:
@@ -177,6 +178,14 @@ class Sampling:
             text = "the model's scheduler takes a variance beside the prediction, which its denoiser does not predict"
             raise Invalid(text, fix="use the sampler 'ddim'", port="sampler")
         return torch.cat([mean, variance.chunk(rows)[self.inputs.conditional]], dim=1)
+
+    def denoised(self, given: torch.Tensor, index: int, told: dict[str, Any]) -> torch.Tensor:
+        """The denoiser's output for all rows of `given` and of what it is told beside."""
+        time = self.times[index]
+        if not self.smaller:
+            return self.unet(given, time, **told, return_dict=False)[0]
+        rows = range(len(given))
+        return torch.cat([self.unet(given[row : row + 1], time, **_row(told, row), return_dict=False)[0] for row in rows])
 
     def beside(self, rows: int) -> list[torch.Tensor]:
         """What goes into the denoiser beside the latents, for all rows of a forward."""
@@ -204,6 +213,13 @@ class Sampling:
         if len(following):
             image = schedulers.noised(self.scheduler, image, self.start.noise, following)
         return (1 - mask) * image + mask * latents
+
+
+def _row(told: Any, row: int) -> Any:
+    """One row of tensors [n,…], also within dicts."""
+    if isinstance(told, dict):
+        return {name: _row(value, row) for name, value in told.items()}
+    return None if told is None else told[row : row + 1]
 
 
 def takes_masked(unet: UNet2DConditionModel, channels: int) -> bool:
