@@ -95,7 +95,8 @@ def imports(tree: ast.Module) -> Iterator[Imported]:
 
 def misplaced(tree: ast.Module, top: bool = True) -> Iterator[Misplaced]:
     """The uses of nodegraph's `node` in a module that its declarations do not see, in no order. There are none in a text in which
-    `SUSPECT` finds nothing. `top`: whether the module may have nodes at its top level, as all may but a pack's own `__init__.py`."""
+    `SUSPECT` finds nothing. `top`: whether the module may have nodes at its top level, as all may but a pack's own `__init__.py` and
+    its facts."""
     marks = _Marks(tree)
     seen = {id(part) for one in declarations(tree) if one.is_node and top for part in _walk(one.statement)}
     stack: list[tuple[ast.AST, str]] = [(tree, "")]
@@ -119,7 +120,7 @@ def _misplaced(one: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name:
     if inside:
         text = f"@node stands on {name!r}, but nodes are functions of a module, not methods or functions in functions"
         return Misplaced(one.lineno, name, text, "move it to the top level of the module")
-    fix = "import it as 'node', and write it outside of loops, not in the pack's own __init__.py"
+    fix = "import it as 'node', and write it outside of loops, not in the pack's own __init__.py or its facts"
     return Misplaced(one.lineno, name, f"@node stands on {name!r}, where it is not seen", fix)
 
 

@@ -2,6 +2,7 @@
 
 A pack may have a `facts.py`: functions named like its node types, which take facts of the inputs to facts of the outputs,
 or to a `Mismatch`. It is the only pack module that `check` imports, and may import the standard library and this module alone.
+Facts in several files are a folder: `facts/__init__.py` has those functions, and imports its siblings (`from .rules import …`).
 
     def encode_text(encoder, text):
         return Facts(width=encoder.get("width"))

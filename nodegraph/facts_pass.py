@@ -151,7 +151,7 @@ class _Pass:
                 index,
                 "facts-failed",
                 f"the facts of {self.template.names[index]!r} failed: {error}",
-                f"mend facts.py of the pack {used.pack!r}",
+                f"mend the facts of the pack {used.pack!r}",
             )
             return {}
 

@@ -12,7 +12,7 @@ import inspect
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -139,17 +139,19 @@ class PackReader:
         """Read the sources: what they declare, which is kept in the index if it is plain data."""
         self._read_sources()
         self._take_modules({name: (self._digests[name], self._identity(name)) for name in self._sources})
-        others = {name: {inside: _text(one) for inside, one in info.modules.items()} for name, info in self._others.items()}
-        loader = SkeletonLoader(self.info.name, self._sources, self._packages(), others)
+        others = {
+            name: ({inside: _text(one) for inside, one in info.modules.items()}, _packages(info)) for name, info in self._others.items()
+        }
+        loader = SkeletonLoader(self.info.name, self._sources, _packages(self.info), others)
         problems: list[Problem] = []
         made: list[NodeType] = []
         packed: list[dict[str, Any]] | None = []
         for name, text in self._sources.items():
             try:
-                if SUSPECT.search(text) or (not name and "@node" in text):
+                if SUSPECT.search(text) or ("@node" in text and not self._may_have_nodes(name)):
                     problems += self._misplaced(name, loader)
-                if name == "facts":
-                    self._check_facts(loader)
+                if self._is_for_check(name):
+                    self._check_facts(name, loader)
                 elif name and ("@node" in text or ".node" in text):
                     for one, function in self._module_types(name, loader):
                         made.append(one)
@@ -290,25 +292,11 @@ class PackReader:
                 raise self._fail("bad-module", text, "save it as UTF-8", str(self.folder / inside)) from None
             self._digests[name] = keys.digest(b"module", raw)
 
-    def _packages(self) -> set[str]:
-        return {name for name, inside in self._files.items() if inside.endswith("__init__.py")}
-
     def _module_types(self, name: str, loader: SkeletonLoader) -> list[tuple[NodeType, Callable[..., Any]]]:
         """The node types of one module, each with its skeleton function."""
         file = str(self.folder / self._files[name])
-        try:
+        with self._reading(name):
             module = loader.load(name)
-        except Missing as error:
-            pack, _, inside = error.module.partition("/")
-            if pack == self.info.name and inside in self._files:
-                file = str(self.folder / self._files[inside])
-            text = f"the pack {self.info.name!r} cannot be imported: {error}"
-            raise self._fail("pack-import", text, error.fix, file, error.line if pack == self.info.name else 0) from None
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise self._unreadable(name, error) from None
-        except TooSlow:
-            said = f"what the signatures in {Path(file).name} need takes more than {PATIENCE:g} s to make"
-            raise self._fail("pack-slow", said, "write plain values; do what takes long inside of functions", file) from None
         made, problems = [], []
         for lost, line, why in loader.refused(name):
             text, fix = f"{lost!r} cannot be declared: {why}", "name types, defaults and options of @node that are there"
@@ -328,11 +316,33 @@ class PackReader:
             raise PackInvalid(problems)
         return made
 
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Raise PackInvalid for what keeps a module, or one that it imports, from being read."""
+        file = str(self.folder / self._files[name])
+        try:
+            yield
+        except Missing as error:
+            pack, _, inside = error.module.partition("/")
+            if pack == self.info.name and inside in self._files:
+                file = str(self.folder / self._files[inside])
+            text = f"the pack {self.info.name!r} cannot be imported: {error}"
+            raise self._fail("pack-import", text, error.fix, file, error.line if pack == self.info.name else 0) from None
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            wrong = getattr(error, "filename", None) or f"{name}.py"  # as the loader calls them
+            inside = self._files.get(wrong.removesuffix(".py"), self._files[name])
+            said = f"{inside} is not valid Python: {getattr(error, 'msg', None) or error}"
+            line = getattr(error, "lineno", None) or 1
+            raise self._fail("bad-module", said, "mend this line", str(self.folder / inside), line) from None
+        except TooSlow:
+            said = f"what the signatures in {Path(file).name} need takes more than {PATIENCE:g} s to make"
+            raise self._fail("pack-slow", said, "write plain values; do what takes long inside of functions", file) from None
+
     def _misplaced(self, name: str, loader: SkeletonLoader) -> list[Problem]:
         """What was meant as a node and would not be seen."""
         self._check_syntax(name, loader)
         where, file = self.info.name, str(self.folder / self._files[name])
-        found = sorted(misplaced(loader.tree(name), top=bool(name)), key=lambda one: one.line)
+        found = sorted(misplaced(loader.tree(name), top=self._may_have_nodes(name)), key=lambda one: one.line)
         return [Problem("node-place", f"{where}/{one.name}", one.text, one.fix, file, one.line, 1) for one in found]
 
     def _has_bytecode(self, name: str) -> bool:
@@ -349,17 +359,8 @@ class PackReader:
         return settled and head == importlib.util.MAGIC_NUMBER + bytes(4) + stamp
 
     def _check_syntax(self, name: str, loader: SkeletonLoader) -> None:
-        try:
+        with self._reading(name):
             loader.tree(name)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise self._unreadable(name, error) from None
-
-    def _unreadable(self, name: str, error: Exception) -> PackInvalid:
-        """What is wrong with the text of a module, or of one that it imports."""
-        file = self.folder / self._files[name]
-        wrong = Path(getattr(error, "filename", None) or file.name)
-        said = f"{wrong.name} is not valid Python: {getattr(error, 'msg', None) or error}"
-        return self._fail("bad-module", said, "mend this line", str(file.parent / wrong.name), getattr(error, "lineno", None) or 1)
 
     def _late(self, module: str, function: Callable[..., Any]) -> NodeType:
         """The node type of a skeleton function, which calls the real one."""
@@ -383,7 +384,7 @@ class PackReader:
         if module not in self._identities:
             reached: dict[str, bytes] = {}
             stack = [module]
-            if module != "facts":  # which is imported alone
+            if not self._is_for_check(module):  # those are imported alone
                 stack.append("")
             while stack:
                 name = stack.pop()
@@ -392,6 +393,8 @@ class PackReader:
                 if name in self._sources:
                     reached[name] = self._digests[name]
                     stack += self._imported(name)
+                    if self._is_for_check(name):  # the folder is imported before what lies in it
+                        stack.append("facts")
                 elif name.startswith("/"):
                     pack, _, inside = name[1:].partition(".")
                     source = self._others[pack].modules.get(inside) if pack in self._others else None
@@ -419,20 +422,30 @@ class PackReader:
 
     # -- facts -----------------------------------------------------------------------------------------------------
 
-    def _check_facts(self, loader: SkeletonLoader) -> None:
-        """facts.py is imported by `check`, so it may import the standard library and `nodegraph.facts` alone."""
-        file = str(self.folder / "facts.py")
-        if not self._has_bytecode("facts"):
-            self._check_syntax("facts", loader)
-        found = [one for source, several in _ANY_IMPORT.findall(self._sources["facts"]) for one in (source or several).split(",")]
-        if all(_is_for_facts(one.split()[0]) for one in found if one.strip()):  # or else it is to be looked at more closely
-            return
-        self._check_syntax("facts", loader)
-        for statement in ast.walk(loader.tree("facts")):
-            for name in _imported_names(statement):
-                if not _is_for_facts(name):
-                    fix = "it may import the standard library and nodegraph.facts alone"
-                    raise self._fail("facts-import", f"facts.py imports {name!r}", fix, file, statement.lineno)  # type: ignore[attr-defined]
+    def _is_for_check(self, name: str) -> bool:
+        """Whether a module is of the pack's facts: facts.py, or one in the folder facts/ if that has an `__init__.py`."""
+        return "facts" in self._files and (name == "facts" or name.startswith("facts."))
+
+    def _may_have_nodes(self, name: str) -> bool:
+        return bool(name) and not self._is_for_check(name)
+
+    def _check_facts(self, name: str, loader: SkeletonLoader) -> None:
+        """Facts are imported by `check`, so they may import the standard library, `nodegraph.facts` and each other alone."""
+        inside = self._files[name]
+        depth = name.count(".") + inside.endswith("__init__.py")
+        if not self._has_bytecode(name):
+            self._check_syntax(name, loader)
+        found = [one for source, several in _ANY_IMPORT.findall(self._sources[name]) for one in (source or several).split(",")]
+        if not all(_is_for_facts(one.split()[0], depth) for one in found if one.strip()):  # to be looked at more closely
+            self._check_syntax(name, loader)
+            for statement in ast.walk(loader.tree(name)):
+                for imported in _imported_names(statement):
+                    if not _is_for_facts(imported, depth):
+                        text, file = f"{inside} imports {imported!r}", str(self.folder / inside)
+                        fix = "it may import the standard library, nodegraph.facts and other modules of a folder facts/ alone"
+                        raise self._fail("facts-import", text, fix, file, statement.lineno)  # type: ignore[attr-defined]
+        with self._reading(name):
+            loader.check_imports(name)
 
     def facts(self) -> Any:
         """The pack's facts module, imported when it is first asked for."""
@@ -447,8 +460,10 @@ class PackReader:
         return [given or function for given, function in found]
 
 
-def _is_for_facts(name: str) -> bool:
-    """Whether facts.py may import a module of that name."""
+def _is_for_facts(name: str, depth: int) -> bool:
+    """Whether a module of the facts may import one of that name. `depth`: how many dots lead to the folder facts/."""
+    if name.startswith("."):
+        return len(name) - len(name.lstrip(".")) <= depth
     return name in ("nodegraph.facts", "nodegraph") or name.partition(".")[0] in sys.stdlib_module_names
 
 
@@ -456,6 +471,11 @@ def _module_name(inside: str) -> str:
     """`sub/shapes.py` is `sub.shapes`, `sub/__init__.py` is `sub`, `__init__.py` is empty."""
     name = inside.removesuffix(".py").replace("/", ".")
     return "" if name == "__init__" else name.removesuffix(".__init__")
+
+
+def _packages(info: PackInfo) -> set[str]:
+    """The modules of a pack that are folders."""
+    return {_module_name(inside) for inside in info.files if inside.endswith("__init__.py")}
 
 
 def _text(source: Source) -> str:

@@ -15,7 +15,7 @@ BUILTIN = (*kinds.CLASSES, *(kind.name for kind in types.PLAIN.values()), "json"
 
 
 class FactsFailed(Exception):
-    """A pack's facts.py cannot be imported, or one of its functions failed."""
+    """The facts of a pack cannot be imported, or one of their functions failed."""
 
 
 class Deferred:
@@ -184,9 +184,9 @@ class Registry:
         return self._names[1]
 
     def facts(self, one: NodeType) -> Callable[..., Any] | None:
-        """The facts function of a node type, or None. Raises FactsFailed when the pack's facts.py cannot be imported."""
+        """The facts function of a node type, or None. Raises FactsFailed when the facts of its pack cannot be imported."""
         found = getattr(self._facts_module(one.pack), one.name, None)
-        return found if inspect.isfunction(found) else None  # a node may be called like something that facts.py imports
+        return found if inspect.isfunction(found) else None  # a node may be called like a module that the facts import
 
     def choices(self, one: NodeType, port: Port, look: Any) -> list[Any] | None:
         """The live choices of a port, or None when its pack does not know them now."""

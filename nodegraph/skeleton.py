@@ -43,11 +43,15 @@ class TooSlow(BaseException):
 
 class SkeletonLoader:
     """Makes skeleton modules of one pack. `sources`: the text of its modules by dotted name. `packages`: those that are folders.
-    `others`: the sources of the packs that it may import from, by name.
+    `others`: the same two of the packs that it may import from, by name.
     """
 
     def __init__(
-        self, pack: str, sources: Mapping[str, str], packages: Container[str] = (), others: Mapping[str, Mapping[str, str]] | None = None
+        self,
+        pack: str,
+        sources: Mapping[str, str],
+        packages: Container[str] = (),
+        others: Mapping[str, tuple[Mapping[str, str], Container[str]]] | None = None,
     ):
         self.pack, self.packages = pack, packages
         self._sources, self._others = sources, others or {}
@@ -58,9 +62,12 @@ class SkeletonLoader:
         self.imports: set[str] = set()
         """Top-level modules of others that are imported at module level."""
 
-    def has_package(self, name: str) -> bool:
-        """Whether there are modules in a folder of that dotted name."""
-        return any(one.startswith(f"{name}.") for one in self._sources)
+    def has_module(self, name: str) -> bool:
+        return name in self._sources
+
+    def is_bare(self, name: str) -> bool:
+        """Whether that is the pack, or a folder of it with modules and no `__init__.py`: no names can be imported from it but theirs."""
+        return not name or (name not in self._sources and any(one.startswith(f"{name}.") for one in self._sources))
 
     def other(self, pack: str) -> SkeletonLoader:
         """The loader of another pack. Raises Missing."""
@@ -68,7 +75,7 @@ class SkeletonLoader:
             text = f"it imports from the pack {pack!r}, which its pack.toml does not name"
             raise Missing(text, f'write packs = ["{pack}"] in pack.toml')
         if pack not in self._loaders:
-            made = self._loaders[pack] = SkeletonLoader(pack, self._others[pack], (), self._others)
+            made = self._loaders[pack] = SkeletonLoader(pack, *self._others[pack], self._others)
             made.imports = self.imports
         return self._loaders[pack]
 
@@ -111,11 +118,13 @@ class SkeletonLoader:
                 _check_public(one.names)
             return
         loader, base = self.resolve(name, one.module, one.level)
-        if base and not loader.has_package(base):
+        bare = loader.is_bare(base)
+        if not bare:
             loader.check_imports(base)
-            return
         for inside in one.names:
-            loader.check_imports(f"{base}.{inside}" if base else inside)
+            name = f"{base}.{inside}" if base else inside
+            if bare or loader.has_module(name):
+                loader.check_imports(name)
 
     def _check_top(self, top: str) -> None:
         if top in sys.stdlib_module_names or top == "nodegraph":
@@ -316,12 +325,14 @@ def _really(name: str, top: str, fromlist: Iterable[str]) -> Any:
 
 def _from_pack(loader: SkeletonLoader, base: str, fromlist: Iterable[str]) -> Any:
     """What `from base import …` imports within a pack."""
-    if base and not loader.has_package(base):
+    if loader.is_bare(base):
+        package, modules = python_types.ModuleType(base or "package"), list(fromlist)
+    else:
+        modules = [one for one in fromlist if loader.has_module(f"{base}.{one}")]
         skeleton = loader.skeleton(base)
-        skeleton.need(fromlist)
-        return skeleton.module
-    package = python_types.ModuleType(base or "package")
-    for one in fromlist:
+        skeleton.need(one for one in fromlist if one not in modules)
+        package = skeleton.module
+    for one in modules:
         inside = loader.skeleton(f"{base}.{one}" if base else one)
         inside.need([STAR])  # nobody knows what will be asked of it
         setattr(package, one, inside.module)

@@ -46,7 +46,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Marks a port whose choices are known only at run time: the pack's facts.py has `choices_<name>(look)`."""
+    """Marks a port whose choices are known only at run time: the pack's facts have `choices_<name>(look)`."""
 
     name: str
 

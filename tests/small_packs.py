@@ -18,9 +18,10 @@ def both(first: str, second: str) -> str:
 
 
 def write(folder: Path, **files: str) -> Path:
-    """Write files, given by module name, with `pack.toml` beside them. Renamed over, as editors do, so that none is seen half."""
+    """Write files, given by module name (`sub__init` is `sub/__init__.py`), with `pack.toml` beside them. Renamed over, as editors do,
+    so that none is seen half."""
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {f"{name.replace('__', '/')}.py": text for name, text in files.items() if name != "toml"}
+    texts = {f"{name.replace('__', '/').replace('/init', '/__init__')}.py": text for name, text in files.items() if name != "toml"}
     if "toml" in files or not (folder / "pack.toml").exists():
         texts["pack.toml"] = files.get("toml", "")
     for name, text in texts.items():

@@ -89,6 +89,13 @@ WRONG: dict[str, dict[str, str]] = {
     "missing-import-of-a-helper": {"pack.toml": "", "helper.py": "import no_such_thing\nX = 1\n", "nodes.py": "from .helper import X\n" + GOOD["nodes.py"].replace("good", "plum")},
     "facts-import": {**GOOD, "facts.py": '"""from torch import x"""\ndef plum(x):\n    import torch\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
     "facts-syntax": {**GOOD, "facts.py": "def good(", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "facts-import-in-folder": {**GOOD, "facts/__init__.py": "from .rules import plum\n", "facts/rules.py": "import math\nimport torch\n", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "facts-import-out-of-folder": {**GOOD, "facts/__init__.py": "from . import rules\n", "facts/rules.py": "from ..nodes import plum\n", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "facts-syntax-in-folder": {**GOOD, "facts/__init__.py": "from .rules import plum\n", "facts/rules.py": "\ndef plum(", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "missing-part-of-facts": {**GOOD, "facts/__init__.py": "import math\nfrom .ruls import plum\n", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "facts-import-beside": {**GOOD, "facts.py": "from .rules import plum\n", "rules.py": "", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "node-in-facts": {"pack.toml": "", "facts/__init__.py": "", "facts/rules.py": HEAD + "@node\ndef plum(x: int) -> int: ...\n"},
+    "folder-syntax": {"pack.toml": "", "shapes/plums.py": "def plum(", "nodes.py": "from .shapes import plums\n" + GOOD["nodes.py"].replace("good", "plum")},
 }  # fmt: skip
 BODY = "@node\ndef plum(x: int = 1) -> int:\n    return x + 1\n"
 ODD = {
@@ -193,10 +200,54 @@ def test_what_cannot_be_imported_fails_when_it_runs(name, tmp_path):
     assert [problem.code for problem in result.problems] == ["node-failed"]
 
 
-def test_init_is_not_run_for_facts(tmp_path):
-    files = {**GOOD, "pack.toml": 'name = "initial"', "__init__.py": "raise RuntimeError", "facts.py": "def good(value): return None"}
+RULES = (
+    "from nodegraph.facts import Mismatch\ndef rule(value):\n    return Mismatch('value', 'odd') if value.get('value', 0) % 2 else None\n"
+)
+FACTS = {
+    "one_file": {"facts.py": RULES.replace("rule", "good")},
+    "folder": {"facts/__init__.py": "from .rules import rule\ndef good(value): return rule(value)\n", "facts/rules.py": RULES},
+    "folder_of_folders": {
+        "facts/__init__.py": "from .rules import odd\ndef good(value): return odd.rule(value)\n",
+        "facts/more.py": RULES,
+        "facts/rules/odd.py": "from ..more import rule\n",
+        "facts/rules/__init__.py": "from . import odd\n",
+    },
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_init_is_not_run_for_facts(name, tmp_path):
+    files = {**GOOD, "pack.toml": f'name = "initial_{name}"', "__init__.py": "raise RuntimeError", **FACTS[name]}
     with bare_engine(packs=[write(tmp_path / "p", files)]) as engine:
-        assert engine.check({"nodes": {"a": {"use": "good"}}}) == []
+        assert engine.packs[0].problems == []
+        assert engine.check({"nodes": {"a": {"use": "good", "with": {"value": 2}}}}) == []
+        assert [one.text for one in engine.check({"nodes": {"a": {"use": "good", "with": {"value": 3}}}})] == ["odd"]
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_nodes_import_what_facts_import(name, tmp_path):
+    """From the facts as a whole and from a part of them, in the pack and in another one; signatures get what they name."""
+    files = {**FACTS[name], "pack.toml": f'name = "rules_{name}"', "nodes.py": GOOD["nodes.py"]}
+    part, rule = ("facts", "good") if name == "one_file" else ("facts.more", "rule") if "more" in str(files) else ("facts.rules", "rule")
+    files[f"{part.replace('.', '/')}.py"] += "MOST = 8\n"
+    uses = HEAD + f"from {{0}}.facts import good as judge\nfrom {{0}}.{part} import MOST, {rule}\nfrom {{0}} import facts\n"
+    uses += "@node\ndef {1}(x: Annotated[int, Field(le=MOST)] = MOST) -> int:\n"
+    uses += f"    return sum(one.__module__.startswith('nodegraph_packs') for one in (facts.good, judge, {rule}))\n"
+    own = write(tmp_path / "p", {**files, "uses.py": uses.replace("{0}.", ".").replace("{0}", ".").replace("{1}", "plum")})
+    other = {"pack.toml": f'packs = ["rules_{name}"]', "nodes.py": uses.replace("{0}", f"..rules_{name}").replace("{1}", "pear")}
+    with bare_engine(packs=[own, write(tmp_path / f"other_{name}", other)]) as engine:
+        assert [info.problems for info in engine.packs[:2]] == [[], []]
+        for node in ("plum", "pear"):
+            assert engine.registry.get(node).inputs["x"].maximum == 8
+            assert engine.run({"nodes": {"a": {"use": node}}, "outputs": {"out": "a.int"}}).outputs == {"out": 3}
+
+
+def test_folder_of_that_name_is_not_facts(tmp_path):
+    """Without an `__init__.py` it is one of modules like others, which may have nodes."""
+    registry = Registry()
+    (info,) = load_all(registry, [write(tmp_path / "p", {"pack.toml": "", "facts/nodes.py": GOOD["nodes.py"]})])
+    assert (info.problems, registry.names()) == ([], ["good"])
+    assert registry.facts(registry.get("good")) is None
 
 
 def test_mended_pack_is_forgiven(tmp_path):

@@ -303,6 +303,31 @@ def test_facts_are_read_again(packs):
         assert [one.text for one in engine.check(using("plum"))] == ["no"]
 
 
+def test_part_of_facts_is_read_again(packs):
+    """One of several files, before or after the facts were imported; what was broken by then, mended; keys follow it."""
+    rule = "from nodegraph.facts import Mismatch\ndef judge():\n    return Mismatch('value', '{}')\n"
+    whole = "from .rules import judge\ndef plum(**facts):\n    return judge()\n"
+    write(packs / "mine", nodes=both("plum", "pear"), uses=body("fig", "judge()", "from .facts.rules import judge"))
+    (packs / "mine" / "__init__.py").write_text("raise RuntimeError('not for facts')\n")
+    write(packs / "mine", facts__init=whole, facts__rules=rule.format("once"))
+    with bare_engine(packs=[packs]) as engine:
+        for said in ("before", "after", "again"):
+            before = key_names(engine)
+            write(packs / "mine", facts__rules=rule.format(said))
+            assert engine.reload([packs / "mine" / "facts" / "rules.py"] if said == "again" else None).changed == ("mine",)
+            assert [one.text for one in engine.check(using("plum"))] == [said]
+            assert {name for name, key in key_names(engine).items() if key != before[name]} == {"fig"}
+        write(packs / "mine", facts__init="raise RuntimeError('broken')\n" + whole)
+        assert engine.reload().changed == ("mine",)
+        assert [one.code for one in engine.check(using("plum"))] == ["facts-failed"]
+        write(packs / "mine", facts__init=whole)
+        assert engine.reload().changed == ("mine",)
+        assert [one.text for one in engine.check(using("plum"))] == ["again"]
+        write(packs / "mine", facts__rules="def judge(\n")
+        assert [one.code for one in engine.reload().problems] == ["bad-module"]
+        assert [one.text for one in engine.check(using("plum"))] == ["again"]
+
+
 def test_old_code_goes_when_nobody_calls_it(packs):
     write(packs / "mine", nodes=body("plum", "value + 0"))
     with bare_engine(packs=[packs]) as engine:
