@@ -6,7 +6,8 @@ from typing import Annotated
 
 from nodegraph import Field, Handle, Invalid, Kind, ModelRef, Run, node
 
-from . import facts
+from .facts import rules
+from .facts.configurations import classifier_facts
 
 
 class Classifier(Handle):
@@ -29,7 +30,7 @@ def load_classifier(
     from .loading import read_configs
 
     with run.use(Handle(name.part("config.json")), read_configs) as configs:
-        return Classifier.of(name, facts=facts.classifier_facts(configs.get))
+        return Classifier.of(name, facts=classifier_facts(configs.get))
 
 
 @node
@@ -42,7 +43,7 @@ def guide_by_class(
 
     For the `guide` of sample_latent; beside guidance by the prompt, or in its place with guidance 1 and an empty prompt.
     """
-    if problem := facts.label_problem(classifier.facts, label):
+    if problem := rules.label_problem(classifier.facts, label):
         text, fix = problem
         raise Invalid(text, fix=fix, port="label")
     place = classifier.facts["classes"].index(label)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from nodegraph import Conditioning, Invalid
 
 from .encoding import repeated
-from .facts import negative_problem, texts_problem
+from .facts.rules import negative_problem, texts_problem
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel

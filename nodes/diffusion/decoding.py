@@ -10,7 +10,7 @@ from torch.nn import functional
 from nodegraph import Conditioning, Invalid
 
 from . import schedulers
-from .facts import NEEDED, NO_CAPTION
+from .facts.rules import NEEDED, NO_CAPTION
 
 if TYPE_CHECKING:
     from .unclip_loading import Conditioner

@@ -6,7 +6,8 @@ from typing import Annotated, NamedTuple
 
 from nodegraph import Conditioning, Denoiser, Field, Image, Invalid, Latent, Run, Vae, node
 
-from . import facts
+from .facts import rules, samplers
+from .facts.configurations import as_known
 
 
 class Inverted(NamedTuple):
@@ -40,17 +41,17 @@ def invert_ddim(
     from .loading import load_scheduler_config, load_unet
     from .sampling import Sampling, Settings
 
-    if unfit := facts.absent_problem(model.facts) or facts.denoiser_problem(model.facts) or facts.invert_problem(model.facts):
+    if unfit := rules.absent_problem(model.facts) or rules.denoiser_problem(model.facts) or rules.invert_problem(model.facts):
         text, fix = unfit
         raise Invalid(text, fix=fix, port="model")
     if not {"mask", "edited"}.isdisjoint(latent.extras):
         text = "the latent has a mask or a picture beside it, which does not go back to noise with it"
         raise Invalid(text, fix="make it with encode_image", port="latent")
-    if problem := facts.steps_problem(steps, strength):
+    if problem := samplers.steps_problem(steps, strength):
         raise Invalid(problem[1], fix=problem[2], port=problem[0])
-    settings = Settings(steps, facts.first_of_strength(steps, strength), steps, guidance, sampler="ddim", add_noise=False)
+    settings = Settings(steps, samplers.first_of_strength(steps, strength), steps, guidance, sampler="ddim", add_noise=False)
     with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config:
-        scheduler = facts.as_known(config, model.facts)
+        scheduler = as_known(config, model.facts)
         sampling = Sampling(unet, scheduler, positive, negative, latent, settings, [], smaller=run.smaller)
         noisy, error = invert(sampling, turns, lambda done, total: run.progress(done, total, f"inverting {done}/{total}"))
     return Inverted(Latent(noisy, latent.space), error)
@@ -65,7 +66,7 @@ def encode_edit(vae: Vae, image: Image, *, run: Run) -> Latent:
     from . import latents
     from .loading import load_vae
 
-    if problem := facts.size_problem(image.width, image.height, vae.facts.get("factor", 1)):
+    if problem := rules.size_problem(image.width, image.height, vae.facts.get("factor", 1)):
         text, fix = problem
         raise Invalid(text, fix=fix, port="image")
     with run.use(vae, load_vae) as module:

@@ -9,7 +9,7 @@ import torch
 
 from nodegraph import Invalid
 
-from .facts import clip_skip_problem
+from .facts.rules import clip_skip_problem
 from .prompts import Token, chunks, common_length, parse
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 from nodegraph import Invalid
 
 from . import schedulers
-from .facts import NOT_OF_DDIM
+from .facts.samplers import NOT_OF_DDIM
 from .sampling import Sampling
 
 TOLERANCE = 1e-6

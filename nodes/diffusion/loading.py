@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import Files, Invalid
 
-from .facts import CONFIGS, denoiser_part, scheduler_part, vae_part, vocabulary_problem, weights_problem, weights_variants
+from .facts.layouts import CONFIGS, denoiser_part, scheduler_part, vae_part, vocabulary_problem, weights_problem, weights_variants
 from .late import defer_scipy_stats
 
 if TYPE_CHECKING:

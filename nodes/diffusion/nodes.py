@@ -26,8 +26,10 @@ from nodegraph import (
     node,
 )
 
-from . import facts
 from .classifiers import Guide
+from .facts import rules, samplers
+from .facts.configurations import as_known, config_problem, denoiser_facts, encoder_facts, vae_facts
+from .facts.layouts import CONDITIONERS, CONFIG_FILES, denoiser_part, layout_problem
 
 if TYPE_CHECKING:
     import torch
@@ -67,16 +69,16 @@ def load_model(
     from .loading import read_configs
 
     paths = [path for path, _ in name.files]
-    if problem := facts.layout_problem(paths):
+    if problem := layout_problem(paths):
         raise _invalid("name", problem)
-    configurations = Handle(name.part(*facts.CONFIG_FILES))
+    configurations = Handle(name.part(*CONFIG_FILES))
     with run.use(configurations, read_configs) as configs:
-        if problem := facts.config_problem(configs.get):
+        if problem := config_problem(configs.get):
             raise _invalid("name", problem)
-        parts = (facts.denoiser_part(paths), "scheduler", *facts.CONDITIONERS)
-        denoiser = Denoiser.of(name, *parts, facts=facts.denoiser_facts(configs.get))
-        vae = Vae.of(name, "vae", facts=facts.vae_facts(configs.get))
-        encoder = TextEncoder.of(name, "text_encoder", "tokenizer", facts=facts.encoder_facts(configs.get))
+        parts = (denoiser_part(paths), "scheduler", *CONDITIONERS)
+        denoiser = Denoiser.of(name, *parts, facts=denoiser_facts(configs.get))
+        vae = Vae.of(name, "vae", facts=vae_facts(configs.get))
+        encoder = TextEncoder.of(name, "text_encoder", "tokenizer", facts=encoder_facts(configs.get))
     return Model(denoiser, vae, encoder)
 
 
@@ -100,7 +102,7 @@ def encode_text(
 
     prompts = [text] if isinstance(text, str) else list(text)
     if not prompts:
-        raise _invalid("text", facts.NO_TEXT)
+        raise _invalid("text", rules.NO_TEXT)
     with run.use(encoder, load_tokenizer) as tokenizer, run.use(encoder, load_text_encoder) as module:
         return Conditioning({"states": encode(prompts, tokenizer, module, clip_skip, emphasis)})
 
@@ -122,7 +124,7 @@ def empty_latent(
     for port, size in (("width", columns), ("height", rows)):
         if not size:
             raise Invalid(f"the model has no {port} of its own", fix=f"set {port}", port=port)
-    if problem := facts.size_problem(columns, rows, factor):
+    if problem := rules.size_problem(columns, rows, factor):
         raise _invalid("width" if columns % factor else "height", problem)
     shape = (batch, known["latent_channels"], rows // factor, columns // factor)
     return Latent(numpy.zeros(shape, numpy.float32), known.get("space", ""))
@@ -164,7 +166,7 @@ def encode_inpaint(
     from .loading import load_vae
 
     _check_size(vae, image)
-    if problem := facts.masks_problem(len(mask), len(image)):
+    if problem := rules.masks_problem(len(mask), len(image)):
         raise _invalid("mask", problem)
     generators = _rng(seed, len(image)).generators()
     with_image = strength < 1 or model.facts.get("channels") == vae.facts.get("channels")
@@ -228,13 +230,13 @@ def sample_latent(
     from .previews import preview
     from .sampling import Sampling, Settings
 
-    if unfit := facts.absent_problem(model.facts) or facts.denoiser_problem(model.facts):
+    if unfit := rules.absent_problem(model.facts) or rules.denoiser_problem(model.facts):
         raise _invalid("model", unfit)
     if latent.space and model.facts.get("space", latent.space) != latent.space:
         text = f"the latent is of the space {latent.space!r}, but this denoiser works in {model.facts['space']!r}"
         raise Invalid(text, fix="use the VAE of the same model", port="latent")
     first, last = _steps(steps, strength, start, end)
-    if problem := facts.noise_problem(model.facts, sampler, sigmas, steps, whole=first == 0) or facts.count_problem(
+    if problem := samplers.noise_problem(model.facts, sampler, sigmas, steps, whole=first == 0) or samplers.count_problem(
         model.facts, sampler, steps
     ):
         raise Invalid(problem[1], fix=problem[2], port=problem[0])
@@ -245,7 +247,7 @@ def sample_latent(
         run.progress(done, total, f"{sampler} {done}/{total}", partial(preview, estimate, latent.space))
 
     with run.use(model, load_unet) as unet, run.use(model, load_scheduler_config) as config, _steering(guide, run) as steer:
-        scheduler = facts.as_known(config, model.facts)
+        scheduler = as_known(config, model.facts)
         sampling = Sampling(unet, scheduler, positive, negative, latent, settings, generators, steer, run.smaller)
         return Drawn(sampling.run(report, run.resumed(), run.checkpoint), Rng.of(generators))
 
@@ -265,13 +267,13 @@ def _steering(guide: Guide | None, run: Run) -> Iterator[ClassSteer | None]:
 
 def _steps(steps: int, strength: float, start: int, end: int | None) -> tuple[int, int]:
     """First and last of the steps to take: first <= step < last."""
-    if problem := facts.steps_problem(steps, strength, start, end):
+    if problem := samplers.steps_problem(steps, strength, start, end):
         raise Invalid(problem[1], fix=problem[2], port=problem[0])
-    return start or facts.first_of_strength(steps, strength), steps if end is None else end
+    return start or samplers.first_of_strength(steps, strength), steps if end is None else end
 
 
 def _check_size(vae: Vae, image: Image) -> None:
-    problem = facts.size_problem(image.width, image.height, vae.facts.get("factor", 1))
+    problem = rules.size_problem(image.width, image.height, vae.facts.get("factor", 1))
     if problem:
         raise _invalid("image", problem)
 

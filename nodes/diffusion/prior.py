@@ -14,7 +14,7 @@ import torch
 from nodegraph import Conditioning, Invalid
 
 from . import schedulers
-from .facts import embeddings_problem, prior_negative_problem
+from .facts.rules import embeddings_problem, prior_negative_problem
 from .guidance import guide
 from .latents import draw_noise
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from nodegraph import Invalid
 
-from .facts import Piece, WrongPrompt, read_prompt
+from .facts.prompts import Piece, WrongPrompt, read_prompt
 
 Token = tuple[int, float]
 """A token number and its weight."""

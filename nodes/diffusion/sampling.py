@@ -17,7 +17,7 @@ from nodegraph import Conditioning, Invalid, Latent
 
 from . import progress, schedulers
 from .conditioning import forward_inputs
-from .facts import empty_problem
+from .facts.rules import empty_problem
 from .guidance import guide, guide_edit, split_variance
 from .latents import draw_noise
 

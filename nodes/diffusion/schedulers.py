@@ -12,7 +12,8 @@ import torch
 
 from nodegraph import Invalid
 
-from .facts import TWO_STEPS, prediction_of, sampler_problem
+from .facts.configurations import prediction_of
+from .facts.samplers import TWO_STEPS, sampler_problem
 from .late import defer_scipy_stats
 
 if TYPE_CHECKING:

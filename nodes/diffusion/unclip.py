@@ -28,7 +28,10 @@ from nodegraph import (
     node,
 )
 
-from . import facts
+from .facts import rules
+from .facts.configurations import PIXELS, as_known, config_problem
+from .facts.layouts import CONFIG_FILES
+from .facts.unclip import unclip_parts, unclip_problem
 
 if TYPE_CHECKING:
     import torch
@@ -57,10 +60,10 @@ def load_unclip(name: Annotated[ModelRef, Kind("diffusion"), "A model in the dif
     """
     from .loading import read_configs
 
-    with run.use(Handle(name.part(*facts.CONFIG_FILES)), read_configs) as configs:
-        wrong = facts.config_problem(configs.get)
-        parts = {} if wrong else facts.unclip_parts([path for path, _ in name.files], configs.get)
-    if problem := wrong or facts.unclip_problem(parts):
+    with run.use(Handle(name.part(*CONFIG_FILES)), read_configs) as configs:
+        wrong = config_problem(configs.get)
+        parts = {} if wrong else unclip_parts([path for path, _ in name.files], configs.get)
+    if problem := wrong or unclip_problem(parts):
         raise _invalid("name", problem)
 
     def part(output: str, cls: type[H]) -> H:
@@ -103,7 +106,7 @@ def encode_clip_text(
     _check_present(encoder=encoder)
     texts = [text] if isinstance(text, str) else list(text)
     if not texts:
-        raise _invalid("text", facts.NO_TEXT)
+        raise _invalid("text", rules.NO_TEXT)
     with run.use(encoder, load_tokenizer) as tokenizer, run.use(encoder, load_joint_encoder) as module:
         code = encode_text(texts, tokenizer, module)
     space = encoder.facts.get("space", "")
@@ -166,12 +169,12 @@ def sample_prior(
 
     _check_present(prior=prior)
     _check_width(prior, "prior", positive=positive, negative=negative)
-    if problem := facts.captions_problem(len(positive), batch):
+    if problem := rules.captions_problem(len(positive), batch):
         raise _invalid("batch", problem)
     count = max(batch, len(positive))
     generators = _rng(seed, count).generators()
     with run.use(prior, load_prior) as module, run.use(prior, load_scheduler_config) as config:
-        scheduler = facts.as_known(config, prior.facts)
+        scheduler = as_known(config, prior.facts)
         captions = Captions.of(positive, negative, guidance, count, (str(module.device), module.dtype))
         drawn: list[torch.Tensor] = []
         for turn in range(draws):
@@ -256,8 +259,8 @@ def upsample_diffusion(
     from .upsampling import upsample
 
     _check_present(upsampler=upsampler)
-    if isinstance(image, Latent) and image.space != facts.PIXELS:
-        raise _invalid("image", facts.pixels_problem(image.space))
+    if isinstance(image, Latent) and image.space != PIXELS:
+        raise _invalid("image", rules.pixels_problem(image.space))
     small = image.tensor() if isinstance(image, Latent) else 2.0 * image.tensor() - 1.0
     scale = upsampler.facts.get("scale", 4)
     size = scale * small.shape[2], scale * small.shape[3]
@@ -269,7 +272,7 @@ def upsample_diffusion(
 
 def _check_present(**parts: Handle) -> None:
     for port, handle in parts.items():
-        if problem := facts.absent_problem(handle.facts):
+        if problem := rules.absent_problem(handle.facts):
             raise _invalid(port, problem)
 
 
@@ -278,7 +281,7 @@ def _check_width(network: Handle, taker: str, **given: Conditioning | Embedding 
     for port, value in given.items():
         data = value.data if isinstance(value, Embedding) else value.named.get("pooled") if value is not None else None
         known = {} if data is None else {"embedding_width": int(data.shape[1])}
-        if problem := facts.embedding_problem(network.facts, known, taker):
+        if problem := rules.embedding_problem(network.facts, known, taker):
             raise _invalid(port, problem)
 
 

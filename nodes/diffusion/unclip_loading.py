@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nodegraph import Files, Invalid
 
-from .facts import CONFIGS, ENCODERS
+from .facts.layouts import CONFIGS, ENCODERS
 from .loading import gathered, load_part, load_text_part, load_weights, read_config, readable
 from .schedulers import make_scheduler
 

@@ -13,7 +13,10 @@ import pytest
 
 from nodegraph import Engine, Invalid
 from nodegraph.facts import Facts, Mismatch
+from nodegraph.packs import load_all
+from nodegraph.registry import Registry
 from nodes.diffusion import facts, nodes
+from nodes.diffusion.facts import configurations, samplers
 from nodes.diffusion.schedulers import SAMPLERS, make_scheduler
 from tests.cpu.tiny_models import FolderRun, copied, model_folder, root
 
@@ -99,7 +102,7 @@ def test_handles_know_the_same_as_check(kind: str) -> None:
 )
 def test_spaces_of_latents(config: dict[str, Any], space: str | None) -> None:
     whole = {"block_out_channels": [1, 2, 4, 4], "latent_channels": 4, **config}
-    found = facts.vae_facts({"vae/config.json": whole}.get)
+    found = configurations.vae_facts({"vae/config.json": whole}.get)
     assert (found["factor"], found["channels"], found.get("space")) == (8, 4, space)
 
 
@@ -208,10 +211,10 @@ def test_there_is_a_step_to_take(engine: Engine, literals: dict[str, Any], port:
 
 def test_the_strength_that_is_proposed_is_one_step() -> None:
     for steps in range(2, 1001):
-        problem = facts.steps_problem(steps, strength=0.5 / steps)
+        problem = samplers.steps_problem(steps, strength=0.5 / steps)
         assert problem is not None
         proposed = float(problem[2].removeprefix("use at least "))
-        assert facts.steps_problem(steps, strength=proposed) is None
+        assert samplers.steps_problem(steps, strength=proposed) is None
         assert proposed < 1 / steps + 1e-3
 
 
@@ -223,14 +226,14 @@ def test_the_first_noise_level_is_that_of_diffusers(family: str, schedule: str, 
     scheduler = make_scheduler(config, "euler")
     scheduler.set_timesteps(20)
     first = float(scheduler.sigmas[0])
-    assert facts.noise_of(config) == (round(first) if first > facts.MUCH_NOISE else None)
+    assert configurations.noise_of(config) == (round(first) if first > samplers.MUCH_NOISE else None)
 
 
-@pytest.mark.parametrize("sampler", facts.NO_SAMPLE_PREDICTION)
+@pytest.mark.parametrize("sampler", samplers.NO_SAMPLE_PREDICTION)
 def test_schedulers_of_models_that_cannot_use_what_they_predict(sampler: str) -> None:
     config = {"_class_name": SAMPLERS[sampler][0], "prediction_type": "sample"}
-    model = facts.denoiser_facts({"scheduler/scheduler_config.json": config}.get)
-    found = facts.sampler_problem("default", "default", model["prediction"], model["scheduler"])
+    model = configurations.denoiser_facts({"scheduler/scheduler_config.json": config}.get)
+    found = samplers.sampler_problem("default", "default", model["prediction"], model["scheduler"])
     assert found == ("sampler", "the sampler 'default' cannot use a model that predicts the clean sample", "use 'ddim'")
     with pytest.raises(Invalid, match="predicts the clean sample"):
         make_scheduler(config)
@@ -239,10 +242,10 @@ def test_schedulers_of_models_that_cannot_use_what_they_predict(sampler: str) ->
 
 def test_rescaled_noise_levels() -> None:
     """Only some samplers follow them; of those, some take other noise levels at all."""
-    known = facts.denoiser_facts({"scheduler/scheduler_config.json": {"rescale_betas_zero_snr": True}}.get)
+    known = configurations.denoiser_facts({"scheduler/scheduler_config.json": {"rescale_betas_zero_snr": True}}.get)
     taken = {name: inspect.signature(getattr(diffusers, made).__init__).parameters for name, (made, _) in SAMPLERS.items()}
     wanted = {name for name, options in taken.items() if {"rescale_betas_zero_snr", "use_beta_sigmas"} <= {*options}}
-    assert {name for name in SAMPLERS if facts.noise_problem(known, name, "beta")} == wanted
+    assert {name for name in SAMPLERS if samplers.noise_problem(known, name, "beta")} == wanted
 
 
 def test_sizes() -> None:
@@ -481,5 +484,12 @@ def test_the_schedulers_that_can_be_respaced_are_those_of_diffusers() -> None:
     classes = {name: getattr(diffusers, name) for name in dir(diffusers) if name.endswith("Scheduler")}
     taken = {name: inspect.signature(cls.__init__).parameters for name, cls in classes.items() if inspect.isclass(cls)}
     respaced = {name for name, parameters in taken.items() if "use_karras_sigmas" in parameters}
-    assert respaced == facts.RESPACED
+    assert respaced == samplers.RESPACED
     assert all({"use_exponential_sigmas", "use_beta_sigmas"} <= taken[name].keys() for name in respaced)
+
+
+def test_facts_are_named_like_nodes() -> None:
+    registry = Registry()
+    load_all(registry, [Path(facts.__file__).parents[1]])
+    own = {name for name, value in vars(facts).items() if inspect.isfunction(value) and value.__module__ == facts.__name__}
+    assert {name for name in own if name[0] != "_"} <= set(registry.names())

@@ -13,7 +13,8 @@ import torch
 
 from nodegraph import Cancelled, Conditioning, Image, Invalid, Latent, Mask, Rng
 from nodegraph.kinds import content
-from nodes.diffusion import facts, nodes, previews, schedulers
+from nodes.diffusion import nodes, previews, schedulers
+from nodes.diffusion.facts import samplers
 from tests.cpu.tiny_models import FolderRun, model_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchsde")
@@ -73,7 +74,7 @@ def test_noise_levels(sampler: str) -> None:
     config = {"_class_name": "EulerDiscreteScheduler", "beta_schedule": "scaled_linear", "use_karras_sigmas": sampler == "default"}
     plans = {}
     for sigmas in SIGMAS:
-        if sampler in facts.FIXED_SIGMAS and sigmas != "default":
+        if sampler in samplers.FIXED_SIGMAS and sigmas != "default":
             with pytest.raises(Invalid, match=f"takes no '{sigmas}'"):
                 schedulers.make_scheduler(config, sampler, sigmas)
             continue
@@ -96,13 +97,13 @@ def test_samplers_differ() -> None:
 @pytest.mark.parametrize("sigmas", ["karras", "exponential", "beta"])
 def test_the_first_timestep_may_come_twice(sampler: str, sigmas: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler that looks for the first one finds the second, and comes to its end before the loop does."""
-    monkeypatch.setattr(facts, "noise_problem", lambda *args, **more: None)  # beta sigmas would be refused
+    monkeypatch.setattr(samplers, "noise_problem", lambda *args, **more: None)  # beta sigmas would be refused
     sampled = sample("tiny-sd", sampler=sampler, sigmas=sigmas, steps=7).latent.tensor()
     assert float(sampled.abs().max()) < 20
 
 
 def test_what_is_no_number_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "noise_problem", lambda *args, **more: None)  # this sampler would be refused
+    monkeypatch.setattr(samplers, "noise_problem", lambda *args, **more: None)  # this sampler would be refused
     with pytest.raises(Invalid, match="values that are no numbers") as caught:
         sample("tiny-sd", sampler="dpm2_ancestral", steps=2)
     assert caught.value.port == "sampler"
@@ -112,7 +113,7 @@ def test_what_is_no_number_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("sigmas", ["default", "karras", "exponential", "beta"])
-@pytest.mark.parametrize("sampler", sorted(facts.FLOW_SAMPLERS))
+@pytest.mark.parametrize("sampler", sorted(samplers.FLOW_SAMPLERS))
 def test_flow_with_other_noise_levels_ends_in_numbers(sampler: str, sigmas: str) -> None:
     """What is refused is refused before it is sampled."""
     try:
@@ -133,7 +134,7 @@ def test_pictures_that_begin_at_much_noise(sampler: str, sigmas: str, monkeypatc
     if (sampler, sigmas) in LOST:
         with pytest.raises(Invalid, match="the noise levels of this model begin at 20,291"):
             sample("tiny-sd", **options)
-        monkeypatch.setattr(facts, "noise_problem", lambda *args, **more: None)
+        monkeypatch.setattr(samplers, "noise_problem", lambda *args, **more: None)
     distance = (sample("tiny-sd", **options).latent.tensor() - wanted).std() / wanted.std()
     assert distance > 0.35 if (sampler, sigmas) in LOST else distance < 0.25
 
@@ -178,12 +179,12 @@ def test_a_predicted_variance_is_left_to_those_who_take_it(sampler: str) -> None
     assert stepped.shape == noisy.shape
 
 
-@pytest.mark.parametrize("sampler", sorted({*SAMPLERS} - {*facts.NO_SAMPLE_PREDICTION}))
+@pytest.mark.parametrize("sampler", sorted({*SAMPLERS} - {*samplers.NO_SAMPLE_PREDICTION}))
 def test_models_that_predict_the_clean_sample(sampler: str) -> None:
     assert bool(sample("clean", sampler=sampler).latent.tensor().isfinite().all())
 
 
-@pytest.mark.parametrize("sampler", sorted(facts.FLOW_SAMPLERS))
+@pytest.mark.parametrize("sampler", sorted(samplers.FLOW_SAMPLERS))
 def test_flow_matching(sampler: str) -> None:
     """Where all flows point to one picture, every sampler arrives there."""
     scheduler = schedulers.make_scheduler({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, sampler)

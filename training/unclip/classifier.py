@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from nodes.diffusion.facts import vae_facts
+from nodes.diffusion.facts.configurations import vae_facts
 from nodes.diffusion.noisy_classifier import NoisyClassifier
 from training.icons import LAYOUTS
 from training.loop import Schedule, Trainer, torch_generator

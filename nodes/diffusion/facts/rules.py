@@ -1,0 +1,148 @@
+"""Rules that nodes share: what goes together, of models, conditionings, latents and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nodegraph.facts import differ
+
+from .samplers import NOT_OF_DDIM
+
+NETWORK = "UNet2DConditionModel"
+"""The class of the denoisers that `sample_latent` drives."""
+
+
+def denoiser_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why `sample_latent` cannot drive a denoiser, as (text, fix); None if it can."""
+    if (network := facts.get("network", NETWORK)) != NETWORK:
+        return f"the denoiser is a {network}; sample_latent drives {NETWORK}", "use the nodes of the pack for this model family"
+    if further := facts.get("further"):
+        return f"the denoiser takes more than text states: {further!r}", "use the nodes of the pack for this model family"
+    taken, given = facts.get("channels"), facts.get("latent_channels")
+    if taken and given and taken not in (given, 2 * given, 2 * given + 1):
+        text = f"the denoiser takes {taken} channels, but latents of this model have {given}: what goes beside them no node here makes"
+        return text, "use the nodes of the pack for this model family"
+    return None
+
+
+def invert_problem(model: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why `invert_ddim` cannot go back with a denoiser, as (text, fix); None if it can, or if that is not known."""
+    taken, given = model.get("channels"), model.get("latent_channels")
+    if taken and given and taken in (2 * given, 2 * given + 1):
+        text = f"this denoiser takes {taken} channels, a latent of {given} and a picture beside it, which an inverted latent has not"
+        return text, "use a model that takes latents alone"
+    return NOT_OF_DDIM if model.get("prediction") == "flow_prediction" else None
+
+
+def absent_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a part of `load_unclip` cannot be used, as (text, fix); None if it is there."""
+    if part := facts.get("absent"):
+        return f"the model has no {part.replace('_', ' ')}", "take it from a model that has one"
+    return None
+
+
+def embedding_problem(wanted: Mapping[str, Any], given: Mapping[str, Any], taker: str) -> tuple[str, str] | None:
+    """Why a network cannot take an embedding, as (text, fix); None if it can, or if that is not known."""
+    if not differ(wanted.get("embedding_width"), given.get("embedding_width")):
+        return None
+    text = f"the embedding is {given['embedding_width']} wide, but this {taker} takes {wanted['embedding_width']}"
+    return text, "encode with the encoders that the model was trained with"
+
+
+def condition_problem(model: Mapping[str, Any], conditioning: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a denoiser cannot be told what a conditioning says, as (text, fix); None if it can, or if that is not known."""
+    wanted, given = model.get("condition"), conditioning.get("condition")
+    if wanted == given or not conditioning:
+        return None
+    if wanted:
+        text = "this denoiser takes an image embedding" + (" besides text" if wanted != "image" else "")
+        return text, "make the conditioning with condition_decoder, for this denoiser"
+    return "the conditioning is for a denoiser that takes image embeddings, which this one does not", "make it with encode_text"
+
+
+def label_problem(classifier: Mapping[str, Any], label: str) -> tuple[str, str] | None:
+    """Why a classifier cannot be asked for a class, as (text, fix); None if it can, or if its classes are not known."""
+    classes = classifier.get("classes")
+    if classes is None or label in classes:
+        return None
+    return f"the classifier knows no {label!r}", f"use one of {', '.join(map(repr, classes))}"
+
+
+def size_problem(width: int, height: int, factor: int) -> tuple[str, str] | None:
+    """Why a picture has no latent, as (text, fix); None if it has one."""
+    if width % factor == 0 and height % factor == 0:
+        return None
+    nearest = [max(factor, round(size / factor) * factor) for size in (width, height)]
+    text = f"{width}×{height} is not in multiples of {factor}, the pixels of one latent cell of this model"
+    return text, f"use {nearest[0]}×{nearest[1]}, the nearest size"
+
+
+def negative_problem(guidance: float) -> tuple[str, str]:
+    """What is missing where there is guidance and no negative conditioning, as (text, fix)."""
+    fix = "link encode_text of an empty text to negative, or condition_decoder's negative, or set guidance to 1"
+    return f"guidance {guidance:g} needs a negative conditioning", fix
+
+
+def prior_negative_problem(guidance: float) -> tuple[str, str]:
+    """As `negative_problem`, of a prior."""
+    return negative_problem(guidance)[0], "link encode_clip_text of an empty text to negative, or set guidance to 1"
+
+
+def empty_problem(first: int, steps: int | None) -> tuple[str, str]:
+    """Why an empty latent is no start of a sampling that begins at a step, or adds no noise, as (text, fix)."""
+    fix = "set strength to 1, start to 0 and add_noise to true, or use encode_image (encode_inpaint with the same strength)"
+    return f"an empty latent has no picture to {f'start from at step {first} of {steps}' if first else 'go on from'}", fix
+
+
+def texts_problem(texts: int, count: int) -> tuple[str, str] | None:
+    """Why so many texts cannot go with so many latents, as (text, fix); None if they can."""
+    if texts in (1, count):
+        return None
+    fix = f"give 1 text or {count}" if count > 1 else f"give 1 text, or {texts} latents, as by the batch of empty_latent"
+    return f"{texts} texts cannot go with {count} latent{'s' * (count > 1)}", fix
+
+
+def masks_problem(masks: int, count: int) -> tuple[str, str] | None:
+    """Why so many masks cannot go with so many pictures, as (text, fix); None if they can."""
+    if masks in (1, count):
+        return None
+    fix = f"give 1 mask or {count}" if count > 1 else "give 1 mask, or repeat the picture with repeat_batch"
+    return f"{masks} masks cannot go with {count} pictures", fix
+
+
+def clip_skip_problem(clip_skip: int, layers: int) -> tuple[str, str] | None:
+    """Why so many layers of a text encoder cannot be left out, as (text, fix); None if they can."""
+    if clip_skip < layers:
+        return None
+    return f"clip_skip {clip_skip} is too much for a text encoder of {layers} layers", f"use at most {layers - 1}"
+
+
+NO_CAPTION = "encode the caption, which may be empty, with encode_clip_text"
+NEEDED = {
+    "projected": ("caption", "this decoder takes a caption beside the embedding", NO_CAPTION),
+    "noised": ("caption", "this decoder takes a caption beside the embedding", "encode one, which may be empty"),
+    "image": ("embedding", "this decoder follows an image embedding alone", "link an embedding"),
+}
+"""What a decoder cannot do without, by how it takes embeddings, as (port, text, fix)."""
+
+
+def captions_problem(texts: int, batch: int) -> tuple[str, str] | None:
+    """Why a prior cannot draw a batch for so many captions, as (text, fix); None if it can."""
+    if batch == 1 or texts == 1:
+        return None
+    return f"there are {texts} captions, so batch cannot be {batch}", "give one caption, or leave batch at 1"
+
+
+def embeddings_problem(texts: int, count: int) -> tuple[str, str] | None:
+    """Why so many texts cannot go with so many embeddings, as (text, fix); None if they can."""
+    return None if texts in (1, count) else (f"{texts} texts cannot go with {count} embeddings", f"give 1 text or {count}")
+
+
+def pixels_problem(space: str) -> tuple[str, str]:
+    """Why a latent of a space cannot be enlarged, as (text, fix)."""
+    return f"the latent is of the space {space!r}, not of pixels", "decode it first, with decode_latent"
+
+
+NO_TEXT = ("there is no text to encode", "give at least one, which may be empty")
+"""What is wrong with an empty list of texts, as (text, fix)."""

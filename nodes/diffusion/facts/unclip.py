@@ -1,0 +1,79 @@
+"""The parts of unCLIP models: joint encoders, priors, decoders of image embeddings, upsamplers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .configurations import PIXELS, Read, denoiser_facts, scheduler_config, vae_facts
+from .layouts import CONDITIONERS, ENCODERS, SUPER_RESOLUTION, denoiser_part, vae_part
+
+Part = tuple[tuple[str, ...], dict[str, Any]]
+"""The folders of a part, the first of which names it, and its facts."""
+
+
+def unclip_parts(files: Iterable[str], read: Read) -> dict[str, Part]:
+    """The outputs of `load_unclip`. A part that the model lacks has no folders and the fact `absent`, its name."""
+    folders = {path.partition("/")[0] for path in files if "/" in path}
+    encoder = next((pair for pair in ENCODERS if pair[0] in folders and is_joint(read(f"{pair[0]}/config.json") or {})), ())
+    decoder = denoiser_part(files)
+    prior_scheduler = next((part for part in ("prior_scheduler", "" if decoder else "scheduler") if part in folders), "")
+    embedding = joint_facts(read(f"{encoder[0]}/config.json") or {}) if encoder else {}
+    found: dict[str, Part] = {
+        "encoder": (encoder, embedding),
+        "image_encoder": (("image_encoder", "feature_extractor", "image_processor"), joint_facts(read("image_encoder/config.json") or {})),
+        "prior": (
+            ("prior", prior_scheduler),
+            prior_facts(read("prior/config.json") or {}, scheduler_config(read, prior_scheduler)),
+        ),
+        "ar_prior": (("ar_prior",), prior_facts(read("ar_prior/config.json") or {})),
+        "decoder": ((decoder, "scheduler", "decoder_scheduler", *CONDITIONERS), denoiser_facts(read)),
+        "vae": ((vae_part(files),), vae_facts(read)),
+        "upsampler": (SUPER_RESOLUTION, upsampler_facts(read)),
+    }
+    return {name: _present(name, folders, *part, pixels=name == "vae" and bool(decoder)) for name, part in found.items()}
+
+
+def _present(name: str, folders: set[str], parts: tuple[str, ...], known: dict[str, Any], pixels: bool) -> Part:
+    if parts and parts[0] in folders:
+        return tuple(part for part in parts if part in folders), known
+    return (), known if pixels and known.get("space") == PIXELS else {"absent": name}
+
+
+def unclip_problem(parts: Mapping[str, Part]) -> tuple[str, str] | None:
+    """Why a folder is no model of unCLIP, as (text, fix); None if it has something of one."""
+    if any(parts[name][0] for name in ("prior", "ar_prior", "image_encoder", "upsampler")) or "condition" in parts["decoder"][1]:
+        return None
+    return "the model has no part of unCLIP: no prior, no image encoder, no decoder of image embeddings", "open it with load_model"
+
+
+def is_joint(config: Mapping[str, Any]) -> bool:
+    """Whether a text encoder projects into a space that it shares with pictures."""
+    return "CLIPTextModel" not in (config.get("architectures") or ())
+
+
+def joint_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`embedding_width` and `space` of an encoder's embeddings, `text_width` of its states if it has any."""
+    width = config.get("projection_dim")
+    states = config.get("hidden_size") if "vocab_size" in config else None
+    known = {"embedding_width": width, "space": f"clip-{width}" if width else None, "text_width": states}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def prior_facts(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """`network`, `embedding_width`, and the class of its `scheduler`, if it has one."""
+    known = {"network": config.get("_class_name"), "embedding_width": config.get("embedding_dim")}
+    known["scheduler"] = (scheduler or {}).get("_class_name")
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def upsampler_facts(read: Read) -> dict[str, Any]:
+    """`network`, and `scale`: how many times larger the picture becomes."""
+    large, small = (read(f"{part}/config.json") or {} for part in ("super_res_first", "decoder"))
+    scale = _quotient(large.get("sample_size"), (small.get("sample_size") or 0) * vae_facts(read).get("factor", 1))
+    known = {"network": large.get("_class_name"), "scale": scale}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _quotient(large: Any, small: Any) -> int | None:
+    return large // small if isinstance(large, int) and isinstance(small, int) and small and large % small == 0 else None
