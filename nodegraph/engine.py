@@ -134,6 +134,11 @@ class Engine:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def device(self) -> str:
+        """Where models run: `cpu`, or `cuda:0`."""
+        return self._ready().device
+
     # -- asking ----------------------------------------------------------------------------------------------------
 
     def check(self, workflow: Any) -> list[Problem]:

@@ -99,7 +99,7 @@ def account(call: Call, reason: str, tried: str = "") -> Failure:
     _release(shared.device)
     held = {"weights": shared.resident.held(), "results on the device": shared.cache.device_used, "results in memory": shared.cache.used}
     told = ", ".join(f"{what} {nbytes / (1 << 20):.0f} MiB" for what, nbytes in held.items())
-    fix = "use a smaller size or batch, a smaller model or dtype, or --device cpu"
+    fix = "use a smaller size or batch, or a smaller model" + ("" if shared.device == "cpu" else " or dtype, or --device cpu")
     told_why = redact(reason).strip() or "no reason given"
     text = f"{node!r} ran out of memory on {shared.device}{tried}: {told_why}"
     return Failure(Problem("out-of-memory", call.path, f"{text} (still held: {told})", fix, data={"held": held}))

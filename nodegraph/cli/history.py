@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import metadata
 from nodegraph.cli import DONE, FAILED, common, media
+from nodegraph.cli.memory_limit import MemoryLimit
 from nodegraph.cli.printing import give, tell
 from nodegraph.cli.signals import on_signal
 from nodegraph.difference import Change, differences
@@ -75,7 +76,7 @@ def _run(arguments: Namespace, path: Path, again: Replay, changes: list[Change],
     shown = progress(arguments.quiet or arguments.json)
     shown.begin("")
     try:
-        with on_signal(job.cancel):
+        with on_signal(job.cancel), MemoryLimit(engine.device):
             for event in job.events():
                 shown.show(event)
     finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common, problem_of, sweep
 from nodegraph.cli.given import Given, asked
+from nodegraph.cli.memory_limit import MemoryLimit
 from nodegraph.cli.packs import refuse_other_packs
 from nodegraph.cli.printing import give, tell
 from nodegraph.cli.progress import Progress, progress
@@ -114,6 +115,7 @@ class _Runs:
         self.arguments, self.engine, self.workflow, self.output, self.kept = arguments, engine, workflow, output, kept
         self.progress: Progress = progress(arguments.quiet or bool(arguments.events))
         self.jobs: deque[tuple[Given, Job]] = deque()
+        self.limit = MemoryLimit(engine.device)
         self.cancelled = False
 
     def all(self, asked: Sequence[Given]) -> int:
@@ -121,7 +123,7 @@ class _Runs:
         codes: list[int] = []
         waiting = deque(asked)
         try:
-            with on_signal(self.stop):
+            with on_signal(self.stop), self.limit:
                 while self.jobs or (waiting and not self.cancelled):
                     while waiting and len(self.jobs) < WINDOW and not self.cancelled:
                         self.jobs.append((waiting[0], self.submit(waiting.popleft())))
@@ -137,6 +139,7 @@ class _Runs:
         return CANCELLED if waiting else max(codes)
 
     def submit(self, given: Given) -> Job:
+        self.limit.renew()
         return self.engine.submit(
             self.workflow,
             given.inputs,
