@@ -31,8 +31,8 @@ from nodegraph.spec_index import FILE, NotPlain, SpecIndex, Stamps, pack_type, u
 
 _KEYS = ("name", "version", "doc", "numerics", "requires", "packs")
 _LISTS = ("numerics", "requires", "packs")
-_IMPORT = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)", re.MULTILINE)
-_ANY_IMPORT = re.compile(r"\bfrom[ \t]+([\w.]+)[ \t]+import\b|\bimport[ \t]+([^\n#;]+)")
+_IMPORT = re.compile(r"\bfrom[\s\\]*(\.[.\s\\]*)([\w.]*)(?:[\s\\]+|(?<=\.))import\b[\s\\]*(\((?:[^)#]|#[^\n]*)*\)|(?:[^\n#;\\]|\\\n)*)")
+_ANY_IMPORT = re.compile(r"\bfrom(?:[ \t]+|(?=\.))([\w.]+)[ \t]+import\b|\bimport[ \t]+([^\n#;]+)")
 _DEFINED = re.compile(
     r"^[ \t]*@node(?:\([^\n]*?(?:name=[\"'](\w+)[\"'])?[^\n]*\))?[ \t]*(?:#[^\n]*)?\n(?:[ \t]*@[^\n]*\n)*[ \t]*(?:async )?def (\w+)",
     re.MULTILINE,
@@ -414,8 +414,9 @@ class PackReader:
         if self._files[name].endswith("__init__.py"):
             parts.append("")
         for dots, base, names in _IMPORT.findall(self._sources[name]):
-            above = len(dots) > len(parts)
-            prefix = [] if above else parts[: len(parts) - len(dots)]
+            up = dots.count(".")
+            above = up > len(parts)
+            prefix = [] if above else parts[: len(parts) - up]
             full = [*prefix, *(base.split(".") if base else [])]
             for one in (full, *([*full, word] for word in re.findall(r"\w+", names))):
                 yield f"{'/' if above else ''}{'.'.join(one)}"
@@ -435,8 +436,11 @@ class PackReader:
         depth = name.count(".") + inside.endswith("__init__.py")
         if not self._has_bytecode(name):
             self._check_syntax(name, loader)
-        found = [one for source, several in _ANY_IMPORT.findall(self._sources[name]) for one in (source or several).split(",")]
-        if not all(_is_for_facts(one.split()[0], depth) for one in found if one.strip()):  # to be looked at more closely
+        text = self._sources[name]
+        seen = _ANY_IMPORT.findall(text)
+        found = [one for source, several in seen for one in (source or several).split(",")]
+        clear = len(seen) == len(re.findall(r"\bimport\b", text))
+        if not (clear and all(_is_for_facts(one.split()[0], depth) for one in found if one.strip())):  # to be looked at more closely
             self._check_syntax(name, loader)
             for statement in ast.walk(loader.tree(name)):
                 for imported in _imported_names(statement):

@@ -89,6 +89,7 @@ WRONG: dict[str, dict[str, str]] = {
     "missing-import-of-a-helper": {"pack.toml": "", "helper.py": "import no_such_thing\nX = 1\n", "nodes.py": "from .helper import X\n" + GOOD["nodes.py"].replace("good", "plum")},
     "facts-import": {**GOOD, "facts.py": '"""from torch import x"""\ndef plum(x):\n    import torch\n', "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
     "facts-syntax": {**GOOD, "facts.py": "def good(", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
+    "facts-import-over-lines": {**GOOD, "facts.py": "from \\\n    torch import nn\n", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
     "facts-import-in-folder": {**GOOD, "facts/__init__.py": "from .rules import plum\n", "facts/rules.py": "import math\nimport torch\n", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
     "facts-import-out-of-folder": {**GOOD, "facts/__init__.py": "from . import rules\n", "facts/rules.py": "from ..nodes import plum\n", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},
     "facts-syntax-in-folder": {**GOOD, "facts/__init__.py": "from .rules import plum\n", "facts/rules.py": "\ndef plum(", "nodes.py": GOOD["nodes.py"].replace("good", "plum")},

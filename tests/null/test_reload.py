@@ -81,6 +81,30 @@ def test_keys_follow_what_is_imported(packs):
         assert [answer(engine, name) for name in ("plum", "pear", "quince")] == [11, 1, 11]
 
 
+@pytest.mark.parametrize(
+    "importing",
+    [
+        "from.helpers import STEP",
+        "from . helpers import STEP",
+        "from .helpers import(STEP)",
+        "from .import helpers; STEP = helpers.STEP",
+        "import os; from .helpers import STEP",
+        "if True: from .helpers import STEP",
+        "from . import(helpers); STEP = helpers.STEP",
+        "from . import (\n    other,  # (and more)\n    helpers,\n)\nSTEP = helpers.STEP",
+        "from \\\n    .helpers \\\n    import STEP",
+        "from . import other, \\\n    helpers\nSTEP = helpers.STEP",
+    ],
+)
+def test_keys_follow_what_is_imported_however_that_is_written(packs, importing):
+    write(packs / "mine", helpers="STEP = 1\n", other="", uses=body("plum", "value + STEP", importing))
+    with bare_engine(packs=[packs]) as engine:
+        assert answer(engine, "plum") == 2
+        write(packs / "mine", helpers="STEP = 10\n")
+        assert engine.reload()
+        assert answer(engine, "plum") == 11
+
+
 def test_unchanged_modules_stay_the_same_modules(packs):
     """So a class of theirs is one class, whatever else of the pack changes."""
     thing = HEAD + "class Thing:\n    def __init__(self, n): self.n = n\n    def parts(self): return {'n': self.n}, {}\n"
