@@ -87,7 +87,7 @@ def find_text(
 def _compiled(pattern: str, port: str, ignore_case: bool) -> re.Pattern[str]:
     try:
         return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
-    except (re.error, OverflowError, RecursionError) as error:
+    except (re.error, OverflowError, RecursionError, ValueError) as error:  # a count too large, brackets too deep
         raise Invalid(f"{pattern!r} is no regular expression: {error}", fix="escape special characters with \\", port=port) from None
 
 

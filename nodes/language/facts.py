@@ -48,7 +48,7 @@ def pattern_problem(pattern: str) -> tuple[str, str] | None:
         return None
     try:
         groups = re.compile(pattern).groupindex
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError, ValueError) as error:  # a count that is too large, brackets too deep
         return f"the pattern is no regular expression: {error}", "mend it, or leave it out"
     return None if "wording" in groups else ("the pattern has no group 'wording'", "mark the part with (?P<wording>…)")
 

@@ -80,7 +80,15 @@ def test_replacing():
 
 
 @pytest.mark.parametrize(
-    ("find", "replacement", "port"), [("(", "", "find"), ("(a)", r"\2", "replacement"), ("a", r"\g<x>", "replacement")]
+    ("find", "replacement", "port"),
+    [
+        ("(", "", "find"),
+        ("a{99999999999}", "", "find"),
+        pytest.param(f"a{{{'9' * 5000}}}", "", "find", id="more digits than int takes"),
+        pytest.param("(" * 3000 + ")" * 3000, "", "find", id="too deep"),
+        ("(a)", r"\2", "replacement"),
+        ("a", r"\g<x>", "replacement"),
+    ],
 )
 def test_a_wrong_regular_expression_is_invalid(find, replacement, port):
     with pytest.raises(Invalid) as caught:
