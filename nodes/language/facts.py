@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nodegraph.facts import Facts, Look, Mismatch
@@ -59,6 +59,13 @@ NO_WORDING = ("there is no known wording", "give at least one")
 """What is wrong with an empty list of wordings, as (text, fix)."""
 
 
+def names_problem(names: Sequence[str], wordings: Sequence[str]) -> tuple[str, str] | None:
+    """Why names do not go with wordings, as (text, fix); None if they do, or there are none."""
+    if not names or (len(names) == len(wordings) and set(names) <= set(wordings)):
+        return None
+    return "the names do not go with the wordings", "give one of the wordings for each of them"
+
+
 def phrase_problem(phrase: str) -> tuple[str, str] | None:
     """Why texts cannot be put into a phrase, as (text, fix); None if they can."""
     return None if "{}" in phrase else (f"the phrase {phrase!r} has no {{}} for the text", "write {} where the text goes")
@@ -94,10 +101,13 @@ def known_wordings(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
     return {**dict.fromkeys(("wordings", "names"), Facts(count=len(wordings))), "pattern": Facts(value=pattern)}
 
 
-def resolve_wording(encoder: Facts, pattern: Facts, wordings: Facts) -> dict[str, Facts] | Mismatch:
+def resolve_wording(encoder: Facts, pattern: Facts, wordings: Facts, names: Facts) -> dict[str, Facts] | Mismatch:
     problem = pattern_problem(pattern["value"]) if isinstance(pattern.get("value"), str) else None
     if problem:
         return Mismatch("pattern", *problem)
-    if wordings.get("value") == []:
+    known, named = wordings.get("value"), names.get("value")
+    if known == []:
         return Mismatch("wordings", *NO_WORDING)
+    if known and named and (problem := names_problem(named, known)):
+        return Mismatch("names", *problem)
     return {}

@@ -96,8 +96,8 @@ def resolve_wording(
         raise _invalid("pattern", problem)
     if not wordings:
         raise _invalid("wordings", facts.NO_WORDING)
-    if names and (len(names) != len(wordings) or not set(names) <= set(wordings)):
-        raise Invalid("the names do not go with the wordings", fix="give one of the wordings for each of them", port="names")
+    if problem := facts.names_problem(names or (), wordings):
+        raise _invalid("names", problem)
     if known is not None and len(known) != len(wordings):
         found = f"{len(known)} embeddings cannot go with {len(wordings)} wordings"
         raise Invalid(found, fix="link embed_sentences of the same list", port="known")

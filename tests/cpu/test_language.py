@@ -282,6 +282,9 @@ def test_mistakes_are_named(encoder: TextEncoder, run: FolderRun) -> None:
         ("resolve_wording", {"text": "x", "wordings": ["sun"], "pattern": "(?P<wording>x{99999999999})"}, "pattern"),
         pytest.param("resolve_wording", {"text": "x", "wordings": ["sun"], "pattern": f"x{{{'9' * 5000}}}"}, "pattern", id="5000 digits"),
         pytest.param("resolve_wording", {"text": "x", "wordings": ["sun"], "pattern": "(" * 3000 + ")" * 3000}, "pattern", id="brackets"),
+        ("resolve_wording", {"text": "x", "wordings": ["sun", "moon"], "names": ["sun"]}, "names"),
+        ("resolve_wording", {"text": "x", "wordings": ["sun", "moon"], "names": ["sun", "star"]}, "names"),
+        ("resolve_wording", {"text": "x", "wordings": ["sun", "moon"], "names": []}, ""),
         ("resolve_wording", {"text": "sun", "wordings": ["sun"], "phrase": "not asked for"}, ""),
     ],
 )
