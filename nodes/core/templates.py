@@ -41,7 +41,9 @@ def _field(name: str, form: str, values: Mapping[str, object], port: str) -> str
     if any(len(digits) > 9 or int(digits) > MAX_WIDTH for digits in re.findall(r"\d+", form)):
         raise Invalid(f"the format {form!r} of {{{name}}} is too wide", fix=f"use at most {MAX_WIDTH}", port=port)
     try:
-        return format(values[name], form)
+        filled = format(values[name], form)
+        filled.encode()  # `c` spells half a character for some numbers, which no file, tokenizer or terminal takes
+        return filled
     except (ValueError, TypeError, OverflowError) as error:
         raise Invalid(
             f"{{{name}:{form}}} does not fit {values[name]!r}: {error}", fix="see Python's format mini-language", port=port

@@ -149,7 +149,9 @@ def load_text(file: File, encoding: Encoding = "utf-8") -> str:
         raise Invalid(f"{file.path!r} has {file.size:,} bytes", fix=f"use a text file of at most {MAX_BYTES:,}", port="file")
     try:
         with open(file, encoding=encoding) as opened:
-            return opened.read().removeprefix("\ufeff")
+            text = opened.read().removeprefix("\ufeff")
+        text.encode()  # utf-7 and the escapes of Python can spell half a character, which is no text
+        return text
     except UnicodeError:
         raise Invalid(f"{file.path!r} is no text in {encoding}", fix="set the encoding it was saved in", port="file") from None
     except (LookupError, ValueError):

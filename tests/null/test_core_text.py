@@ -55,7 +55,7 @@ def test_a_wrong_template_is_invalid(template, told):
     assert caught.value.port == "template"
 
 
-@pytest.mark.parametrize(("form", "value"), [("c", 0x110000), ("c", -1), ("f", 10**400)])
+@pytest.mark.parametrize(("form", "value"), [("c", 0x110000), ("c", -1), ("c", 0xD800), ("f", 10**400)])
 def test_a_number_beyond_its_format_is_invalid(form, value):
     with pytest.raises(Invalid, match=rf"{{n:{form}}} does not fit"):
         text.format_text(f"{{n:{form}}}", n=value)
@@ -143,6 +143,9 @@ def test_a_text_file_that_cannot_be_read_is_invalid(tmp_path):
     path.write_bytes(b"\xff\xfe\xfd")
     with pytest.raises(Invalid, match="is no text in utf-8"):
         text.load_text(File.at(path))
+    path.write_bytes(b"a fox +2AA-")
+    with pytest.raises(Invalid, match="is no text in utf-7"):  # it spells half a character
+        text.load_text(File.at(path), "utf-7")
     with pytest.raises(Invalid, match="no encoding 'utf-9'"):
         text.load_text(File.at(path), "utf-9")
     with pytest.raises(Invalid, match=r"no encoding 'a\\x00b'"):
