@@ -11,12 +11,17 @@ from nodegraph import Invalid
 
 from .pixels import Array, luma
 
+LONGEST = PIL.ImageFont.MAX_STRING_LENGTH
+"""The most characters of a line that Pillow measures."""
+
 
 def cover_of_text(text: str, width: int, height: int, x: int, y: int, size: int) -> Array:
     """float32 [height,width]: the ink of a text, which may have several lines, from its upper left corner at (x, y).
 
-    Raises Invalid for a text that takes more pixels than Pillow draws, whatever is seen of them.
+    Raises Invalid for a line that has more characters or pixels than Pillow draws, whatever is seen of them.
     """
+    if (longest := max(map(len, text.split("\n")))) > LONGEST:
+        raise Invalid(f"a line of this text has {longest:,} characters", fix=f"break it into lines of at most {LONGEST:,}", port="text")
     canvas = PIL.Image.new("L", (width, height))
     try:
         PIL.ImageDraw.Draw(canvas).multiline_text((x, y), text, fill=255, font=PIL.ImageFont.load_default(size))
@@ -38,9 +43,9 @@ def strip_of_text(text: str, width: int, height: int, size: int) -> Array:
 
 def _fitting(line: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont, width: int) -> str:
     """The longest beginning that is at most so wide, found by halving."""
-    if font.getlength(line) <= width:
+    if len(line) <= LONGEST and font.getlength(line) <= width:
         return line
-    fits, too_long = 0, len(line)
+    fits, too_long = 0, min(len(line), LONGEST)
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
         fits, too_long = (middle, too_long) if font.getlength(line[:middle] + "…") <= width else (fits, middle)

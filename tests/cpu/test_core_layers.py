@@ -210,6 +210,15 @@ def test_text_that_is_too_large_to_be_drawn():
     assert caught.value.port == "size"
 
 
+def test_a_line_of_more_characters_than_pillow_measures():
+    image, line = layers.solid_image(100, 60, "black"), "a fox " * 200_000
+    with pytest.raises(Invalid, match="a line of this text has 1,200,000 characters") as caught:
+        layers.draw_text(image, f"a fox\n{line}")
+    assert caught.value.port == "text"
+    labels = [layers.image_grid([image], labels=[text]) for text in (line, "a fox " * 20)]
+    assert np.array_equal(labels[0].numpy(), labels[1].numpy()), "cut off after as many letters"
+
+
 # --- grids ---------------------------------------------------------------------------
 
 
