@@ -78,16 +78,21 @@ def publish(folder: Path, template: str, fields: Mapping[str, object], suffix: s
     """Write data below a folder under the first name that is free, or that holds this very data already.
 
     Names come from the template with n = 1, 2, …; one without {n} gets -2, -3, … when it is taken. A file appears whole
-    or not at all, and never replaces another one. Raises Invalid for a name that leads out of the folder.
+    or not at all, and never replaces another one. Raises Invalid for a name that leads out of the folder, and when the file
+    cannot be written.
     """
     numbered = any(field == "n" for _, field, _ in fields_in(template, "name"))
     safe = {name: _as_name(value) if isinstance(value, str) else value for name, value in fields.items()}
     for number in itertools.count(1):
         name = fill(template, {**safe, "n": number}, "name")
         ending = f"-{number}" if number > 1 and not numbered else ""
-        path = _inside(folder, f"{name}{ending}", suffix)
-        if _holds(path, data):
-            return path
+        try:
+            path = _inside(folder, f"{name}{ending}", suffix)
+            if _holds(path, data):
+                return path
+        except (OSError, RuntimeError) as error:  # a RuntimeError tells of links in a circle, as Python 3.11 does
+            text = f"{f'{name}{ending}.{suffix}'!r} cannot be written into {str(folder)!r}: {getattr(error, 'strerror', None) or error}"
+            raise Invalid(text, fix="use another name, or an output folder that can be written to", port="name") from error
     raise AssertionError("unreachable")
 
 

@@ -485,6 +485,19 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
         save_image(ONE, "out/fox", run=FakeRun(tmp_path / "output"))
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("taken/fox", "File exists"), ("/".join(["x" * 190] * 30), "File name too long"), ("circle", "Symlink loop|symbolic links")],
+    ids=["file", "long", "circle"],
+)
+def test_a_file_that_cannot_be_written_is_told_by_its_name(tmp_path, name, told):
+    (tmp_path / "taken").write_bytes(b"a file")
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    with pytest.raises(Invalid, match=f"cannot be written into '.*': .*({told})") as caught:
+        save_image(ONE, name, run=FakeRun(tmp_path))
+    assert caught.value.port == "name"
+
+
 def test_many_at_once_each_get_a_file(tmp_path):
     images = [Image(np.full((1, 3, 8, 8), k / 16, np.float32)) for k in range(16)]
     threads = [threading.Thread(target=save_image, args=(image, "fox-{n}"), kwargs={"run": FakeRun(tmp_path)}) for image in images]
