@@ -268,19 +268,47 @@ def upscale(model: Facts, image: Facts) -> Facts | Mismatch:
     return Mismatch("image", *problem) if problem else Facts(**{**_without_size(image), **sides})
 
 
-def upscale_to(image: Facts, scale: Facts, width: Facts, height: Facts) -> Facts | Mismatch:
+def upscale_to(model: Facts, image: Facts, scale: Facts, width: Facts, height: Facts) -> Facts | Mismatch:
     if scale.null and width.null and height.null:
         return Mismatch("scale", *NO_SIZE)
     if "value" in scale and ("value" in width or "value" in height):
-        return Mismatch("scale", "there is a scale, and a width or height as well", "leave one of them out")
+        return Mismatch("scale", *TWO_SIZES)
     sides = {"width": width.get("value"), "height": height.get("value")}
     if "value" in scale:
         sides = {side: scaled(image[side], scale["value"]) if side in image else None for side in sides}
+    if "width" in image and "height" in image and all(asked.null or "value" in asked for asked in (scale, width, height)):
+        size = image["width"], image["height"]
+        reached = target(size, scale.get("value"), width.get("value"), height.get("value"))
+        runs = runs_to(reached, size, model["scale"]) if "scale" in model else 0
+        if not isinstance(runs, int):
+            return Mismatch(*runs)
+        sides = dict(zip(sides, reached, strict=True))
     return Facts(**{**_without_size(image), **sides})
 
 
 NO_SIZE = ("no size is given", "give a scale, or a width or a height")
 """What is wrong with an enlargement to no size, as (text, fix)."""
+TWO_SIZES = ("there is a scale, and a width or height as well", "leave one of them out")
+"""What is wrong with an enlargement to a size and by a factor."""
+
+
+def target(size: tuple[int, int], scale: float | None, width: int | None, height: int | None) -> tuple[int, int]:
+    """The width and height that are asked for of a picture of a size: by a factor, or by one side or both."""
+    if scale is not None:
+        return scaled(size[0], scale), scaled(size[1], scale)
+    return width or scaled(size[0], (height or 0) / size[1]), height or scaled(size[1], (width or 0) / size[0])
+
+
+def runs_to(reached: tuple[int, int], size: tuple[int, int], scale: int) -> int | tuple[str, str, str]:
+    """How often a model of a scale must run so that a picture of a size (width, height) reaches another one on both sides; or why it
+    cannot, as (port, text, fix)."""
+    factor, grown, runs = max(reached[0] / size[0], reached[1] / size[1]), 1, 0
+    if scale == 1 and factor > 1:
+        return "model", "the model has scale 1: it restores and does not enlarge", "use a model of scale 2 or more"
+    while grown < factor:
+        grown, runs = grown * scale, runs + 1
+    wrong = size_problem(max(size[0] * grown, reached[0]), max(size[1] * grown, reached[1]))
+    return ("image", *wrong) if wrong else runs
 
 
 def scaled(side: int, scale: float) -> int:

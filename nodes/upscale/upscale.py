@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from nodegraph import Field, Image, Invalid, Kind, ModelRef, Run, Upscaler, node
 
-from .facts import MAX_SIDE, NO_SIZE, scaled, size_problem
+from .facts import MAX_SIDE, NO_SIZE, TWO_SIZES, runs_to, size_problem, target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,10 +72,14 @@ def upscale_to(
     """
     from .weights import load_network
 
-    rows, columns = _target(image, scale, width, height)
-    times = _times(model.facts["scale"], max(rows / image.height, columns / image.width))
-    reached = model.facts["scale"] ** times
-    _check_size(max(image.height * reached, rows), max(image.width * reached, columns))
+    if scale is None and width is None and height is None:
+        raise _invalid("scale", *NO_SIZE)
+    if scale is not None and (width is not None or height is not None):
+        raise _invalid("scale", *TWO_SIZES)
+    columns, rows = target((image.width, image.height), scale, width, height)
+    times = runs_to((columns, rows), (image.width, image.height), model.facts["scale"])
+    if not isinstance(times, int):
+        raise _invalid(*times)
     if not times:
         return Image(_resized(image.tensor(), rows, columns))
     with run.use(model, load_network) as network:
@@ -84,38 +88,17 @@ def upscale_to(
 
 def _fitting(tile: int, image: Image, run: Run) -> int:
     """The side of tiles: halved for each smaller variant that memory asks for."""
-    return tile if not run.smaller else max(MIN_TILE, (tile or max(image.height, image.width)) >> run.smaller)
-
-
-def _target(image: Image, scale: float | None, width: int | None, height: int | None) -> tuple[int, int]:
-    """(height, width) that is asked for."""
-    if scale is None and width is None and height is None:
-        raise Invalid(NO_SIZE[0], fix=NO_SIZE[1], port="scale")
-    if scale is not None and (width is not None or height is not None):
-        raise Invalid("there is a scale, and a width or height as well", fix="leave one of them out", port="scale")
-    if scale is not None:
-        return scaled(image.height, scale), scaled(image.width, scale)
-    rows = height or scaled(image.height, width / image.width)  # type: ignore[operator]
-    columns = width or scaled(image.width, height / image.height)  # type: ignore[operator]
-    return rows, columns
+    side = tile or max(image.height, image.width)
+    return tile if not run.smaller else max(MIN_TILE, side >> run.smaller)
 
 
 def _check_size(rows: int, columns: int) -> None:
     if problem := size_problem(columns, rows):
-        text, fix = problem
-        raise Invalid(text, fix=fix, port="image")
+        raise _invalid("image", *problem)
 
 
-def _times(scale: int, factor: float) -> int:
-    """How often a model of a scale must run so that a picture grows at least by a factor."""
-    if factor <= 1:
-        return 0
-    if scale == 1:
-        raise Invalid("the model has scale 1: it restores and does not enlarge", fix="use a model of scale 2 or more", port="model")
-    times, reached = 0, 1
-    while reached < factor:
-        times, reached = times + 1, reached * scale
-    return times
+def _invalid(port: str, text: str, fix: str) -> Invalid:
+    return Invalid(text, fix=fix, port=port)
 
 
 def _passes(network: Network, pictures: Tensor, times: int, tile: int, run: Run) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph.facts import Facts, Mismatch
+from nodegraph.facts import NULL, Facts, Mismatch
 from nodes.upscale import facts
 from nodes.upscale.facts import ARCHITECTURES, UnknownWeights, read_layout
 
@@ -149,10 +149,40 @@ def test_facts_of_upscale():
 )
 def test_facts_of_upscale_to(asked, known):
     ports = {port: Facts(value=asked.get(port)) for port in ("scale", "width", "height")}
-    assert facts.upscale_to(IMAGE, **ports) == known
+    assert facts.upscale_to(Facts(scale=4), IMAGE, **ports) == known
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "known"),
+    [
+        ((30, 20), {"width": 90}, (90, 60)),
+        ((30, 20), {"height": 1}, (2, 1)),
+        ((5, 1), {"height": 3}, (15, 3)),
+        ((4000, 4000), {"scale": 8.0}, "it takes a picture of 64000×64000 pixels"),
+        ((3, 60_000), {"width": 100}, "it takes a picture of 192×3840000 pixels"),
+        ((4000, 4000), {"scale": 1.0}, (4000, 4000)),
+    ],
+)
+def test_facts_of_upscale_to_when_all_is_known(size, asked, known):
+    ports = {port: Facts(value=asked[port]) if port in asked else NULL for port in ("scale", "width", "height")}
+    image = Facts(width=size[0], height=size[1])
+    found = facts.upscale_to(Facts(scale=4), image, **ports)
+    if isinstance(known, str):
+        assert isinstance(found, Mismatch)
+        assert (found.port, found.text) == ("image", known)
+        assert facts.upscale_to(Facts(), image, **ports).keys() == {"width", "height"}, "the scale of the model is not known"
+    else:
+        assert found == {"width": known[0], "height": known[1]}
+
+
+def test_a_model_of_scale_1_reaches_no_size():
+    found = facts.upscale_to(Facts(scale=1), IMAGE, Facts(value=2.0), NULL, NULL)
+    assert isinstance(found, Mismatch)
+    assert found.port == "model"
+    assert facts.upscale_to(Facts(scale=1), IMAGE, Facts(value=0.5), NULL, NULL) == {"width": 15, "height": 10, "batch": 2}
 
 
 def test_upscale_to_takes_a_scale_or_a_size():
-    found = facts.upscale_to(IMAGE, Facts(value=2.0), Facts(value=10), Facts())
+    found = facts.upscale_to(Facts(scale=4), IMAGE, Facts(value=2.0), Facts(value=10), Facts())
     assert isinstance(found, Mismatch)
     assert found.port == "scale"
