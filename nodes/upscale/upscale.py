@@ -89,7 +89,7 @@ def upscale_to(
 def _fitting(tile: int, image: Image, run: Run) -> int:
     """The side of tiles: halved for each smaller variant that memory asks for."""
     side = tile or max(image.height, image.width)
-    return tile if not run.smaller else max(MIN_TILE, side >> run.smaller)
+    return tile if not run.smaller else max(min(MIN_TILE, side), side >> run.smaller)
 
 
 def _check_size(rows: int, columns: int) -> None:

@@ -13,6 +13,7 @@ from skimage import data
 
 from nodegraph import Cancelled, Files, Image, Invalid, ModelRef, Run
 from nodegraph.spec import node_type
+from nodes.upscale import tiles
 from nodes.upscale.networks import RRDBNet, SRVGGNetCompact
 from nodes.upscale.upscale import load_upscaler, upscale, upscale_to
 
@@ -150,6 +151,18 @@ def test_progress_is_one_line_over_all_tiles_and_passes():
     upscale_to(model, image, scale=4, tile=8, run=run)
     total = 2 * (1 * 2 + 2 * 3)
     assert run.steps == [(step, total) for step in range(total + 1)]
+
+
+@pytest.mark.parametrize(
+    ("tile", "sides"), [(512, [512, 256, 128, 64]), (0, [0, 60, 32, 32]), (40, [40, 32, 32, 32]), (16, [16, 16, 16, 16])]
+)
+def test_tiles_become_no_larger_where_memory_is_short(monkeypatch, tile, sides):
+    used = []
+    monkeypatch.setattr(tiles, "enlarge", lambda network, pictures, side, done: used.append(side) or pictures)
+    model, run = shipped("waifu2x-photo-x2")
+    for run.smaller in range(4):
+        upscale(model, Image(torch.rand(1, 3, 90, 120)), tile, run=run)
+    assert used == sides
 
 
 def test_cancel_stops_between_tiles():
