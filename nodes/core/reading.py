@@ -32,9 +32,9 @@ OTHER_END = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """The end of the letter in Pillow's names of 16 bits, as in RGB;16B: how it unpacks the high bytes, and so the low bytes."""
 DEEP_TIFF = re.compile(r"(RGB[AX]?|[RGBA]);16[BLN]")
 """How Pillow unpacks colours of 16 bits, or one plane of them."""
-BITS, PHOTOMETRIC, PLANES = 258, 262, 284
-"""The TIFF tags for the bits of each channel, for what they mean (0: grey, where 0 is white), and for how they lie: 2 is one after the
-other."""
+BITS, PHOTOMETRIC, PLANES, SIGNS = 258, 262, 284, 339
+"""The TIFF tags for the bits of each channel, for what they mean (0: grey, where 0 is white), for how they lie: 2 is one after the
+other, and for how they spell numbers: 2 is with a sign."""
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """What a TIFF begins with, of either end and either size of offsets."""
 FEW_BITS = {"L;2": 85, "L;4": 17}
@@ -116,17 +116,17 @@ def _check_size(picture: PIL.Image.Image, path: str) -> None:
 def _decode(picture: PIL.ImageFile.ImageFile, path: str) -> tuple[Array, Array | None]:
     """Colours [H,W,3] and alpha [H,W], as they lie in the file."""
     profile = _profile(picture)
-    _mend_planes(picture)
+    _mend_planes(picture, path)
     rawmode = _rawmode(picture)
     if rawmode.endswith(";16B") if picture.format == "PNG" else DEEP_TIFF.fullmatch(rawmode):
         return _decode_deep(picture, path, rawmode, profile)
     if rawmode in FEW_BITS and "transparency" in picture.info:
         picture.info["transparency"] *= FEW_BITS[rawmode]
     picture.load()
-    if picture.mode[0] in "IF":
+    if picture.mode[0] in "IF" or _signed_bytes(picture):
         return _grey(_one_plane(picture, path)), None
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
+        rgba = (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
         mode = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
         return _bytes_to_float(_to_srgb(rgba.convert(mode), profile)), _bytes_to_float(rgba.getchannel("A"))
     return _bytes_to_float(_to_srgb(picture, profile)), None
@@ -140,9 +140,17 @@ def _rawmode(picture: PIL.ImageFile.ImageFile) -> str:
     return str(args[0] if isinstance(args, tuple) else args)
 
 
-def _mend_planes(picture: PIL.ImageFile.ImageFile) -> None:
-    """Pillow takes planes of 16 bits that are not compressed for planes of 8."""
-    if isinstance(picture, TiffImageFile) and picture.tag_v2.get(PLANES) == 2 and picture.tag_v2.get(BITS, ())[:1] == (16,):
+def _mend_planes(picture: PIL.ImageFile.ImageFile, path: str) -> None:
+    """Pillow takes planes of 16 bits that are not compressed for planes of 8. Raises Invalid for planes that it cannot put together:
+    such ones of CMYK, and those of grey and alpha."""
+    if not isinstance(picture, TiffImageFile) or picture.tag_v2.get(PLANES) != 2:
+        return
+    deep = picture.tag_v2.get(BITS, ())[:1] == (16,)
+    if picture.mode in ("LA", "La") or (deep and picture.mode == "CMYK" and picture.tile[0].codec_name == "raw"):
+        what = "CMYK in 16 bits" if picture.mode == "CMYK" else "grey and alpha"
+        text = f"{path!r} has {what} in planes, one after the other"
+        raise Invalid(text, fix="save it as a PNG, or as a TIFF in which the channels of a pixel lie together", port="file")
+    if deep:
         end = "L" if picture.tag_v2.prefix == b"II" else "B"
         picture.tile = [
             tile._replace(args=(f"{tile.args[0]};16{end}", *tile.args[1:])) if tile.args[0] in ("R", "G", "B", "A") else tile
@@ -158,12 +166,17 @@ def _grey(plane: Array) -> Array:
     return np.repeat(plane[:, :, None], 3, axis=2)
 
 
+def _signed_bytes(picture: PIL.ImageFile.ImageFile) -> bool:
+    return picture.mode == "L" and isinstance(picture, TiffImageFile) and picture.tag_v2.get(SIGNS) == (2,)
+
+
 def _one_plane(picture: PIL.ImageFile.ImageFile, path: str) -> Array:
     """A grey picture of more than 8 bits: of numbers in 0..1, or of 12 or 16 bits, also where Pillow holds them in 32. Of those where
-    0 is white, Pillow turns over 8 bits alone."""
+    0 is white, Pillow turns over 8 bits alone. Or one of 8 bits with a sign, which Pillow takes for 8 without."""
     tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
-    most = 1.0 if picture.mode == "F" else 4095.0 if tags.get(BITS) == (12,) else 65535.0
-    plane = _in_range(np.asarray(picture).astype(np.float32), most, path)
+    most = {"F": 1.0, "L": 255.0}.get(picture.mode, 4095.0 if tags.get(BITS) == (12,) else 65535.0)
+    values = np.asarray(picture).view(np.int8) if picture.mode == "L" else np.asarray(picture)
+    plane = _in_range(values.astype(np.float32), most, path)
     return 1 - plane if tags.get(PHOTOMETRIC) == 0 else plane
 
 
@@ -205,7 +218,7 @@ def _deep(picture: PIL.ImageFile.ImageFile, path: str, rawmode: str) -> Array:
         return raw[:, :, 0::2] * np.float32(256) + raw[:, :, 1::2]
     high = np.asarray(picture).astype(np.float32)
     with _opened(path) as again:
-        _mend_planes(again)
+        _mend_planes(again, path)
         again.tile = [tile._replace(args=_other_end(tile.args)) for tile in again.tile]
         low = np.asarray(again)
     return high * np.float32(256) + low

@@ -159,16 +159,19 @@ def test_a_transparent_value_of_grey_in_few_bits(tmp_path, depth):
     assert np.array_equal(alpha, values != 1)
 
 
-def tiff(pixels: np.ndarray, end: str, planes: bool, packed: bool) -> bytes:
-    """A TIFF file of 16-bit pixels [H,W,C], of one strip, or of one for each plane."""
+def tiff(pixels: np.ndarray, end: str, planes: bool, packed: bool, bits: int = 16, more: dict[int, int] | None = None) -> bytes:
+    """A TIFF file of pixels [H,W,C], RGB or RGBA unless `more` tags say otherwise (0 leaves one out), of one strip, or of one for each
+    plane."""
     height, width, channels = pixels.shape
     strips = pixels.transpose(2, 0, 1) if planes else pixels[None]
-    data = [strip.astype(f"{end}u2").tobytes() for strip in strips]
+    data = [strip.astype(f"{end}u{bits // 8}").tobytes() for strip in strips]
     data = [zlib.compress(one) for one in data] if packed else data
     offsets = list(np.cumsum([8] + [len(one) for one in data]))
-    tags = {256: [width], 257: [height], 258: [16] * channels, 259: [8 if packed else 1]}
+    tags = {256: [width], 257: [height], 258: [bits] * channels, 259: [8 if packed else 1]}
     tags |= {262: [2], 273: offsets[:-1], 277: [channels], 278: [height], 279: [len(one) for one in data], 284: [1 + planes]}
     tags |= {338: [2]} if channels == 4 else {}
+    tags |= {tag: [value] for tag, value in (more or {}).items()}
+    tags = {tag: values for tag, values in sorted(tags.items()) if values != [0]}
     entries, further, place = b"", b"", offsets[-1] + 2 + 12 * len(tags) + 4
     for tag, values in tags.items():
         raw = struct.pack(f"{end}{len(values)}I", *values)
@@ -230,6 +233,42 @@ def test_a_tiff_of_a_kind_that_is_not_read(tmp_path):
     with pytest.raises(Invalid, match="is a TIFF of a kind that is not read here") as caught:
         load_image(File.at(path))
     assert caught.value.fix == "save it as a PNG, or as a TIFF of 8 or 16 bits a channel"
+
+
+GREY_AND_ALPHA = np.array([[[0, 100], [50, 100], [100, 200], [200, 255]]])
+
+
+def test_grey_that_is_multiplied_by_its_alpha(tmp_path):
+    path = tmp_path / "grey.tiff"
+    path.write_bytes(tiff(GREY_AND_ALPHA, "<", planes=False, packed=False, bits=8, more={262: 1, 338: 1}))
+    pixels, alpha = loaded(File.at(path))
+    assert pixels[0, :, 0].tolist() == [0, 127, 127, 200]
+    assert np.rint(alpha[0] * 255).tolist() == [100, 100, 200, 255]
+
+
+@pytest.mark.parametrize(
+    ("channels", "packed", "bits", "more"),
+    [(2, False, 8, {262: 1, 338: 2}), (2, True, 8, {262: 1, 338: 2}), (2, True, 8, {262: 1, 338: 1}), (4, False, 16, {262: 5, 338: 0})],
+)
+def test_planes_that_cannot_be_put_together(tmp_path, channels, packed, bits, more):
+    path = tmp_path / "planes.tiff"
+    data = tiff(np.full((5, 7, channels), 70), "<", planes=True, packed=packed, bits=bits, more=more)
+    path.write_bytes(data)
+    with pytest.raises(Invalid, match="in planes, one after the other") as caught:
+        load_image(File.at(path))
+    assert caught.value.fix == "save it as a PNG, or as a TIFF in which the channels of a pixel lie together"
+
+
+def test_grey_bytes_with_a_sign(tmp_path):
+    path = tmp_path / "signed.tiff"
+    for values in ([0, 1, 127], [0, -1, -128]):
+        pixels = np.array(values, np.int8).view(np.uint8).reshape(1, 3, 1)
+        path.write_bytes(tiff(pixels, "<", planes=False, packed=False, bits=8, more={262: 1, 339: 2}))
+        if min(values) >= 0:
+            assert loaded(File.at(path))[0][0, :, 0].tolist() == values
+            continue
+        with pytest.raises(Invalid, match="has values from -128 to 0"):
+            load_image(File.at(path))
 
 
 def test_the_first_frame_of_an_animation(tmp_path):
