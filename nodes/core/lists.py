@@ -10,7 +10,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 MAX_ITEMS = 1_000_000
-"""The longest list that a node makes out of a number."""
+"""The longest list that a node makes out of a number, or of pairs."""
 Count = Annotated[int, Field(ge=0, le=MAX_ITEMS)]
 
 
@@ -103,6 +103,9 @@ class Pairs(NamedTuple):
 @node
 def pair_lists(first: list[T], second: list[U]) -> Pairs:
     """Every item of one list with every item of another, the second changing fastest: the two axes of a contact sheet."""
+    if len(first) * len(second) > MAX_ITEMS:
+        text = f"{len(first):,} items with {len(second):,} others are {len(first) * len(second):,} pairs"
+        raise Invalid(text, fix=f"use shorter lists, of at most {MAX_ITEMS:,} pairs", port="second")
     return Pairs([item for item in first for _ in range(len(second))], [item for _ in range(len(first)) for item in second])
 
 

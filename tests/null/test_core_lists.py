@@ -46,6 +46,13 @@ def test_pairs_are_all_pairs(first, second):
     assert list(zip(pairs.first, pairs.second, strict=True)) == [(a, b) for a in first for b in second]
 
 
+def test_pairs_that_no_memory_would_hold():
+    assert len(lists.pair_lists([1] * 1000, [2] * 1000).second) == 1_000_000
+    with pytest.raises(Invalid, match="1,000 items with 1,001 others are 1,001,000 pairs") as caught:
+        lists.pair_lists([1] * 1000, [2] * 1001)
+    assert caught.value.port == "second"
+
+
 def test_ranges():
     assert lists.integer_range(0, 5, 2) == [0, 2, 4]
     assert lists.integer_range(5, 0, -2) == [5, 3, 1]
