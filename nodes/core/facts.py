@@ -6,7 +6,10 @@ The sizes that nodes make of other sizes are worked out here, and used by the no
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
+from pathlib import PurePath
+from string import Formatter
 from typing import Any
 
 from nodegraph.facts import Facts, Mismatch, differ
@@ -113,6 +116,83 @@ def levels_problem(black: float, white: float) -> tuple[str, str, str] | None:
     return "white", f"white {white:g} does not lie above black {black:g}", "use a black below white"
 
 
+NO_ALPHA = ("a jpeg has no alpha", "use png or webp, or lay the picture over a background with composite")
+"""What is wrong with a mask for a jpeg, as (text, fix)."""
+LONGEST = {"jpeg": 65_500, "webp": 16_383}
+"""The longest side that libjpeg and libwebp write, in pixels."""
+
+
+def format_problem(width: int, height: int, format: str) -> tuple[str, str] | None:
+    """Why a picture of a size cannot be saved in a format, as (text, fix); None if it can."""
+    if max(height, width) <= LONGEST.get(format, max(height, width)):
+        return None
+    return f"a {format} of {width}×{height} pixels cannot be", f"use png, or at most {LONGEST[format]:,} a side"
+
+
+def ending(format: str) -> str:
+    """Of the name of a file in a format."""
+    return "jpg" if format == "jpeg" else format
+
+
+def name_problem(stem: str, suffix: str) -> tuple[str, str] | None:
+    """Why a text and an ending are no relative name for a file on any system, as (text, fix); None if they are."""
+    name = f"{stem}.{suffix}"
+    if re.search(r'[\0-\x1f<>:"|?*\\]', name) or any(len(part.encode()) > 200 for part in PurePath(name).parts):
+        return f"{name!r} cannot be a file's name everywhere", 'use up to 200 bytes without < > : " | ? * \\'
+    return outside(name) if PurePath(name).is_absolute() or not stem.rpartition("/")[2].strip(" .") else None
+
+
+def outside(name: str) -> tuple[str, str]:
+    """What is wrong with a name that leads out of a folder."""
+    return f"{name!r} is no name for a file below the output folder", "use a relative name without '..'"
+
+
+# --- templates -----------------------------------------------------------------------
+
+MAX_WIDTH = 1000
+"""The widest a field may ask to be, so that a short template cannot ask for gigabytes."""
+
+
+class NoTemplate(ValueError):
+    """A text is no template, or a field of it cannot be filled; `fix` says what would do."""
+
+    def __init__(self, text: str, fix: str):
+        super().__init__(text)
+        self.fix = fix
+
+
+def template_fields(template: str) -> list[tuple[str, str | None, str]]:
+    """(text before the field, its name or None at the end, its format) in order. Raises NoTemplate."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise NoTemplate(f"{template!r} is no template: {error}", "write {{ and }} for braces themselves") from None
+    for _, name, form, conversion in parts:
+        if name is not None and (not name.isidentifier() or conversion or "{" in (form or "")):
+            raise NoTemplate(f"the template has a field {name!r}", "a field is {name} or {name:format}")
+    return [(before, name, form or "") for before, name, form, _ in parts]
+
+
+def filled(template: str, values: Mapping[str, object]) -> str:
+    """The template with its fields replaced. Raises NoTemplate, also for a field without a value and a format that does not fit."""
+    parts = template_fields(template)
+    return "".join(before + ("" if name is None else filled_field(name, form, values)) for before, name, form in parts)
+
+
+def filled_field(name: str, form: str, values: Mapping[str, object]) -> str:
+    if name not in values:
+        known = ", ".join(f"{{{known}}}" for known in values) or "none"
+        raise NoTemplate(f"the template has a field {{{name}}} without a value", f"known fields: {known}")
+    if any(len(digits) > 9 or int(digits) > MAX_WIDTH for digits in re.findall(r"\d+", form)):
+        raise NoTemplate(f"the format {form!r} of {{{name}}} is too wide", f"use at most {MAX_WIDTH}")
+    try:
+        text = format(values[name], form)
+        text.encode()  # `c` spells half a character for some numbers, which no file, tokenizer or terminal takes
+        return text
+    except (ValueError, TypeError, OverflowError) as error:
+        raise NoTemplate(f"{{{name}:{form}}} does not fit {values[name]!r}: {error}", "see Python's format mini-language") from None
+
+
 # --- values and control --------------------------------------------------------------
 
 
@@ -135,6 +215,17 @@ def switch(condition: Facts, on_true: Facts, on_false: Facts) -> Facts:
     if (known := condition.get("value")) is not None:
         return on_true if known else on_false
     return Facts(**{name: fact for name, fact in on_true.items() if on_false.get(name) == fact})
+
+
+def format_text(template: Facts, **values: Facts) -> Facts | Mismatch:
+    form = template.get("value")
+    try:
+        for _, name, spelled in template_fields(form) if form is not None else ():
+            if name in values and "value" in values[name]:
+                filled_field(name, spelled, {name: values[name]["value"]})
+    except NoTemplate as error:
+        return Mismatch("template", str(error), error.fix)
+    return Facts()
 
 
 # --- pictures: `value` is a literal, a picture has width, height and batch ------------------------------------------------
@@ -348,3 +439,21 @@ def ssim(image: Facts, reference: Facts) -> Facts | Mismatch:
 
 def difference_image(image: Facts, reference: Facts, **rest: Facts) -> Facts | Mismatch:
     return _alike(image, reference) or _picture(image, batch=_batch(image, reference))
+
+
+SAVED = {"workflow": "x", "node": "x", "index": 0, "key8": "00000000", "n": 1}
+"""The least that the fields of a picture's name can stand for."""
+
+
+def save_image(image: Facts, name: Facts, format: Facts, mask: Facts, **rest: Facts) -> Facts | Mismatch:
+    wrong = _mismatch("image", image, "mask", mask) or _batches(["mask"], image=image, mask=mask)
+    kind, size, asked = format.get("value"), _all(image, "width", "height"), name.get("value")
+    if mask and kind == "jpeg":  # a mask of which nothing is known may be null
+        wrong = wrong or Mismatch("mask", *NO_ALPHA)
+    if size and kind and (problem := format_problem(*size, kind)):
+        wrong = wrong or Mismatch("format", *problem)
+    try:
+        problem = name_problem(filled(asked, SAVED), ending(kind or "png")) if asked is not None else None
+    except NoTemplate as error:
+        problem = str(error), error.fix
+    return wrong or (Mismatch("name", *problem) if problem else Facts())

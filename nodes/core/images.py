@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from nodegraph import Field, File, Image, Invalid, Mask, Run, node
 
+from .facts import NO_ALPHA, ending
 from .ports import Channel
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def save_image(
 
     check_sizes(image=image, mask=mask)
     if mask is not None and format == "jpeg":
-        raise Invalid("a jpeg has no alpha", fix="use png or webp, or lay the picture over a background with composite", port="mask")
+        raise Invalid(NO_ALPHA[0], fix=NO_ALPHA[1], port="mask")
     pixels = image.bytes_hwc()
     alpha = mask.bytes_hwc() if mask is not None else None
     metadata = run.metadata() if embed else {}
@@ -98,7 +99,7 @@ def save_image(
         own_alpha = alpha[index % len(alpha)] if alpha is not None else None
         data = encode(picture, own_alpha, format, quality, metadata)
         fields = {"workflow": run.workflow, "node": run.path, "index": index, "key8": _key8(picture, own_alpha)}
-        path = publish(run.output, name, fields, "jpg" if format == "jpeg" else format, data)
+        path = publish(run.output, name, fields, ending(format), data)
         run.saved(path)
         files.append(File.at(path))
     return files

@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from nodegraph import Invalid
 
+from .facts import format_problem, name_problem, outside
 from .pixels import Array
 from .templates import fields as fields_in
 from .templates import fill
@@ -35,17 +36,11 @@ JPEG_EXIF_BYTES = 65_533 - len(b"Exif\0\0")
 """The most Exif data a JPEG can hold: one segment."""
 
 
-LONGEST = {"jpeg": 65_500, "webp": 16_383}
-"""The longest side that libjpeg and libwebp write, in pixels."""
-
-
 def encode(pixels: Array, alpha: Array | None, format: str, quality: int, metadata: Mapping[str, Any]) -> bytes:
     """The bytes of a picture file, the same for the same inputs. `pixels` uint8 [H,W,3], `alpha` uint8 [H,W,1]."""
     height, width = pixels.shape[:2]
-    if max(height, width) > LONGEST.get(format, max(height, width)):
-        raise Invalid(
-            f"a {format} of {width}×{height} pixels cannot be", fix=f"use png, or at most {LONGEST[format]:,} a side", port="format"
-        )
+    if problem := format_problem(width, height, format):
+        raise Invalid(problem[0], fix=problem[1], port="format")
     picture = PIL.Image.fromarray(pixels if alpha is None else np.concatenate([pixels, alpha], axis=2))
     text = json.dumps(metadata, sort_keys=True) if metadata else ""
     buffer = io.BytesIO()
@@ -81,7 +76,7 @@ def publish(folder: Path, template: str, fields: Mapping[str, object], suffix: s
     or not at all, and never replaces another one. Raises Invalid for a name that leads out of the folder, and when the file
     cannot be written.
     """
-    numbered = any(field == "n" for _, field, _ in fields_in(template, "name"))
+    numbered = "n" in fields_in(template, "name")
     safe = {name: _as_name(value) if isinstance(value, str) else value for name, value in fields.items()}
     for number in itertools.count(1):
         name = fill(template, {**safe, "n": number}, "name")
@@ -104,11 +99,12 @@ def _as_name(text: str) -> str:
 def _inside(folder: Path, stem: str, suffix: str) -> Path:
     """The path of a file below a folder. Raises Invalid when the name leads out of it or is none."""
     name = f"{stem}.{suffix}"
-    if re.search(r'[\0-\x1f<>:"|?*\\]', name) or any(len(part.encode()) > 200 for part in Path(name).parts):
-        raise Invalid(f"{name!r} cannot be a file's name everywhere", fix='use up to 200 bytes without < > : " | ? * \\', port="name")
     path = folder / name
-    if Path(name).is_absolute() or not stem.rpartition("/")[2].strip(" .") or not path.resolve().is_relative_to(folder.resolve()):
-        raise Invalid(f"{name!r} is no name for a file below the output folder", fix="use a relative name without '..'", port="name")
+    problem = name_problem(stem, suffix)
+    if not problem and not path.resolve().is_relative_to(folder.resolve()):
+        problem = outside(name)
+    if problem:
+        raise Invalid(problem[0], fix=problem[1], port="name")
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,9 @@ def flow(used: str, pictures: dict[str, dict[str, int]], masks: dict[str, dict[s
         ("gradient", {}, {}, {"width": 20000, "height": 20000}, "width"),
         ("resize", {"image": ONE}, {}, {"height": 3}, ""),
         ("resize_mask", {}, {"mask": ONE}, {}, "width"),
+        ("save_image", {"image": TWO}, {"mask": THREE}, {}, "mask"),
+        ("save_image", {"image": ONE}, {"mask": ONE}, {"format": "jpeg"}, "mask"),
+        ("save_image", {"image": {"width": 16_384, "height": 1}}, {}, {"format": "webp"}, "format"),
     ],
 )
 def test_check_tells_what_a_run_refuses(
@@ -78,12 +82,56 @@ def test_check_tells_what_a_run_refuses(
     assert told[0].fix in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("used", "links", "literals", "port"),
+    [
+        ("format_text", {}, {"template": "{x", "x": 1}, "template"),
+        ("format_text", {}, {"template": "{x:.2f}", "x": "one"}, "template"),
+        ("format_text", {"x": "size.width"}, {"template": "{x:5d} {{y}}"}, ""),
+        ("save_image", {"image": "picture.image"}, {"name": "{prompt}"}, "name"),
+        ("save_image", {"image": "picture.image"}, {"name": "{index:s}"}, "name"),
+        ("save_image", {"image": "picture.image"}, {"name": "a: {n}"}, "name"),
+        ("save_image", {"image": "picture.image"}, {"name": "/fox"}, "name"),
+        ("save_image", {"image": "picture.image"}, {"name": "x" * 197}, "name"),
+        ("save_image", {"image": "picture.image"}, {"name": "x" * 196, "format": "jpeg"}, ""),
+        ("save_image", {"image": "picture.image", "mask": "mask.mask"}, {"format": "webp"}, ""),
+        ("save_image", {"image": "picture.image"}, {"name": "{workflow}/{node}-{index:02}-{n}-{key8:.4}"}, ""),
+    ],
+)
+def test_check_tells_of_templates(tmp_path: Path, used: str, links: dict[str, str], literals: dict[str, Any], port: str) -> None:
+    nodes: dict[str, Any] = {
+        "mask": {"use": "solid_mask", "with": ONE},
+        "picture": {"use": "solid_image", "with": ONE},
+        "size": {"use": "image_size", "from": {"image": "picture.image"}},
+    }
+    given = {"nodes": {**nodes, "node": {"use": used, "from": links, "with": literals}}}
+    with Engine(cache=False, output=tmp_path) as engine:
+        given["outputs"] = {"out": f"node.{next(iter(engine.registry.get(used).outputs))}"}
+        told = engine.check(given)
+        assert [problem.where for problem in told] == ([f"nodes.node.with.{port}"] if port else [])
+        if not port:
+            assert engine.run(given).ok
+            return
+        asked = literals[{"format_text": "template", "save_image": "name"}[used]]
+        given["nodes"]["asked"] = {"use": "concatenate_text", "with": {"first": asked}}
+        given["nodes"]["node"] = {
+            "use": used,
+            "from": {**links, port: "asked.text"},
+            "with": {name: value for name, value in literals.items() if name != port},
+        }
+        with pytest.raises(NodegraphError) as caught:  # of what the node itself says when nothing was known before
+            engine.run(given)
+        assert told[0].fix in str(caught.value)
+
+
 def late(given: dict[str, Any]) -> dict[str, Any]:
     """The same, with all that facts follow from known only when it runs."""
     nodes = dict(given["nodes"])
     for name, each in given["nodes"].items():
-        for port, value in each["with"].items():
+        known = {port: value for port, value in each["with"].items() if isinstance(value, str)}
+        nodes[name] = {**each, "with": known}
+        for port, value in each["with"].items() - known.items():
             nodes[f"{name}-{port}"] = {"use": "calculate", "with": {"expression": str(value)}}
             source = f"{name}-{port}.{'integer' if isinstance(value, int) else 'number'}"
-            nodes[name] = {**nodes[name], "from": {**nodes[name].get("from", {}), port: source}, "with": {}}
+            nodes[name] = {**nodes[name], "from": {**nodes[name].get("from", {}), port: source}}
     return {**given, "nodes": nodes}
