@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Sentences in one call."""
+SHORTEST = 3
+"""The least tokens that leave one for the text, between those that begin and end it."""
 
 
 class SentenceEncoder(torch.nn.Module):
@@ -52,15 +54,27 @@ def load_encoder(files: Files, device: str, dtype: str) -> SentenceEncoder:
     """Raises Invalid when the files are not those of a sentence encoder, or damaged."""
     config = load_config(files)
     try:
-        length = int(config.get("max_length", 256))
         bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
         tensors = load_file(files.path("model.safetensors"))
         bert.load_state_dict(dequantised(tensors), strict=True)
         tokenizer = Tokenizer.from_str(files.path("tokenizer.json").read_text(encoding="utf-8"))
+        length = config.get("max_length", 256)
+        _check(bert.config, length, config.get("embedding_width", bert.config.hidden_size), tokenizer.get_vocab_size())
         encoder = SentenceEncoder(bert, tokenizer, length)
     except Exception as error:  # the libraries raise no narrower one for damaged files
         raise Invalid(f"the sentence encoder cannot be read: {error}", fix="get its files anew") from error
     return encoder.eval().requires_grad_(False).to(device, getattr(torch, dtype))
+
+
+def _check(config: BertConfig, length: Any, width: Any, tokens: int) -> None:
+    """Raises ValueError when a model is not what its files say it is, or its tokens are not those of its embeddings."""
+    most = config.max_position_embeddings
+    if type(length) is not int or not SHORTEST <= length <= most:
+        raise ValueError(f"it says 'max_length' {length!r}, which must be from {SHORTEST} to {most}")
+    if width != config.hidden_size:
+        raise ValueError(f"it says 'embedding_width' {width!r}, but its vectors are {config.hidden_size} wide")
+    if tokens > config.vocab_size:
+        raise ValueError(f"its tokenizer knows {tokens} tokens, but its embeddings {config.vocab_size}")
 
 
 def dequantised(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -133,6 +133,14 @@ def test_zeros_stay_zeros() -> None:
     assert (scales > 0).all()
 
 
+ONE_MORE = (
+    json.dumps(
+        {"id": 30522, "content": "[NEW]", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    ).encode()
+    + b","
+)
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -141,6 +149,10 @@ def test_zeros_stay_zeros() -> None:
         ("config.json", lambda content: json.dumps(json.loads(content) | {"bert": {"hidden_size": "wide"}}).encode()),
         ("config.json", lambda content: json.dumps(json.loads(content) | {"max_length": "long"}).encode()),
         ("config.json", lambda content: json.dumps(json.loads(content) | {"max_length": -1}).encode()),
+        ("config.json", lambda content: json.dumps(json.loads(content) | {"max_length": 2}).encode()),
+        ("config.json", lambda content: json.dumps(json.loads(content) | {"max_length": 513}).encode()),
+        ("config.json", lambda content: json.dumps(json.loads(content) | {"embedding_width": 768}).encode()),
+        ("tokenizer.json", lambda content: content.replace(b'"added_tokens":[', b'"added_tokens":[' + ONE_MORE, 1)),
     ],
 )
 def test_damaged_files_are_refused(name: str, change: Callable[[bytes], bytes], tmp_path: Path) -> None:
