@@ -101,12 +101,12 @@ def resolve_wording(
     if known is not None and len(known) != len(wordings):
         found = f"{len(known)} embeddings cannot go with {len(wordings)} wordings"
         raise Invalid(found, fix="link embed_sentences of the same list", port="known")
-    match = re.search(pattern, text) if pattern else re.fullmatch(r"(?s)\s*(?P<wording>.*?)\s*", text)
+    match = re.search(pattern or r"(?s)(?P<wording>\S(?:.*\S)?)", text)
     wording = match["wording"] if match else None
     if not match or not wording or not wording.strip():
         return Resolved(text, "", 0.0)
-    named = list(names or wordings)
-    same = next((place for place, one in enumerate(wordings) if _plain(one) == _plain(wording)), None)
+    named, plain = list(names or wordings), _plain(wording)
+    same = next((place for place, one in enumerate(wordings) if _plain(one) == plain), None)
     if same is not None and rank == 0:
         return Resolved(text, wordings[same], 1.0)
     near = _nearness(named, wordings, _cosines(encoder, wording, list(wordings), phrase, known, run))
@@ -124,8 +124,9 @@ def resolve_wording(
 def _nearness(names: list[str], wordings: list[str], cosines: list[float]) -> dict[str, float]:
     """Name -> how near it is, by the nearest of its wordings."""
     near: dict[str, float] = {}
-    for place, name in enumerate(names):
-        near[name] = max(near.get(name, -1.0), (cosines[place] + cosines[wordings.index(name)]) / 2)
+    own = dict(zip(reversed(wordings), reversed(cosines), strict=True))  # of the first wording that is a name
+    for name, cosine in zip(names, cosines, strict=True):
+        near[name] = max(near.get(name, -1.0), (cosine + own[name]) / 2)
     return near
 
 
