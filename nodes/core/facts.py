@@ -116,6 +116,37 @@ def levels_problem(black: float, white: float) -> tuple[str, str, str] | None:
     return "white", f"white {white:g} does not lie above black {black:g}", "use a black below white"
 
 
+_NAMED = """
+    aliceblue antiquewhite aqua aquamarine azure beige bisque black blanchedalmond blue blueviolet brown burlywood cadetblue
+    chartreuse chocolate coral cornflowerblue cornsilk crimson cyan darkblue darkcyan darkgoldenrod darkgray darkgreen darkgrey
+    darkkhaki darkmagenta darkolivegreen darkorange darkorchid darkred darksalmon darkseagreen darkslateblue darkslategray
+    darkslategrey darkturquoise darkviolet deeppink deepskyblue dimgray dimgrey dodgerblue firebrick floralwhite forestgreen fuchsia
+    gainsboro ghostwhite gold goldenrod gray green greenyellow grey honeydew hotpink indianred indigo ivory khaki lavender
+    lavenderblush lawngreen lemonchiffon lightblue lightcoral lightcyan lightgoldenrodyellow lightgray lightgreen lightgrey lightpink
+    lightsalmon lightseagreen lightskyblue lightslategray lightslategrey lightsteelblue lightyellow lime limegreen linen magenta
+    maroon mediumaquamarine mediumblue mediumorchid mediumpurple mediumseagreen mediumslateblue mediumspringgreen mediumturquoise
+    mediumvioletred midnightblue mintcream mistyrose moccasin navajowhite navy oldlace olive olivedrab orange orangered orchid
+    palegoldenrod palegreen paleturquoise palevioletred papayawhip peachpuff peru pink plum powderblue purple rebeccapurple red
+    rosybrown royalblue saddlebrown salmon sandybrown seagreen seashell sienna silver skyblue slateblue slategray slategrey snow
+    springgreen steelblue tan teal thistle tomato turquoise violet wheat white whitesmoke yellow yellowgreen
+"""
+COLORS = frozenset(_NAMED.split())
+"""The names that CSS has for colours."""
+
+
+def color_problem(text: str) -> tuple[str, str] | None:
+    """Why a text is no opaque colour, as (text, fix); None if it is one, or is written with a function such as rgb(...)."""
+    lower = text.lower()
+    if "(" in text or lower in COLORS or re.fullmatch("#([0-9a-f]{3}){1,2}\n?", lower):  # as Pillow reads them
+        return None
+    return no_color(text)
+
+
+def no_color(text: str) -> tuple[str, str]:
+    """What is wrong with a text that is no opaque colour."""
+    return f"{text!r} is no opaque colour", "write it like '#ff8800' or 'orange'"
+
+
 NO_ALPHA = ("a jpeg has no alpha", "use png or webp, or lay the picture over a background with composite")
 """What is wrong with a mask for a jpeg, as (text, fix)."""
 LONGEST = {"jpeg": 65_500, "webp": 16_383}
@@ -265,9 +296,26 @@ def _like_mask(mask: Facts, **rest: Facts) -> Facts:
     return _picture(mask)
 
 
-adjust_color = invert = grayscale = tint = posterize = quantize = _like_image
-blur = box_blur = sharpen = flip = image_to_mask = threshold_mask = mask_from_color = draw_text = _like_image
+adjust_color = invert = grayscale = posterize = quantize = _like_image
+blur = box_blur = sharpen = flip = image_to_mask = threshold_mask = _like_image
 flip_mask = grow_mask = feather_mask = invert_mask = binarize_mask = mask_to_image = _like_mask
+
+
+def _miscolored(**colors: Facts) -> Mismatch | None:
+    """Colours that are written, and none, by their ports."""
+    told = ((port, color_problem(color["value"])) for port, color in colors.items() if "value" in color)
+    return next((Mismatch(port, *wrong) for port, wrong in told if wrong), None)
+
+
+def _colored(image: Facts, color: Facts, **rest: Facts) -> Facts | Mismatch:
+    return _miscolored(color=color) or _picture(image)
+
+
+tint = mask_from_color = draw_text = _colored
+
+
+def image_grid(background: Facts, **rest: Facts) -> Facts | Mismatch:
+    return _miscolored(background=background) or Facts(batch=1)
 
 
 def levels(image: Facts, black: Facts, white: Facts, **rest: Facts) -> Facts | Mismatch:
@@ -281,8 +329,8 @@ def match_color(image: Facts, reference: Facts, **rest: Facts) -> Facts | Mismat
     return Mismatch("reference", *wrong) if wrong else _picture(image)
 
 
-def gradient(width: Facts, height: Facts, **rest: Facts) -> Facts | Mismatch:
-    return _made("width", _literals(width, height), 1)
+def gradient(width: Facts, height: Facts, start: Facts, end: Facts, **rest: Facts) -> Facts | Mismatch:
+    return _miscolored(start=start, end=end) or _made("width", _literals(width, height), 1)
 
 
 def _shape(width: Facts, height: Facts, left: Facts, top: Facts, right: Facts, bottom: Facts) -> Facts | Mismatch:
@@ -293,11 +341,12 @@ def _shape(width: Facts, height: Facts, left: Facts, top: Facts, right: Facts, b
 rectangle_mask = ellipse_mask = _shape
 
 
-def solid_image(width: Facts, height: Facts, batch: Facts, **rest: Facts) -> Facts | Mismatch:
+def solid_mask(width: Facts, height: Facts, batch: Facts, **rest: Facts) -> Facts | Mismatch:
     return _made("width", _literals(width, height), batch.get("value"))
 
 
-solid_mask = solid_image
+def solid_image(width: Facts, height: Facts, batch: Facts, color: Facts) -> Facts | Mismatch:
+    return _miscolored(color=color) or solid_mask(width, height, batch)
 
 
 def image_size(image: Facts) -> dict[str, Facts]:
@@ -362,14 +411,18 @@ def crop_to(image: Facts, width: Facts, height: Facts, **rest: Facts) -> Facts |
     return _sized(_literals(width, height), image.get("batch"))
 
 
-def pad(image: Facts, left: Facts, top: Facts, right: Facts, bottom: Facts, **rest: Facts) -> dict[str, Facts] | Mismatch:
+def pad(image: Facts, left: Facts, top: Facts, right: Facts, bottom: Facts, mode: Facts, color: Facts) -> dict[str, Facts] | Mismatch:
+    if mode.get("value") == "constant" and (wrong := _miscolored(color=color)):
+        return wrong
     size, margins = _all(image, "width", "height"), _literals(left, top, right, bottom)
     new = (size[0] + margins[0] + margins[2], size[1] + margins[1] + margins[3]) if size and margins else None
     made = _made("left", new, image.get("batch"))
     return made if isinstance(made, Mismatch) else dict.fromkeys(("image", "mask"), made)
 
 
-def rotate(image: Facts, degrees: Facts, expand: Facts, **rest: Facts) -> dict[str, Facts] | Mismatch:
+def rotate(image: Facts, degrees: Facts, expand: Facts, color: Facts, **rest: Facts) -> dict[str, Facts] | Mismatch:
+    if wrong := _miscolored(color=color):
+        return wrong
     size, asked = _all(image, "width", "height"), _literals(degrees, expand)
     if size and asked and asked[1]:
         size = rotated_size(size[0], size[1], asked[0])

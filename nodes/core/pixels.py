@@ -13,7 +13,7 @@ from PIL import ImageColor
 
 from nodegraph import Image, Invalid, Mask
 
-from .facts import batches_problem
+from .facts import batches_problem, no_color
 
 Array: TypeAlias = np.ndarray
 
@@ -61,7 +61,8 @@ def color(text: str, port: str = "color") -> Array:
     with suppress(ValueError):
         parsed = ImageColor.getrgb(text)
     if len(parsed) != 3 or not all(0 <= part <= 255 for part in parsed):
-        raise Invalid(f"{text!r} is no opaque colour", fix="write it like '#ff8800' or 'orange'", port=port)
+        wrong, fix = no_color(text)
+        raise Invalid(wrong, fix=fix, port=port)
     return np.array(parsed, np.float32).reshape(1, 3, 1, 1) / np.float32(255)
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import ImageColor
 
-from nodegraph import Engine
+from nodegraph import Engine, Invalid
 from nodegraph.errors import NodegraphError
+from nodes.core import facts, pixels
 
 ONE = {"width": 12, "height": 12}
 TWO, THREE = {**ONE, "batch": 2}, {**ONE, "batch": 3}
@@ -80,6 +82,46 @@ def test_check_tells_what_a_run_refuses(
         engine.run(late(given))
     assert told[0].text in str(caught.value)
     assert told[0].fix in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [*ImageColor.colormap, "Orange", "#FFF", "#12ab9F", "rgb(1, 2, 3)", "hsl(39, 100%, 50%)", "#fff\n"])
+def test_what_is_a_colour_is_none_that_check_refuses(text: str) -> None:
+    assert pixels.color(text).shape == (1, 3, 1, 1)
+    assert facts.color_problem(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "bluee", "#12", "#1234", "#12345678", "fff", " red", "red ", "#ggg", "#fff\n\n", "transparent", "x" * 200]
+)
+def test_what_is_no_colour(text: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        pixels.color(text)
+    assert facts.color_problem(text) == (str(caught.value), caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("used", "port", "literals"),
+    [
+        ("tint", "color", {}),
+        ("mask_from_color", "color", {}),
+        ("draw_text", "color", {"text": "a fox"}),
+        ("rotate", "color", {}),
+        ("pad", "color", {}),
+        ("pad", "", {"mode": "edge", "color": "bluee"}),
+        ("image_grid", "background", {}),
+        ("solid_image", "color", {}),
+        ("gradient", "end", {}),
+        ("gradient", "start", {}),
+    ],
+)
+def test_check_tells_of_colours(engine: Engine, used: str, port: str, literals: dict[str, Any]) -> None:
+    linked = {"image", "images"} & engine.registry.get(used).inputs.keys()
+    node = {"use": used, "from": dict.fromkeys(linked, "picture.image"), "with": {**literals, **({port: "bluee"} if port else {})}}
+    given = {"nodes": {"picture": {"use": "solid_image", "with": {**ONE, "color": "orange"}}, "node": node}}
+    if used == "image_grid":
+        node["from"] = {"images": ["picture.image"]}
+    told = engine.check(given)
+    assert [problem.where for problem in told] == ([f"nodes.node.with.{port}"] if port else [])
 
 
 @pytest.mark.parametrize(

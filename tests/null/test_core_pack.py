@@ -92,4 +92,5 @@ def test_facts_are_named_like_nodes():
     sizes = {"fitted_size", "scaled_size", "size_of_pixels", "rotated_size"}
     rules = {"batches_problem", "box_problem", "levels_problem", "references_problem", "size_problem", "window_problem"}
     names = {"NoTemplate", "ending", "filled", "filled_field", "format_problem", "name_problem", "outside", "template_fields"}
+    names |= {"color_problem", "no_color"}
     assert {name for name in own if not name.startswith("_")} - sizes - rules - names <= set(TYPES)
