@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Field, Image, Invalid, node
 
-from .facts import levels_problem, references_problem
+from .facts.rules import levels_problem, references_problem
 from .ports import Color, Unit
 
 Factor = Annotated[float, Field(ge=0, le=100)]

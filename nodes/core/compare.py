@@ -7,7 +7,7 @@ from typing import Annotated
 
 from nodegraph import Field, Image, Invalid, node
 
-from .facts import window_problem
+from .facts.rules import window_problem
 
 
 @node

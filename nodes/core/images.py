@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from nodegraph import Field, File, Image, Invalid, Mask, Run, node
 
-from .facts import NO_ALPHA, ending
+from .facts.saving import NO_ALPHA, ending
 from .ports import Channel
 
 if TYPE_CHECKING:

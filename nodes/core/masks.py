@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Field, Image, Invalid, Mask, node
 
-from .facts import box_problem
+from .facts.rules import box_problem
 from .ports import Channel, Color, Side, Unit, check_size
 
 Corner = Annotated[int, Field(ge=-65_536, le=65_536), "the shape may reach outside of the mask"]

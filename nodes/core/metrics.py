@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .facts import WINDOW
+from .facts.rules import WINDOW
 from .pixels import Array
 
 SIGMA = 1.5

@@ -13,7 +13,8 @@ from PIL import ImageColor
 
 from nodegraph import Image, Invalid, Mask
 
-from .facts import batches_problem, no_color
+from .facts.colors import no_color
+from .facts.rules import batches_problem
 
 Array: TypeAlias = np.ndarray
 

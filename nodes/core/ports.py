@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Field, Invalid
 
-from .facts import MAX_SIDE, size_problem
+from .facts.sizes import MAX_SIDE, size_problem
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -21,7 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from nodegraph import Invalid
 
-from .facts import MAX_PIXELS, MAX_SIDE
+from .facts.sizes import MAX_PIXELS, MAX_SIDE
 from .pixels import Array
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")

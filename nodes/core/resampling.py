@@ -13,7 +13,7 @@ import PIL.Image
 from PIL.Image import Resampling, Transform
 from scipy import ndimage
 
-from .facts import rotated_size
+from .facts.sizes import rotated_size
 from .pixels import Array
 
 FILTERS = {

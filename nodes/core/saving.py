@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from nodegraph import Invalid
 
-from .facts import format_problem, name_problem, outside
+from .facts.saving import format_problem, name_problem, outside
 from .pixels import Array
 from .templates import fields as fields_in
 from .templates import fill

@@ -1,4 +1,4 @@
-"""Texts with fields in braces: `{name}` and `{name:format}`. Unlike str.format, a field reaches no attribute and no item."""
+"""Templates in nodes: what is wrong with one is told as Invalid, at its port."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from nodegraph import Invalid
 
-from . import facts
-from .facts import NoTemplate
+from .facts import templates
+from .facts.templates import NoTemplate
 
 
 def fields(template: str, port: str = "template") -> list[str]:
     """The names of the fields in order. Raises Invalid for what is no template."""
     try:
-        return [name for _, name, _ in facts.template_fields(template) if name is not None]
+        return [name for _, name, _ in templates.template_fields(template) if name is not None]
     except NoTemplate as error:
         raise Invalid(str(error), fix=error.fix, port=port) from None
 
@@ -21,6 +21,6 @@ def fields(template: str, port: str = "template") -> list[str]:
 def fill(template: str, values: Mapping[str, object], port: str = "template") -> str:
     """The template with its fields replaced. Raises Invalid for a field without a value and for a format that does not fit."""
     try:
-        return facts.filled(template, values)
+        return templates.filled(template, values)
     except NoTemplate as error:
         raise Invalid(str(error), fix=error.fix, port=port) from None

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from nodegraph import Field, Image, Invalid, Mask, node
 
-from .facts import NO_SIZE, fitted_size, rotated_size, scaled_size, size_of_pixels
+from .facts.rules import NO_SIZE
+from .facts.sizes import fitted_size, rotated_size, scaled_size, size_of_pixels
 from .ports import Antialias, Color, Fit, Method, Side, check_size
 
 if TYPE_CHECKING:

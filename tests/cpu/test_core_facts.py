@@ -11,7 +11,8 @@ from PIL import ImageColor
 
 from nodegraph import Engine, Invalid
 from nodegraph.errors import NodegraphError
-from nodes.core import facts, pixels
+from nodes.core import pixels
+from nodes.core.facts.colors import color_problem
 
 ONE = {"width": 12, "height": 12}
 TWO, THREE = {**ONE, "batch": 2}, {**ONE, "batch": 3}
@@ -87,7 +88,7 @@ def test_check_tells_what_a_run_refuses(
 @pytest.mark.parametrize("text", [*ImageColor.colormap, "Orange", "#FFF", "#12ab9F", "rgb(1, 2, 3)", "hsl(39, 100%, 50%)", "#fff\n"])
 def test_what_is_a_colour_is_none_that_check_refuses(text: str) -> None:
     assert pixels.color(text).shape == (1, 3, 1, 1)
-    assert facts.color_problem(text) is None
+    assert color_problem(text) is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_what_is_a_colour_is_none_that_check_refuses(text: str) -> None:
 def test_what_is_no_colour(text: str) -> None:
     with pytest.raises(Invalid) as caught:
         pixels.color(text)
-    assert facts.color_problem(text) == (str(caught.value), caught.value.fix)
+    assert color_problem(text) == (str(caught.value), caught.value.fix)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import ImageCms, ImageOps
 
 from nodegraph import File, Image, Invalid, Mask, Run
-from nodes.core.facts import MAX_PIXELS
+from nodes.core.facts.sizes import MAX_PIXELS
 from nodes.core.images import load_image, load_mask, save_image
 from nodes.core.saving import JPEG_EXIF_BYTES
 
