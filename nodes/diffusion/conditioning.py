@@ -35,14 +35,15 @@ def forward_inputs(
     unet: UNet2DConditionModel,
     positive: Conditioning,
     negative: Conditioning | None,
-    count: int,
+    shape: Sequence[int],
     guidance: float,
     image_guidance: float | None = None,
 ) -> Inputs:
-    """The inputs for `count` latents; `image_guidance` is given for denoisers that edit a picture beside the latents.
+    """The inputs for latents of a shape [n,C,h,w]; `image_guidance` is given for denoisers that edit a picture beside the latents.
 
     Raises Invalid where the conditionings are not what the denoiser takes.
     """
+    count, cells = shape[0], (shape[2], shape[3])
     guided = guidance > 1 and unet.config.time_cond_proj_dim is None and (image_guidance is None or image_guidance >= 1)
     if not guided:
         named = [("positive", positive)]
@@ -56,7 +57,24 @@ def forward_inputs(
     further: dict[str, Any] = {"timestep_cond": _guidance_embedding(unet, guidance, count)}
     further |= _image_inputs(unet, named, count)
     conditional = [port for port, _ in named].index("positive")
-    return Inputs(len(named), conditional, _text_states(unet, named, count), further)
+    states = _text_states(unet, named, count)
+    if states is not None and (attended := further.get("encoder_attention_mask")) is not None:
+        padding = _padding(unet, states.shape[1], cells)
+        states, further["encoder_attention_mask"] = functional.pad(states, (0, 0, 0, padding)), functional.pad(attended, (0, padding))
+    return Inputs(len(named), conditional, states, further)
+
+
+def _padding(unet: UNet2DConditionModel, tokens: int, cells: tuple[int, int]) -> int:
+    """How many tokens that are not attended are put behind the text states of a denoiser that takes a mask of them.
+
+    Where it attends to its own cells behind the text, diffusers tells the two by their counts: a mask as long as there are cells
+    it takes for one of all keys, and fails. A token that is not attended changes nothing.
+    """
+    blocks = [down + up for down, up in zip(unet.config.down_block_types, reversed(unet.config.up_block_types), strict=True)]
+    blocks[-1] += str(unet.config.mid_block_type)
+    rows, columns = cells
+    counts = {-(-rows // 2**level) * -(-columns // 2**level) for level, block in enumerate(blocks) if "Attn" in block}
+    return next(padding for padding in range(len(counts) + 1) if tokens + padding not in counts)
 
 
 def _text_states(unet: UNet2DConditionModel, named: Sequence[tuple[str, Conditioning]], count: int) -> torch.Tensor | None:

@@ -109,7 +109,7 @@ class Sampling:
         self.takes_masked = takes_masked(unet, latent.shape[1])
         self.kandinsky = unet.config.addition_embed_type == "image"
         image_guidance = None if self.start.edited is None else settings.image_guidance
-        self.inputs = forward_inputs(unet, positive, negative, len(latent), settings.guidance, image_guidance)
+        self.inputs = forward_inputs(unet, positive, negative, latent.shape, settings.guidance, image_guidance)
         self.steer, self.smaller = steer, smaller
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 
 from nodegraph import Conditioning, Embedding, Engine, Image, Invalid, Latent
 from nodegraph.facts import Facts, Mismatch
-from nodes.diffusion import facts, nodes, unclip
+from nodes.diffusion import conditioning, facts, nodes, unclip
 from nodes.diffusion.ar_prior import ArPrior, _draw
 from tests.cpu.tiny_models import FolderRun, model_folder, root
 from tests.cpu.tiny_unclip import KINDS, TOKENS, WIDTH, unclip_folder
@@ -166,6 +166,24 @@ def test_a_decoder_asks_for_what_it_needs(run: FolderRun) -> None:
         unclip.condition_decoder(sd.denoiser, Embedding(torch.zeros(1, 32)), run=run)
     with pytest.raises(Invalid, match="the conditioning has no image embedding"):
         nodes.sample_latent(model.decoder, caption, nodes.empty_latent(model.decoder), guidance=1.0, run=run)
+
+
+@pytest.mark.parametrize("size", [(40, 8), (80, 16)], ids=str)
+def test_as_many_cells_as_tokens(size: tuple[int, int], run: FolderRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a decoder attends to text and cells at once, diffusers takes a mask of as many tokens as cells for one of both."""
+    model = parts(run)
+    caption = unclip.encode_clip_text(model.encoder, "a red circle", run=run).conditioning
+    told = unclip.condition_decoder(model.decoder, caption=caption, run=run)
+    assert told.positive.tensor("states").shape[1] in (size[0] // 4 * size[1] // 4, size[0] // 8 * size[1] // 8)
+    latent = Latent(torch.randn(1, 4, size[1] // 4, size[0] // 4, generator=torch.Generator().manual_seed(1)))
+
+    def painted() -> torch.Tensor:
+        options = {"steps": 2, "strength": 0.5, "guidance": 1.0, "sampler": "ddim"}
+        return nodes.sample_latent(model.decoder, told.positive, latent, **options, run=run).latent.tensor()
+
+    given = painted()
+    monkeypatch.setattr(conditioning, "_padding", lambda *_: 7)
+    assert torch.allclose(given, painted(), atol=1e-4), "tokens that are not attended change nothing"
 
 
 def test_upsamplers_take_pictures_and_pixels_alone(run: FolderRun) -> None:
