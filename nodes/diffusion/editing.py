@@ -47,6 +47,9 @@ def invert_ddim(
     if not {"mask", "edited"}.isdisjoint(latent.extras):
         text = "the latent has a mask or a picture beside it, which does not go back to noise with it"
         raise Invalid(text, fix="make it with encode_image", port="latent")
+    if problem := rules.cells_problem(model.facts, *latent.shape[2:]):
+        text, fix = problem
+        raise Invalid(text, fix=fix, port="latent")
     if problem := samplers.steps_problem(steps, strength):
         raise Invalid(problem[1], fix=problem[2], port=problem[0])
     settings = Settings(steps, samplers.first_of_strength(steps, strength), steps, guidance, sampler="ddim", add_noise=False)

@@ -235,6 +235,8 @@ def sample_latent(
     if latent.space and model.facts.get("space", latent.space) != latent.space:
         text = f"the latent is of the space {latent.space!r}, but this denoiser works in {model.facts['space']!r}"
         raise Invalid(text, fix="use the VAE of the same model", port="latent")
+    if problem := rules.cells_problem(model.facts, *latent.shape[2:]):
+        raise _invalid("latent", problem)
     first, last = _steps(steps, strength, start, end)
     if problem := samplers.noise_problem(model.facts, sampler, sigmas, steps, whole=first == 0) or samplers.count_problem(
         model.facts, sampler, steps

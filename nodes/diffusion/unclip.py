@@ -262,7 +262,9 @@ def upsample_diffusion(
     if isinstance(image, Latent) and image.space != PIXELS:
         raise _invalid("image", rules.pixels_problem(image.space))
     small = image.tensor() if isinstance(image, Latent) else 2.0 * image.tensor() - 1.0
-    scale = upsampler.facts.get("scale", 4)
+    if problem := rules.large_problem(upsampler.facts, small.shape[3], small.shape[2]):
+        raise _invalid("image", problem)
+    scale = upsampler.facts.get("scale", rules.SCALE)
     size = scale * small.shape[2], scale * small.shape[3]
     generators = _rng(seed, len(small)).generators()
     with run.use(upsampler, load_super_resolution) as networks:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DModel
 
 from nodegraph import Conditioning, Embedding, Engine, Image, Invalid, Latent
 from nodegraph.facts import Facts, Mismatch
-from nodes.diffusion import conditioning, facts, nodes, unclip
+from nodes.diffusion import conditioning, editing, facts, nodes, unclip
 from nodes.diffusion.ar_prior import ArPrior, _draw
 from tests.cpu.tiny_models import FolderRun, model_folder, root
 from tests.cpu.tiny_unclip import KINDS, TOKENS, WIDTH, unclip_folder
@@ -186,6 +188,40 @@ def test_as_many_cells_as_tokens(size: tuple[int, int], run: FolderRun, monkeypa
     assert torch.allclose(given, painted(), atol=1e-4), "tokens that are not attended change nothing"
 
 
+def test_blocks_that_double_take_even_sizes_alone(run: FolderRun) -> None:
+    """UNet2DConditionModel brings an odd number of cells back by its size, which the blocks of these decoders do not look at."""
+    model = parts(run)
+    caption, negative = (unclip.encode_clip_text(model.encoder, text, run=run).conditioning for text in ("a red circle", ""))
+    told = unclip.condition_decoder(model.decoder, caption=caption, negative=negative, run=run)
+    odd = nodes.empty_latent(model.decoder, 28, 32)
+    with pytest.raises(Invalid, match="the latent has 7×8 cells, but this denoiser takes multiples of 2") as refused:
+        nodes.sample_latent(model.decoder, told.positive, odd, told.negative, run=run)
+    assert refused.value.port == "latent"
+    assert refused.value.fix == "make it 32×32 pixels large, the nearest size"
+    with pytest.raises(Invalid, match="the latent has 7×8 cells"):
+        editing.invert_ddim(model.decoder, told.positive, odd, run=run)
+    sd = nodes.load_model(run.model(model_folder("sd1")), run=run)
+    text = nodes.encode_text(sd.encoder, "", run=run)
+    drawn = nodes.sample_latent(sd.denoiser, text, nodes.empty_latent(sd.denoiser, 28, 20), text, steps=1, run=run)
+    assert drawn.latent.shape == (1, 4, 5, 7), "other blocks take any size"
+
+
+def test_upsamplers_paint_what_they_can_halve(tmp_path: Path, run: FolderRun) -> None:
+    """One of four levels, as Karlo's, halves its pixels three times: what becomes 36 pixels wide does not come back."""
+    folder = Path(shutil.copytree(unclip_folder("karlo"), tmp_path / "deep"))
+    shutil.rmtree(folder / "super_res_last")
+    blocks = {"down_block_types": ("ResnetDownsampleBlock2D",) * 4, "up_block_types": ("ResnetUpsampleBlock2D",) * 4}
+    shape = {"sample_size": 64, "in_channels": 6, "out_channels": 3, "layers_per_block": 1, "norm_num_groups": 4}
+    UNet2DModel(**shape, **blocks, block_out_channels=(8,) * 4).save_pretrained(folder / "super_res_first")
+    model = unclip.load_unclip(run.model(folder), run=run)
+    with pytest.raises(Invalid, match="9×8 would become 36×32, but this upsampler paints multiples of 8") as refused:
+        unclip.upsample_diffusion(model.upsampler, Image(torch.rand(1, 3, 8, 9)), run=run)
+    assert (refused.value.port, refused.value.fix) == ("image", "use 8×8, the nearest size")
+    known = Facts(**model.upsampler.facts)
+    assert facts.upsample_diffusion(known, Facts(width=9, height=8)) == Mismatch("image", str(refused.value), refused.value.fix)
+    assert unclip.upsample_diffusion(model.upsampler, Image(torch.rand(1, 3, 8, 10)), steps=2, run=run).image.width == 40
+
+
 def test_upsamplers_take_pictures_and_pixels_alone(run: FolderRun) -> None:
     model = parts(run)
     with pytest.raises(Invalid, match="the latent is of the space 'kl-f8', not of pixels"):
@@ -247,7 +283,7 @@ def test_handles_know_the_same_as_check(kind: str, run: FolderRun) -> None:
 def test_what_is_known_of_each_layout() -> None:
     assert of("karlo")["vae"] == {"channels": 3, "factor": 1, "space": "pixels"}
     assert of("karlo")["decoder"]["condition"] == "projected"
-    assert of("karlo")["upsampler"] == {"network": "UNet2DModel", "scale": 4}
+    assert of("karlo")["upsampler"] == {"network": "UNet2DModel", "scale": 4, "multiple": 2}
     assert of("karlo")["ar_prior"] == {"absent": "ar_prior"}
     assert of("kandinsky_decoder")["vae"]["space"] == "movq-f2-c4"
     assert of("kandinsky_decoder")["decoder"]["condition"] == "image"
@@ -305,8 +341,6 @@ def test_folders_of_another_kind() -> None:
 
 
 def test_weights_that_are_pickles_are_refused(tmp_path: Path, run: FolderRun) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(unclip_folder("karlo"), tmp_path / "karlo"))
     weights = folder / "text_proj" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
@@ -371,6 +405,8 @@ FLOW: dict[str, dict[str, Any]] = {
         ({"told": {"negative": None}}, "sample.from.negative"),
         ({"told": {"negative": None}, "sample": {"guidance": 1}}, ""),
         ({"sample": {"steps": 1}}, "sample.with.steps"),
+        ({"canvas": {"width": 15}}, "sample.from.latent"),
+        ({"canvas": {"width": 18, "height": 10}}, ""),
     ],
 )
 def test_what_a_run_refuses_is_told_before(changes: dict[str, dict[str, Any]], where: str) -> None:

@@ -20,6 +20,7 @@ from .rules import (
     NO_TEXT,
     absent_problem,
     captions_problem,
+    cells_problem,
     clip_skip_problem,
     condition_problem,
     denoiser_problem,
@@ -28,6 +29,7 @@ from .rules import (
     empty_problem,
     invert_problem,
     label_problem,
+    large_problem,
     masks_problem,
     negative_problem,
     pixels_problem,
@@ -176,6 +178,10 @@ def upsample_diffusion(upsampler: Facts, image: Facts, seed: Facts = NOTHING) ->
         return Mismatch("image", *pixels_problem(image["space"]))
     if wrong := _seeds(seed, image.get("batch")):
         return wrong
+    if all(isinstance(image.get(side), int) for side in ("width", "height")) and (
+        problem := large_problem(upsampler, image["width"], image["height"])
+    ):
+        return Mismatch("image", *problem)
     scale = upsampler.get("scale")
     size = {side: image[side] * scale for side in ("width", "height") if scale and side in image}
     return _absent(upsampler=upsampler) or {"image": Facts(batch=image.get("batch"), **size)}
@@ -288,6 +294,8 @@ def sample_latent(
         return wrong
     if differ(model.get("space"), latent.get("space")):
         return _space_mismatch("latent", f"the latent is of the space {latent['space']!r}", model)
+    if unfit := _uneven(model, latent):
+        return unfit
     if differ(model.get("space"), guide.get("space")):
         return _space_mismatch("guide", f"the classifier knows latents of the space {guide['space']!r}", model)
     if problem := sampler_problem(
@@ -367,6 +375,15 @@ def _misfit(port: str, size: Mapping[str, Any], factor: Any) -> Mismatch | None:
         return None
     problem = size_problem(width, height, factor)  # type: ignore[arg-type]
     return Mismatch(port, *problem) if problem else None
+
+
+def _uneven(model: Facts, latent: Facts) -> Mismatch | None:
+    """A latent that the blocks of a denoiser cannot halve and double again."""
+    width, height, factor = latent.get("width"), latent.get("height"), model.get("factor")
+    if not all(isinstance(number, int) for number in (width, height, factor)):
+        return None
+    problem = cells_problem(model, height // factor, width // factor)
+    return Mismatch("latent", *problem) if problem else None
 
 
 def _latent_of(vae: Facts, image: Facts) -> Facts:

@@ -90,6 +90,10 @@ _NUMBERS: tuple[tuple[tuple[str, ...], dict[str, tuple[Callable[[Any], bool], st
 """Configurations, and what nodes reckon with in them: whether a value can be, and what it must be."""
 
 
+DOUBLING = frozenset({"ResnetUpsampleBlock2D", "SimpleCrossAttnUpBlock2D"})
+"""Blocks on the way up that double their cells, so that an odd number of cells that was halved on the way down does not come back."""
+
+
 def vae_facts(read: Read) -> dict[str, Any]:
     """`channels` of its latents, `factor`, `space`."""
     config = read("vae/config.json") or read("movq/config.json")
@@ -127,8 +131,9 @@ def encoder_facts(read: Read) -> dict[str, Any]:
 def denoiser_facts(read: Read) -> dict[str, Any]:
     """`network` (its class), `channels` that go in, `latent_channels`, `text_width`, `further` (inputs beside text that nothing
     here makes), `condition` and `embedding_width` (see `_condition`), `distilled` (guidance is an input of it), `width`, `height`,
-    `factor`, `space`, `prediction`, `scheduler` (its class) and `most_steps` (it says so), and of noise levels that begin very high:
-    `noise` (the first sigma), `leading` (most samplers leave it out), `rescaled` (there is no end to it).
+    `factor`, `multiple` (of so many cells each side is), `space`, `prediction`, `scheduler` (its class) and `most_steps` (it says
+    so), and of noise levels that begin very high: `noise` (the first sigma), `leading` (most samplers leave it out), `rescaled`
+    (there is no end to it).
     """
     config = read("unet/config.json") or read("transformer/config.json") or read("decoder/config.json") or {}
     scheduler = scheduler_config(read, "scheduler") or scheduler_config(read, "decoder_scheduler")
@@ -144,6 +149,7 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
         "latent_channels": vae.get("channels"),
         "text_width": None if condition.get("condition") == "image" else _text_width(config),
         "factor": vae.get("factor"),
+        "multiple": _multiple(config),
         "space": vae.get("space"),
         "distilled": config.get("time_cond_proj_dim") and True,
         "prediction": prediction_of(scheduler),
@@ -158,6 +164,11 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
         rows, columns = cells if isinstance(cells, list) else (cells, cells)
         known |= {"width": columns * vae["factor"], "height": rows * vae["factor"]}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _multiple(config: Mapping[str, Any]) -> int | None:
+    blocks = config.get("up_block_types")
+    return 2 ** (len(blocks) - 1) if isinstance(blocks, list) and blocks and DOUBLING.issuperset(map(str, blocks)) else None
 
 
 def scheduler_config(read: Read, part: str) -> Mapping[str, Any]:

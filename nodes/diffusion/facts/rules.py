@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from .samplers import NOT_OF_DDIM
 
 NETWORK = "UNet2DConditionModel"
 """The class of the denoisers that `sample_latent` drives."""
+SCALE = 4
+"""How many times larger an upsampler makes a picture that does not say."""
 
 
 def denoiser_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -73,9 +76,32 @@ def size_problem(width: int, height: int, factor: int) -> tuple[str, str] | None
     """Why a picture has no latent, as (text, fix); None if it has one."""
     if width % factor == 0 and height % factor == 0:
         return None
-    nearest = [max(factor, round(size / factor) * factor) for size in (width, height)]
     text = f"{width}×{height} is not in multiples of {factor}, the pixels of one latent cell of this model"
-    return text, f"use {nearest[0]}×{nearest[1]}, the nearest size"
+    return text, f"use {_nearest(width, factor)}×{_nearest(height, factor)}, the nearest size"
+
+
+def cells_problem(model: Mapping[str, Any], rows: int, columns: int) -> tuple[str, str] | None:
+    """Why a denoiser cannot take a latent of so many cells, as (text, fix); None if it can, or if that is not known."""
+    multiple, factor = model.get("multiple", 1), model.get("factor", 1)
+    if rows % multiple == 0 and columns % multiple == 0:
+        return None
+    text = f"the latent has {columns}×{rows} cells, but this denoiser takes multiples of {multiple}"
+    width, height = (factor * _nearest(cells, multiple) for cells in (columns, rows))
+    return text, f"make it {width}×{height} pixels large, the nearest size"
+
+
+def large_problem(upsampler: Mapping[str, Any], width: int, height: int) -> tuple[str, str] | None:
+    """Why an upsampler cannot enlarge a picture of a size, as (text, fix); None if it can, or if that is not known."""
+    scale, multiple = upsampler.get("scale", SCALE), upsampler.get("multiple", 1)
+    if width * scale % multiple == 0 and height * scale % multiple == 0:
+        return None
+    text = f"{width}×{height} would become {width * scale}×{height * scale}, but this upsampler paints multiples of {multiple}"
+    sides = (_nearest(side, multiple // math.gcd(multiple, scale)) for side in (width, height))
+    return text, "use {}×{}, the nearest size".format(*sides)
+
+
+def _nearest(size: int, multiple: int) -> int:
+    return max(multiple, round(size / multiple) * multiple)
 
 
 def negative_problem(guidance: float) -> tuple[str, str]:

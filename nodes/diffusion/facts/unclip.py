@@ -12,6 +12,10 @@ Part = tuple[tuple[str, ...], dict[str, Any]]
 """The folders of a part, the first of which names it, and its facts."""
 
 
+HALVING = frozenset({"AttnDownBlock2D", "DownBlock2D", "ResnetDownsampleBlock2D"})
+"""Blocks of upsamplers that halve a picture on its way down; an odd number of pixels does not come back on the way up."""
+
+
 def unclip_parts(files: Iterable[str], read: Read) -> dict[str, Part]:
     """The outputs of `load_unclip`. A part that the model lacks has no folders and the fact `absent`, its name."""
     folders = {path.partition("/")[0] for path in files if "/" in path}
@@ -68,10 +72,12 @@ def prior_facts(config: Mapping[str, Any], scheduler: Mapping[str, Any] | None =
 
 
 def upsampler_facts(read: Read) -> dict[str, Any]:
-    """`network`, and `scale`: how many times larger the picture becomes."""
+    """`network`, `scale` (how many times larger the picture becomes) and `multiple` (of so many pixels each side then is)."""
     large, small = (read(f"{part}/config.json") or {} for part in ("super_res_first", "decoder"))
     scale = _quotient(large.get("sample_size"), (small.get("sample_size") or 0) * vae_facts(read).get("factor", 1))
-    known = {"network": large.get("_class_name"), "scale": scale}
+    blocks = large.get("down_block_types")
+    halves = isinstance(blocks, list) and blocks and HALVING.issuperset(map(str, blocks))
+    known = {"network": large.get("_class_name"), "scale": scale, "multiple": 2 ** (len(blocks) - 1) if halves else None}
     return {name: value for name, value in known.items() if value is not None}
 
 
