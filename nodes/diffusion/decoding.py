@@ -10,7 +10,7 @@ from torch.nn import functional
 from nodegraph import Conditioning, Invalid
 
 from . import schedulers
-from .facts.rules import NEEDED, NO_CAPTION
+from .facts.rules import NEEDED, NO_CAPTION, batches_problem
 
 if TYPE_CHECKING:
     from .unclip_loading import Conditioner
@@ -115,6 +115,6 @@ def _lacking(kind: str) -> Invalid:
 
 
 def _expanded(rows: torch.Tensor, count: int, port: str) -> torch.Tensor:
-    if len(rows) not in (1, count):
-        raise Invalid(f"{len(rows)} cannot go with {count}", fix=f"give 1 or {count}", port=port)
+    if problem := batches_problem(port, len(rows), count):
+        raise Invalid(problem[0], fix=problem[1], port=port)
     return rows if len(rows) == count else rows.expand(count, *[-1] * (rows.ndim - 1)).clone()

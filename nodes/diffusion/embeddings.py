@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from nodegraph import Embedding, Field, Image, Invalid, node
 
+from .facts import rules
+
 if TYPE_CHECKING:
     import numpy
 
@@ -22,7 +24,7 @@ def interpolate_embeddings(
     """
     from .sphere import lengths, slerp
 
-    a, b = _matched(first, second, "second")
+    a, b = _matched(first, second=second)
     along = slerp(a, b, amount) * ((1 - amount) * lengths(a) + amount * lengths(b))
     return Embedding(along.astype(a.dtype), first.space)
 
@@ -39,13 +41,15 @@ def shift_embedding(
     The text diff of arXiv:2204.06125, section 3.3: by slerp towards the direction of the difference; the length stays.
     Captions that are equal give no direction, and the embedding as it is.
     """
+    import numpy
+
     from .sphere import lengths, slerp
 
-    here, away = _matched(embedding, source, "source")
-    _, towards = _matched(embedding, target, "target")
+    here, away, towards = _matched(embedding, source=source, target=target)
     difference = towards - away
     moved = slerp(here, difference, amount) * lengths(here)
-    return Embedding(moved.astype(here.dtype) if difference.any() else here, embedding.space)
+    directed = difference.any(axis=1, keepdims=True)
+    return Embedding(numpy.where(directed, moved, here).astype(here.dtype), embedding.space)
 
 
 class Ranking(NamedTuple):
@@ -62,9 +66,9 @@ def rank_by_similarity(embedding: Annotated[Embedding, "A batch."], target: Anno
 
     from .sphere import cosines
 
-    if len(target) != 1:
-        raise Invalid(f"there are {len(target)} targets to rank by", fix="give one", port="target")
-    found = cosines(*_matched(embedding, target, "target"))
+    if problem := rules.targets_problem(len(target)):
+        raise _invalid("target", problem)
+    found = cosines(*_matched(embedding, target=target))
     order = numpy.argsort(-found, kind="stable")
     return Ranking([int(place) for place in order], [float(found[place]) for place in order])
 
@@ -85,27 +89,32 @@ def rerank(
     count: Annotated[int, Field(ge=1, le=4096), "How many are kept."] = 1,
 ) -> Best:
     """Keep the pictures of a batch that are nearest to a caption, in order."""
-    if len(image) != len(embedding):
-        text = f"{len(embedding)} embeddings cannot rank {len(image)} pictures"
-        raise Invalid(text, fix="encode the same batch with encode_clip_image", port="embedding")
-    if count > len(image):
-        raise Invalid(f"{count} of {len(image)} pictures cannot be kept", fix=f"use at most {len(image)}", port="count")
+    if problem := rules.pictured_problem(len(embedding), len(image)):
+        raise _invalid("embedding", problem)
+    if problem := rules.kept_problem(count, len(image)):
+        raise _invalid("count", problem)
     order, similarities = rank_by_similarity(embedding, target)
     return Best(Image(image.numpy()[order[:count]]), order[:count], similarities[:count])
 
 
-def _matched(embedding: Embedding, other: Embedding, port: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Both as [n,D] of one n and at least single precision. Raises Invalid where they do not go together."""
+def _matched(embedding: Embedding, **others: Embedding) -> list[numpy.ndarray]:
+    """All as [n,D] of one n and at least single precision. Raises Invalid where they do not go together."""
     import numpy
 
-    if embedding.shape[1] != other.shape[1]:
-        text = f"this embedding is {other.shape[1]} wide, the other {embedding.shape[1]}"
-        raise Invalid(text, fix="encode both with the encoders of one model", port=port)
-    count = max(len(embedding), len(other))
-    if {len(embedding), len(other)} - {1, count}:
-        raise Invalid(f"{len(other)} embeddings cannot go with {len(embedding)}", fix=f"give 1 or {len(embedding)}", port=port)
-    first, second = (numpy.broadcast_to(_single(one), (count, one.shape[1])) for one in (embedding, other))
-    return first, second
+    count = len(embedding)
+    for port, other in others.items():
+        if embedding.shape[1] != other.shape[1]:
+            text = f"this embedding is {other.shape[1]} wide, the other {embedding.shape[1]}"
+            raise Invalid(text, fix="encode both with the encoders of one model", port=port)
+        if count > 1 and (problem := rules.batches_problem(port, len(other), count)):
+            raise _invalid(port, problem)
+        count = max(count, len(other))
+    return [numpy.broadcast_to(_single(one), (count, one.shape[1])) for one in (embedding, *others.values())]
+
+
+def _invalid(port: str, problem: tuple[str, str]) -> Invalid:
+    text, fix = problem
+    return Invalid(text, fix=fix, port=port)
 
 
 def _single(embedding: Embedding) -> numpy.ndarray:

@@ -64,6 +64,13 @@ def test_equal_captions_change_nothing() -> None:
     assert np.array_equal(shift_embedding(start, embedding([1, 1]), embedding([1, 1]), 0.7).numpy(), start.numpy())
 
 
+def test_captions_that_are_equal_change_nothing_beside_others() -> None:
+    moved = shift_embedding(embedding([3, 1]), embedding([1, 1]), embedding([1, 1], [0, 1]), 0.5).numpy()
+    assert np.array_equal(moved[0], [3, 1])
+    assert np.allclose(np.linalg.norm(moved, axis=1), 10**0.5), "lengths stay"
+    assert not np.allclose(moved[1], [3, 1])
+
+
 def test_one_embedding_goes_with_a_batch() -> None:
     mixed = interpolate_embeddings(embedding([1, 0]), embedding([0, 1], [1, 0], [-1, 1]), 0.5)
     assert mixed.shape == (3, 2)
@@ -89,6 +96,9 @@ def test_what_does_not_go_together() -> None:
         interpolate_embeddings(embedding([1, 0]), embedding([1, 0, 0]))
     with pytest.raises(Invalid, match="3 embeddings cannot go with 2"):
         interpolate_embeddings(embedding([1, 0], [1, 0]), embedding([1, 0], [1, 0], [1, 0]))
+    with pytest.raises(Invalid, match="3 embeddings cannot go with 2") as refused:
+        shift_embedding(embedding([1, 0]), embedding([1, 0], [1, 0]), embedding([1, 0], [1, 0], [1, 0]))
+    assert (refused.value.port, refused.value.fix) == ("target", "give 1 or 2")
     with pytest.raises(Invalid, match="there are 2 targets to rank by"):
         rank_by_similarity(embedding([1, 0]), embedding([1, 0], [0, 1]))
     pictures = Image(np.zeros((1, 3, 2, 2), np.float32))

@@ -165,6 +165,31 @@ def embeddings_problem(texts: int, count: int) -> tuple[str, str] | None:
     return None if texts in (1, count) else (f"{texts} texts cannot go with {count} embeddings", f"give 1 text or {count}")
 
 
+def batches_problem(port: str, given: int, count: int) -> tuple[str, str] | None:
+    """Why so many embeddings, or texts, cannot go with so many others, as (text, fix); None if they can: one stands for each."""
+    if given in (1, count):
+        return None
+    what = "texts" if port in ("caption", "negative") else "embeddings"
+    return f"{given} {what} cannot go with {count}", f"give 1 or {count}" if count > 1 else "give 1"
+
+
+def targets_problem(targets: int) -> tuple[str, str] | None:
+    """Why so many embeddings are no target to rank by, as (text, fix); None if they are one."""
+    return None if targets == 1 else (f"there are {targets} targets to rank by", "give one")
+
+
+def kept_problem(count: int, pictures: int) -> tuple[str, str] | None:
+    """Why so many pictures of a batch cannot be kept, as (text, fix); None if they can."""
+    return (f"{count} of {pictures} pictures cannot be kept", f"use at most {pictures}") if count > pictures else None
+
+
+def pictured_problem(embeddings: int, pictures: int) -> tuple[str, str] | None:
+    """Why so many embeddings are not those of so many pictures, as (text, fix); None if they can be."""
+    if embeddings == pictures:
+        return None
+    return f"{embeddings} embeddings cannot rank {pictures} pictures", "encode the same batch with encode_clip_image"
+
+
 def pixels_problem(space: str) -> tuple[str, str]:
     """Why a latent of a space cannot be enlarged, as (text, fix)."""
     return f"the latent is of the space {space!r}, not of pixels", "decode it first, with decode_latent"
