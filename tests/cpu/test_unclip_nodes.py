@@ -329,6 +329,47 @@ def test_conditionings_that_a_denoiser_does_not_take() -> None:
     assert prior.text == "the denoiser is a PriorTransformer; sample_latent drives UNet2DConditionModel"
 
 
+PAIR = {"embedding": "ends.embedding", "target": "caption.embedding"}
+MIX = {"use": "interpolate_embeddings", "from": {"first": "caption.embedding", "second": "ends.embedding"}, "with": {}}
+SHIFT = {"use": "shift_embedding", "from": {"embedding": "caption.embedding", "source": "ends.embedding", "target": "three.embedding"}}
+TOLD = {"decoder": "model.decoder", "caption": "caption.conditioning"}
+
+
+@pytest.mark.parametrize(
+    ("last", "where"),
+    [
+        ({"use": "condition_decoder", "from": {**TOLD, "embedding": "mix.embedding"}, "with": {"seed": [1, 2]}}, ""),
+        ({"use": "condition_decoder", "from": {**TOLD, "embedding": "mix.embedding"}, "with": {"seed": [1]}}, "with.seed"),
+        ({"use": "condition_decoder", "from": {**TOLD, "embedding": "seen.embedding"}, "with": {"seed": [1, 2]}}, ""),
+        ({"use": "condition_decoder", "from": {**TOLD, "embedding": "seen.embedding"}, "with": {"seed": [1]}}, "with.seed"),
+        ({"use": "condition_decoder", "from": {**TOLD, "embedding": "ends.embedding", "negative": "three.conditioning"}}, "from.embedding"),
+        (SHIFT, "from.target"),
+        ({"use": "rank_by_similarity", "from": PAIR}, ""),
+        ({"use": "rank_by_similarity", "from": {**PAIR, "target": "ends.embedding"}}, "from.target"),
+        ({"use": "rerank", "from": {**PAIR, "image": "blank.image"}, "with": {"count": 2}}, ""),
+        ({"use": "rerank", "from": {**PAIR, "image": "blank.image"}, "with": {"count": 3}}, "with.count"),
+        ({"use": "rerank", "from": {**PAIR, "image": "blank.image", "embedding": "three.embedding"}}, "from.embedding"),
+    ],
+)
+def test_batches_of_embeddings_are_known(last: dict[str, Any], where: str) -> None:
+    texts = {"caption": "a red circle", "ends": ["a", "b"], "three": ["a", "b", "c"]}
+    encoded = {"use": "encode_clip_text", "from": {"encoder": "model.encoder"}}
+    flow = {
+        "model": {"use": "load_unclip", "with": {"name": "whole"}},
+        **{name: {**encoded, "with": {"text": text}} for name, text in texts.items()},
+        "blank": {"use": "solid_image", "with": {"width": 32, "height": 32, "batch": 2}},
+        "seen": {"use": "encode_clip_image", "from": {"encoder": "model.image_encoder", "image": "blank.image"}},
+        "mix": MIX,
+        "last": last,
+    }
+    output = {"condition_decoder": "positive", "shift_embedding": "embedding", "rank_by_similarity": "order", "rerank": "order"}
+    graph = {"nodes": flow, "outputs": {"value": f"last.{output[last['use']]}"}}
+    with Engine(models=[unclip_folder("whole").parent], cache=False, device="cpu") as engine:
+        assert [problem.where for problem in engine.check(graph)] == ([f"nodes.last.{where}"] if where else [])
+        if not where:
+            assert engine.run(graph).ok
+
+
 def test_folders_of_another_kind() -> None:
     model_folder("sd1")
     found = facts.load_unclip(Folders(), Facts(value="sd1"))

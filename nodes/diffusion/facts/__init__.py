@@ -19,6 +19,7 @@ from .rules import (
     NEEDED,
     NO_TEXT,
     absent_problem,
+    batches_problem,
     captions_problem,
     cells_problem,
     clip_skip_problem,
@@ -28,13 +29,16 @@ from .rules import (
     embeddings_problem,
     empty_problem,
     invert_problem,
+    kept_problem,
     label_problem,
     large_problem,
     masks_problem,
     negative_problem,
+    pictured_problem,
     pixels_problem,
     prior_negative_problem,
     size_problem,
+    targets_problem,
     texts_problem,
 )
 from .samplers import TWO_STEPS, count_problem, first_of_strength, noise_problem, sampler_problem, steps_problem
@@ -104,8 +108,9 @@ def encode_clip_text(encoder: Facts, text: Facts = NOTHING) -> dict[str, Facts] 
     return _absent(encoder=encoder) or _no_text(text) or {"conditioning": conditioning, "embedding": Facts(**known)}
 
 
-def encode_clip_image(encoder: Facts) -> Facts | Mismatch:
-    return _absent(encoder=encoder) or Facts(embedding_width=encoder.get("embedding_width"), space=encoder.get("space"))
+def encode_clip_image(encoder: Facts, image: Facts = NOTHING) -> Facts | Mismatch:
+    known = {name: encoder.get(name) for name in ("embedding_width", "space")}
+    return _absent(encoder=encoder) or Facts(batch=1 if image.null else image.get("batch"), **known)
 
 
 def sample_prior(
@@ -161,8 +166,13 @@ def condition_decoder(
     draws = _greatest(embedding, caption)
     if wrong := _seeds(seed, draws):
         return wrong
-    rows = {"projected": (embedding, caption, negative), "noised": (embedding, caption), "image": (embedding, negative_embedding)}
-    made = Facts(condition=kind, text_width=decoder.get("text_width"), batch=_greatest(*rows[kind]) if kind in rows else None)
+    told = {"embedding": embedding, "caption": caption, "negative": negative}
+    if kind == "image":
+        told = {"embedding": embedding, "negative_embedding": negative_embedding}
+    count = _greatest(*((embedding, caption) if kind == "noised" else told.values())) if kind in NEEDED else None
+    if count and (wrong := _batches(count, **told)):
+        return wrong
+    made = Facts(condition=kind, text_width=decoder.get("text_width"), batch=count)
     left_out = kind and (negative_embedding if kind == "image" else negative).null
     return {"positive": made, "negative": NULL if left_out else made, "rng": Facts(batch=draws)}
 
@@ -171,6 +181,12 @@ def _greatest(*given: Facts) -> int | None:
     """The batch of what is made of several, those that are null aside; None if one is not known."""
     batches = [facts.get("batch") for facts in given if not facts.null]
     return None if None in batches else max([1, *batches])
+
+
+def _batches(count: int, **given: Facts) -> Mismatch | None:
+    """Batches that cannot go with one of a size."""
+    sizes = {port: facts["batch"] for port, facts in given.items() if "batch" in facts}
+    return next((Mismatch(port, *problem) for port, size in sizes.items() if (problem := batches_problem(port, size, count))), None)
 
 
 def upsample_diffusion(upsampler: Facts, image: Facts, seed: Facts = NOTHING) -> dict[str, Facts] | Mismatch:
@@ -199,20 +215,29 @@ def guide_by_class(classifier: Facts, label: Facts) -> Facts | Mismatch:
 
 
 def interpolate_embeddings(first: Facts, second: Facts) -> Facts | Mismatch:
-    return _unlike(first, second=second) or Facts(**first)
+    return _unlike(first, second=second) or Facts(**{**first, "batch": _greatest(first, second)})
 
 
 def shift_embedding(embedding: Facts, source: Facts, target: Facts) -> Facts | Mismatch:
-    return _unlike(embedding, source=source, target=target) or Facts(**embedding)
+    return _unlike(embedding, source=source, target=target) or Facts(**{**embedding, "batch": _greatest(embedding, source, target)})
 
 
 def rank_by_similarity(embedding: Facts, target: Facts) -> dict[str, Facts] | Mismatch:
+    if "batch" in target and (problem := targets_problem(target["batch"])):
+        return Mismatch("target", *problem)
     return _unlike(embedding, target=target) or {}
 
 
 def rerank(image: Facts, embedding: Facts, target: Facts, count: Facts) -> dict[str, Facts] | Mismatch:
+    pictures, embeddings, wanted = image.get("batch"), embedding.get("batch"), count.get("value")
+    if pictures and embeddings and (problem := pictured_problem(embeddings, pictures)):
+        return Mismatch("embedding", *problem)
+    if pictures and wanted and (problem := kept_problem(wanted, pictures)):
+        return Mismatch("count", *problem)
+    if isinstance(wrong := rank_by_similarity(embedding, target), Mismatch):
+        return wrong
     kept = Facts(batch=count.get("value"), width=image.get("width"), height=image.get("height"))
-    return _unlike(embedding, target=target) or {"image": kept}
+    return {"image": kept}
 
 
 def empty_latent(model: Facts, width: Facts, height: Facts, batch: Facts) -> Facts | Mismatch:
@@ -342,10 +367,14 @@ def _absent(**parts: Facts) -> Mismatch | None:
 
 
 def _unlike(first: Facts, **others: Facts) -> Mismatch | None:
+    count = first.get("batch", 1)
     for port, other in others.items():
         if differ(first.get("embedding_width"), other.get("embedding_width")):
             text = f"this embedding is {other['embedding_width']} wide, the other {first['embedding_width']}"
             return Mismatch(port, text, "encode both with the encoders of one model")
+        if count > 1 and (wrong := _batches(count, **{port: other})):
+            return wrong
+        count = max(count, other.get("batch", 1))
     return None
 
 
