@@ -45,8 +45,8 @@ def invert_ddim(
         text, fix = unfit
         raise Invalid(text, fix=fix, port="model")
     if not {"mask", "edited"}.isdisjoint(latent.extras):
-        text = "the latent has a mask or a picture beside it, which does not go back to noise with it"
-        raise Invalid(text, fix="make it with encode_image", port="latent")
+        text, fix = rules.BESIDE
+        raise Invalid(text, fix=fix, port="latent")
     if problem := rules.cells_problem(model.facts, *latent.shape[2:]):
         text, fix = problem
         raise Invalid(text, fix=fix, port="latent")

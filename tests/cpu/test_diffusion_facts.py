@@ -464,6 +464,23 @@ def test_only_what_ddim_samples_alone_is_inverted(engine: Engine, kind: str, tex
         assert engine.run(flow).ok
 
 
+@pytest.mark.parametrize("use", ["encode_inpaint", "encode_edit"])
+@pytest.mark.parametrize(("end", "where"), [(None, ""), (1, "from.latent"), (0, "from.latent")])
+def test_only_a_latent_alone_is_inverted(engine: Engine, use: str, end: int | None, where: str) -> None:
+    """As it is (`end` 0), after a sampling to its end, and after one that was cut, which keeps a mask but no picture to edit."""
+    model_folder("sd1")
+    flow = changed("sd1", {"sample": {} if not end else {"end": end}})
+    links = {"encode_inpaint": {"model": "model.denoiser", "mask": "mask.mask"}, "encode_edit": {}}[use]
+    flow["nodes"]["canvas"] = {"use": use, "from": {"vae": "model.vae", "image": "blank.image", **links}}
+    links = {"model": "model.denoiser", "positive": "positive.conditioning", "latent": "canvas.latent" if end == 0 else "sample.latent"}
+    inverted = {"use": "invert_ddim", "from": links, "with": {"steps": 2}}
+    flow = {"nodes": {**flow["nodes"], "inverted": inverted}, "outputs": {"latent": "inverted.latent"}}
+    refused = where and not (end and use == "encode_edit")
+    assert [problem.where for problem in engine.check(flow)] == ([f"nodes.inverted.{where}"] if refused else [])
+    if not refused:
+        assert engine.run(flow).ok
+
+
 def test_a_negative_that_a_child_may_be_given(engine: Engine) -> None:
     """An input that is null by default is not known to be null; one that is left out is."""
     child = changed("sd1", {})

@@ -16,6 +16,7 @@ from .configurations import PIXELS, classifier_facts, config_problem, denoiser_f
 from .layouts import layout_problem
 from .prompts import WrongPrompt, read_prompt
 from .rules import (
+    BESIDE,
     NEEDED,
     NO_TEXT,
     absent_problem,
@@ -274,6 +275,8 @@ def invert_ddim(
 ) -> dict[str, Facts] | Mismatch:
     if problem := invert_problem(model):
         return Mismatch("model", *problem)
+    if latent.get("inpaint") or latent.get("edit"):
+        return Mismatch("latent", *BESIDE)
     given = Facts(**{name: fact for name, fact in latent.items() if name not in _BEGINNING})  # it goes back to noise from anything
     return sample_latent(model, positive, negative, given, NOTHING, NOTHING, NOTHING, steps, strength, guidance=guidance)
 
@@ -341,15 +344,19 @@ def sample_latent(
     if latent.get("empty") and (first or add_noise.get("value") is False):
         return Mismatch("latent", *empty_problem(first, count))
     finished = end.null or (count is not None and end.get("value") == count)
-    lost = _BEGINNING if finished else ("empty",)
+    lost = _BEGINNING if finished else ("empty",) if _edits(model) else ("empty", "edit")
     return {"latent": Facts(**{name: fact for name, fact in latent.items() if name not in lost})}
 
 
 def _is_guided(model: Facts, image_guidance: Facts) -> bool:
     """Whether guidance above 1 takes a negative conditioning, as far as is known."""
+    return bool(model) and "distilled" not in model and (not _edits(model) or image_guidance.get("value", 0) >= 1)
+
+
+def _edits(model: Facts) -> bool:
+    """Whether a denoiser takes a picture beside the latent that it edits, or may."""
     taken, given = model.get("channels"), model.get("latent_channels")
-    edits = taken is None or given is None or taken == 2 * given
-    return bool(model) and "distilled" not in model and (not edits or image_guidance.get("value", 0) >= 1)
+    return taken is None or given is None or taken == 2 * given
 
 
 def _seeds(seed: Facts, count: Any) -> Mismatch | None:

@@ -38,6 +38,10 @@ def invert_problem(model: Mapping[str, Any]) -> tuple[str, str] | None:
     return NOT_OF_DDIM if model.get("prediction") == "flow_prediction" else None
 
 
+BESIDE = ("the latent has a mask or a picture beside it, which does not go back to noise with it", "make it with encode_image")
+"""Why such a latent cannot be inverted, as (text, fix)."""
+
+
 def absent_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
     """Why a part of `load_unclip` cannot be used, as (text, fix); None if it is there."""
     if part := facts.get("absent"):
