@@ -238,8 +238,10 @@ def sample_latent(
     if problem := rules.cells_problem(model.facts, *latent.shape[2:]):
         raise _invalid("latent", problem)
     first, last = _steps(steps, strength, start, end)
-    if problem := samplers.noise_problem(model.facts, sampler, sigmas, steps, whole=first == 0) or samplers.count_problem(
-        model.facts, sampler, steps
+    if problem := (
+        samplers.variance_problem(model.facts, sampler)
+        or samplers.noise_problem(model.facts, sampler, sigmas, steps, whole=first == 0)
+        or samplers.count_problem(model.facts, sampler, steps)
     ):
         raise Invalid(problem[1], fix=problem[2], port=problem[0])
     settings = Settings(steps, first, last, guidance, guidance_rescale, sampler, sigmas, eta, add_noise, image_guidance)

@@ -18,6 +18,7 @@ from nodegraph import Conditioning, Invalid, Latent
 from . import progress, schedulers
 from .conditioning import forward_inputs
 from .facts.rules import empty_problem
+from .facts.samplers import NO_VARIANCE
 from .guidance import guide, guide_edit, split_variance
 from .latents import draw_noise
 
@@ -175,8 +176,7 @@ class Sampling:
         if not schedulers.takes_variance(self.scheduler):
             return mean
         if variance is None:
-            text = "the model's scheduler takes a variance beside the prediction, which its denoiser does not predict"
-            raise Invalid(text, fix="use the sampler 'ddim'", port="sampler")
+            raise Invalid(NO_VARIANCE[0], fix=NO_VARIANCE[1], port="sampler")
         return torch.cat([mean, variance.chunk(rows)[self.inputs.conditional]], dim=1)
 
     def denoised(self, given: torch.Tensor, index: int, told: dict[str, Any]) -> torch.Tensor:

@@ -12,8 +12,8 @@ import torch
 
 from nodegraph import Invalid
 
-from .facts.configurations import prediction_of
-from .facts.samplers import TWO_STEPS, sampler_problem
+from .facts.configurations import LEARNED, prediction_of
+from .facts.samplers import TWO_STEPS, WITH_VARIANCE, sampler_problem
 from .late import defer_scipy_stats
 
 if TYPE_CHECKING:
@@ -200,12 +200,12 @@ def at(options: Mapping[str, Any], timesteps: torch.Tensor, index: int) -> Mappi
 
 def learns_variance(scheduler: SchedulerMixin) -> bool:
     """Whether the scheduler is told that the denoiser predicts a variance beside the mean."""
-    return getattr(scheduler.config, "variance_type", None) in ("learned", "learned_range")
+    return getattr(scheduler.config, "variance_type", None) in LEARNED
 
 
 def takes_variance(scheduler: SchedulerMixin) -> bool:
     """Whether the scheduler steps with a variance that the denoiser predicted."""
-    return learns_variance(scheduler) and type(scheduler).__name__ in ("DDPMScheduler", "UnCLIPScheduler")
+    return learns_variance(scheduler) and type(scheduler).__name__ in WITH_VARIANCE
 
 
 def seed_brownian_motion(scheduler: SchedulerMixin, generators: list[torch.Generator]) -> None:

@@ -424,6 +424,11 @@ NO_NEGATIVE = {"negative": None}
         ("sd1", {"sample": {"sampler": "lcm", "steps": 51}}, "sample.with.steps"),
         ("sd1", {"sample": {"sampler": "tcd", "steps": 51}}, "sample.with.steps"),
         ("sd1", {"sample": {"sampler": "lcm", "steps": 50}}, ""),
+        ("learned", {}, "sample.from.sampler"),
+        ("learned", {"sample": {"sampler": "ddpm"}}, "sample.with.sampler"),
+        ("learned", {"sample": {"sampler": "ddim"}}, ""),
+        ("learned", {"sample": {"sampler": "euler"}}, ""),
+        ("sd1", {"sample": {"sampler": "ddpm"}}, ""),
     ],
 )
 def test_what_a_run_refuses_is_told_before(engine: Engine, kind: str, changes: dict[str, dict[str, Any]], where: str) -> None:

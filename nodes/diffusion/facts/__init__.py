@@ -42,7 +42,7 @@ from .rules import (
     targets_problem,
     texts_problem,
 )
-from .samplers import TWO_STEPS, count_problem, first_of_strength, noise_problem, sampler_problem, steps_problem
+from .samplers import TWO_STEPS, count_problem, first_of_strength, noise_problem, sampler_problem, steps_problem, variance_problem
 from .unclip import unclip_parts, unclip_problem
 
 NOTHING = Facts()
@@ -329,6 +329,8 @@ def sample_latent(
     if problem := sampler_problem(
         sampler.get("value", ""), sigmas.get("value", ""), model.get("prediction", ""), model.get("scheduler", "")
     ):
+        return Mismatch(*problem)
+    if problem := variance_problem(model, sampler.get("value", "")):
         return Mismatch(*problem)
     whole = strength.get("value") == 1 and start.get("value") == 0
     if problem := noise_problem(model, sampler.get("value", ""), sigmas.get("value", ""), steps.get("value"), whole):

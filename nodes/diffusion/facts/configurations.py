@@ -90,6 +90,8 @@ _NUMBERS: tuple[tuple[tuple[str, ...], dict[str, tuple[Callable[[Any], bool], st
 """Configurations, and what nodes reckon with in them: whether a value can be, and what it must be."""
 
 
+LEARNED = ("learned", "learned_range")
+"""Types of the variance in a scheduler's configuration that say that the denoiser predicts it."""
 DOUBLING = frozenset({"ResnetUpsampleBlock2D", "SimpleCrossAttnUpBlock2D"})
 """Blocks on the way up that double their cells, so that an odd number of cells that was halved on the way down does not come back."""
 
@@ -133,7 +135,7 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
     here makes), `condition` and `embedding_width` (see `_condition`), `distilled` (guidance is an input of it), `width`, `height`,
     `factor`, `multiple` (of so many cells each side is), `space`, `prediction`, `scheduler` (its class) and `most_steps` (it says
     so), and of noise levels that begin very high: `noise` (the first sigma), `leading` (most samplers leave it out), `rescaled`
-    (there is no end to it).
+    (there is no end to it). `unlearned`: the scheduler takes a variance that the denoiser does not predict.
     """
     config = read("unet/config.json") or read("transformer/config.json") or read("decoder/config.json") or {}
     scheduler = scheduler_config(read, "scheduler") or scheduler_config(read, "decoder_scheduler")
@@ -158,12 +160,18 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
         "noise": (noise := noise_of(scheduler)),
         "leading": (noise and _leaves_out_the_last(scheduler)) or None,
         "rescaled": scheduler.get("rescale_betas_zero_snr") or None,
+        "unlearned": _lacks_variance(config, vae, scheduler) or None,
         **condition,
     }
     if (cells := config.get("sample_size")) and vae:
         rows, columns = cells if isinstance(cells, list) else (cells, cells)
         known |= {"width": columns * vae["factor"], "height": rows * vae["factor"]}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _lacks_variance(config: Mapping[str, Any], vae: Mapping[str, Any], scheduler: Mapping[str, Any]) -> bool:
+    given, wanted = config.get("out_channels"), 2 * vae.get("channels", 0)
+    return scheduler.get("variance_type") in LEARNED and bool(wanted) and isinstance(given, int) and given != wanted
 
 
 def _multiple(config: Mapping[str, Any]) -> int | None:

@@ -17,6 +17,13 @@ RESPACED = frozenset({
 """The schedulers of diffusers whose noise levels can be respaced by `sigmas`."""
 DISTILLED_STEPS = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}
 """Samplers that take no more steps than the models for them were distilled to, and their schedulers, which may say how many."""
+WITH_VARIANCE = ("DDPMScheduler", "UnCLIPScheduler")
+"""Schedulers that step with a variance that the denoiser predicts, where they are told that it does."""
+NO_VARIANCE = (
+    "the model's scheduler takes a variance beside the prediction, which its denoiser does not predict",
+    "use the sampler 'ddim'",
+)
+"""What is wrong where it does not, as (text, fix)."""
 FLOW_SAMPLERS = frozenset({"default", "dpm++_2m", "dpm++_2m_sde", "euler", "heun", "unipc"})
 """Samplers that also integrate flow-matching models (that of deis in diffusers 0.42 stops before the last noise is gone)."""
 FLOW_SIGMAS = {"dpm++_2m": (), "dpm++_2m_sde": (), "heun": (), "unipc": ("karras",)}
@@ -92,6 +99,12 @@ def noise_problem(
         text = f"{begins}, from where {steps} steps of {sampler!r} with {sigmas!r} sigmas are too long"
         return "steps", text, f"use {LEAST_STEPS} steps or more, or another sampler, such as 'dpm++_2m'"
     return None
+
+
+def variance_problem(model: Mapping[str, Any], sampler: str) -> tuple[str, str, str] | None:
+    """Why a sampler cannot step as it is told to, as (port, text, fix); None if it can. An empty argument is unknown."""
+    family = {"ddpm": "DDPMScheduler", "default": model.get("scheduler")}.get(sampler)
+    return ("sampler", *NO_VARIANCE) if model.get("unlearned") and family in WITH_VARIANCE else None
 
 
 def count_problem(model: Mapping[str, Any], sampler: str, steps: int) -> tuple[str, str, str] | None:
