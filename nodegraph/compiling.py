@@ -42,7 +42,8 @@ class Signature:
 
     def settles(self, node: Node, index: int, known: Mapping[str, int], given: list[dict[str, Type]]) -> dict[str, Links] | None:
         """The links of a node in which nothing can be wrong: plain literals, links back to outputs of the very type that the port
-        takes, or that the items of its list are of, and all that is required. None when it needs a closer look."""
+        takes, or that the items of its list are of, and all that is required. None when it needs a closer look, as letters beyond
+        ASCII do: there may be half of one."""
         links: dict[str, Links] = {}
         takes, plain, literals = self.types, self.plain, node.with_
         for port, reference in node.from_.items():
@@ -67,7 +68,7 @@ class Signature:
                 several.append((number, intern(output)))
             links[port] = several
         for port, value in literals.items():
-            if plain.get(port) is not value.__class__ or port in links:
+            if plain.get(port) is not value.__class__ or port in links or (value.__class__ is str and not value.isascii()):
                 return None
         for port in self.required:
             if port not in links and port not in literals:

@@ -172,7 +172,7 @@ class _Pass:
     def _open_ports(self, index: int, used: NodeType) -> dict[str, Port]:
         if used.open is None:
             return {}
-        given = {**self.template.links[index], **self.template.literals[index]}
+        given = {**self.template.links[index], **self.template.literals[index], **self.template.each.get(index, {})}
         return {name: used.open for name in given if name not in used.inputs}
 
     def _outputs(self, index: int, used: NodeType, found: Any) -> Mapping[str, Facts]:

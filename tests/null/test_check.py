@@ -12,7 +12,7 @@ import pytest
 from cases import CASES, bare_engine
 
 import nodegraph
-from nodegraph import WorkflowInvalid
+from nodegraph import WorkflowInvalid, node
 from nodegraph.errors import render
 
 OWN = ["reading", "workflow", "check", "compiling", "typing_pass", "facts_pass", "bounds", "literals", "world", "registry", "packs", "spec"]
@@ -85,3 +85,18 @@ def test_a_path_with_backslashes_is_told_to_have_slashes(tmp_path, plain_engine)
     (tmp_path / "sub" / "x.json").write_text('{"nodes": {}}')
     (tmp_path / "w.json").write_text('{"nodes": {"a": {"use": ".\\\\sub\\\\x.json"}}}')
     assert [one.fix for one in plain_engine.check(tmp_path / "w.json")] == ["write / between the names of folders: './sub/x.json'"]
+
+
+@node
+def say(text: str) -> str:
+    """A text."""
+    return text
+
+
+@pytest.mark.parametrize("value", ["a\ud800", "ü\udfff"])
+def test_half_of_a_character_is_told_where_nothing_else_is_looked_at(value):
+    """A node with plain literals alone needs no closer look, but for this."""
+    with bare_engine(nodes=[say]) as engine:
+        (problem,) = engine.check({"nodes": {"say": {"use": "say", "with": {"text": value}}}})
+        assert problem.code == "wrong-type"
+        assert not engine.check({"nodes": {"say": {"use": "say", "with": {"text": "ü 👩"}}}})

@@ -27,6 +27,11 @@ def cut(width: int) -> list[int]:
 def join(a: list[int], b: list[int]) -> list[int]:
     'A.'
     return [*a, *b]
+
+@node
+def fill(text: str, **fields: int) -> str:
+    'A.'
+    return text
 """
 )
 FACTS = """
@@ -37,6 +42,9 @@ def cut(width):
 
 def join(a, b):
     return Mismatch("b", "other widths") if differ(a.get("width"), b.get("width")) else Facts(width=a.get("width"))
+
+def fill(text, **fields):
+    return {} if text.get("value") in fields else Mismatch("text", "there is no such field")
 """
 CHILD = {
     "inputs": {"width": {"type": "int", "default": 64}},
@@ -74,3 +82,13 @@ def test_a_linked_input_of_a_child_is_not_its_default(engine: Engine) -> None:
 )
 def test_an_input_of_a_child_that_is_known(engine: Engine, child: dict[str, Any], codes: list[str]) -> None:
     assert [problem.code for problem in engine.check(using(**child))] == codes
+
+
+@pytest.mark.parametrize("section", ["from", "each", "with"])
+def test_open_ports_are_known_however_they_are_given(engine: Engine, section: str) -> None:
+    given = {"with": {"b": 2}, "from": {"b": "read.int"}, "each": {"b": "cut.ints"}}[section]
+    nodes: dict[str, Any] = {"read": {"use": "read", "with": {"text": "32"}}, "cut": {"use": "cut", "with": {"width": 3}}}
+    for text, codes in (("b", []), ("c", ["facts-mismatch"])):
+        fill = {"use": "fill", section: given}
+        fill["with"] = {**fill.get("with", {}), "text": text}
+        assert [one.code for one in engine.check({"nodes": {**nodes, "fill": fill}})] == codes
