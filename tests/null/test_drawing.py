@@ -214,7 +214,7 @@ def test_what_is_not_installed_is_named(package: str, monkeypatch: pytest.Monkey
 def test_what_xml_cannot_hold_is_replaced() -> None:
     said = "a\x01b\ud800c"
     write({"doc": said, "nodes": {"t": {"use": "text", "with": {"value": said}}}, "outputs": {"t": "t.text"}})
-    assert main(["show", "w.json", "--svg", "g.svg"]) == 0
+    assert main(["show", "w.json", "--svg", "g.svg"]) == 2, "half a character in a literal is a mistake, and drawn"
     shown = [text for text in texts(ElementTree.fromstring(Path("g.svg").read_text(encoding="utf-8"))) if "\ufffd" in text]
     assert any("a\ufffdb\ufffdc" in text for text in shown)
 
