@@ -70,10 +70,10 @@ def warm(file: Path, folder: Path, rounds: int, side: int) -> tuple[dict[str, li
     return ratios, beside
 
 
-def cold(file: Path, folder: Path, rounds: int, side: int) -> tuple[dict[str, list[float]], list[float], list[float]]:
-    """The ratios of each edit in processes of their own, and how long these took to start, on the wall and on the processor."""
+def cold(file: Path, folder: Path, rounds: int, side: int) -> tuple[dict[str, list[float]], list[float]]:
+    """The ratios of each edit in processes of their own, and the seconds that these took to start."""
     ratios: dict[str, list[float]] = {what: [] for what in EDITS}
-    starts, busy = [], []
+    starts = []
     common = (
         "run",
         str(file),
@@ -90,14 +90,13 @@ def cold(file: Path, folder: Path, rounds: int, side: int) -> tuple[dict[str, li
     for what, values in edits(rounds, side):
         given = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
         begun = time.time()
-        _, processor, told = command("-m", "nodegraph", *common, *given)
+        _, _, told = command("-m", "nodegraph", *common, *given)
         events = [json.loads(line) for line in told.splitlines()]
         first = next(event["time"] for event in events if event["event"] == "started")
         work = sum(event["seconds"] for event in events if event["event"] == "finished")
         ratios[what].append((events[-1]["time"] - first) / work)
         starts.append(first - begun)
-        busy.append(processor - work)
-    return ratios, starts, busy
+    return ratios, starts
 
 
 def main() -> None:
@@ -116,7 +115,7 @@ def main() -> None:
             for what, taken in ratios.items():
                 said = f"{side}: warm, {what}, {1000 * statistics.median(beside[what]):.1f} ms beside its work"
                 print(verdict(said, statistics.median(taken), 1.05), flush=True)
-            ratios, begun, _ = cold(file, folder, options.rounds, side)
+            ratios, begun = cold(file, folder, options.rounds, side)
             starts += begun
             for what, taken in ratios.items():
                 print(verdict(f"{side}: new process, {what}", statistics.median(taken), 1.05), flush=True)

@@ -8,6 +8,7 @@ state, `factor` is pixels per latent cell, `space` names what can decode a laten
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from nodegraph.facts import NULL, Facts, Look, Mismatch, differ
@@ -56,10 +57,7 @@ def load_model(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
     model = name.get("value")
     if not isinstance(model, str):
         return {}
-
-    def read(path: str) -> Mapping[str, Any] | None:
-        return look.json(model, path)
-
+    read = partial(look.json, model)
     if problem := layout_problem(look.files(model)) or config_problem(read):
         return Mismatch("name", *problem)
     return {"denoiser": Facts(**denoiser_facts(read)), "vae": Facts(**vae_facts(read)), "encoder": Facts(**encoder_facts(read))}
@@ -69,10 +67,7 @@ def load_unclip(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
     model = name.get("value")
     if not isinstance(model, str):
         return {}
-
-    def read(path: str) -> Mapping[str, Any] | None:
-        return look.json(model, path)
-
+    read = partial(look.json, model)
     if problem := config_problem(read) or unclip_problem(parts := unclip_parts(look.files(model), read)):
         return Mismatch("name", *problem)
     return {output: Facts(**known) for output, (_, known) in parts.items()}
