@@ -342,7 +342,8 @@ class Engine:
         if self._shared is None:
             with self._lock:
                 if self._shared is None:
-                    from nodegraph.lanes import Lane, LoopLane, one_arena
+                    from nodegraph.heap import one_arena
+                    from nodegraph.lanes import Lane, LoopLane
                     from nodegraph.shared import Shared
 
                     one_arena()

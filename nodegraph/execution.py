@@ -152,6 +152,7 @@ class Execution:
         self._let_go()
         self.ended(self)
         self.job.finish(result)
+        self.shared.heap.worked(result.seconds)
 
     def _let_go(self) -> None:
         """Leave the circles that go through this run, or all that it holds, on a device too, would wait for the garbage collector."""

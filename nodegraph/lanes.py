@@ -7,7 +7,6 @@ moment, or may do so; one that is stuck in a call that never did is noticed by t
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -20,21 +19,6 @@ PATIENCE = 50
 """Looks at an empty lane before the watching worker goes to sleep."""
 MOMENT = 0.001
 """Seconds: what is known to take so long, others need not wait for."""
-
-
-def one_arena() -> None:
-    """Let the threads that are started from now on share the C library's first arena of memory, where it is glibc's.
-
-    Otherwise each takes an arena of its own, and what has become free in one is of no use to the others: a model that is loaded and
-    sampled in a lane peaks higher than in the main thread (2 % of 4 GB). It holds for the whole process; who has set arenas from
-    outside is left alone.
-    """
-    if os.name != "posix" or {"MALLOC_ARENA_MAX", "GLIBC_TUNABLES"} & os.environ.keys():
-        return
-    import ctypes
-
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(-8, 1)  # M_ARENA_MAX of malloc.h
 
 
 class Executor(Protocol):

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import arrays
+from nodegraph import arrays, heap
 from nodegraph.errors import OutOfMemory, Problem
 from nodegraph.failures import CANCELLED, Failure, said
 from nodegraph.secret import redact
@@ -88,9 +88,10 @@ def _collect(device: str) -> int:
 
 
 def _release(device: str) -> None:
-    """Give unused memory back to the device."""
+    """Give unused memory back to the device and the system."""
     gc.collect(1)  # what the failed attempt left in circles is young; walking through everything would take long
     arrays.release(device)
+    heap.give_back()
 
 
 def account(call: Call, reason: str, tried: str = "") -> Failure:

@@ -13,6 +13,7 @@ from nodegraph import types
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
 from nodegraph.checkpoints import Checkpoints
+from nodegraph.heap import Heap
 from nodegraph.lanes import MOMENT
 from nodegraph.leases import LONG, Leases
 from nodegraph.models import Resident
@@ -108,6 +109,7 @@ class Shared:
     ):
         self.cache, self.resident, self.checker, self.identities = cache, resident, checker, identities
         self.lanes, self.device, self.dtype = lanes, device, dtype
+        self.heap = Heap()
         self.debug = False
         self.profile: Profile | None = None
         self.compiling = threading.Lock()

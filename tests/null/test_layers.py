@@ -37,7 +37,7 @@ LAYERS = [
     },
     {
         *("entries", "packing", "store", "checkpoints", "leases", "eviction", "cache"),
-        *("models", "world", "lanes", "settings", "distributions"),
+        *("models", "world", "heap", "lanes", "settings", "distributions"),
     },
     {
         "job",

@@ -1,0 +1,71 @@
+"""The C library's heap: what threads share of it, and what goes back to the system."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import ctypes
+from nodegraph import Engine, node
+
+@node
+def large(size: int) -> int:
+    return len(bytes(size))
+
+with Engine(nodes=[large], cache=False) as engine:
+    nodes = {"large": {"use": "large", "with": {"size": 100_000}}}
+    print(engine.run({"nodes": nodes, "outputs": {"length": "large.int"}}).outputs["length"])
+    ctypes.CDLL(None).malloc_stats()
+"""
+
+
+FREED = """
+import psutil
+from nodegraph.heap import WORK, Heap
+
+def resident():
+    return psutil.Process().memory_info().rss >> 20
+
+heap = Heap()
+blocks = [b"x" * 100_000 for _ in range(1000)]
+before = resident()
+blocks = blocks[::10]  # what is left lies between what is free
+for seconds in (WORK / 2, WORK / 4, WORK / 4):
+    heap.worked(seconds)
+    print(before - resident())
+"""
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap is glibc's")
+
+
+@glibc
+@pytest.mark.parametrize(("outside", "shared"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
+def test_threads_share_one_arena_unless_told_otherwise(outside, shared, tmp_path):
+    """What is free in the arena of one thread is of no use to another, and a model's peak is higher for it."""
+    done = _run(CODE, tmp_path, outside)
+    assert done.stdout == "100000\n"
+    assert "Arena 0:" in done.stderr
+    assert ("Arena 1:" not in done.stderr) == shared
+
+
+@glibc
+def test_what_a_few_seconds_of_runs_have_freed_goes_back_to_the_system(tmp_path):
+    """It stayed with the process: 805 MiB were resident after pictures of several sizes where 516 were in use."""
+    before, still, after = map(int, _run(FREED, tmp_path).stdout.split())
+    assert before < 20
+    assert still < 20
+    assert 70 < after < 100
+
+
+def _run(code: str, folder: Path, outside: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    free = {name: value for name, value in os.environ.items() if name not in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")}
+    script = folder / "script.py"
+    script.write_text(code)
+    environment = {**free, "PYTHONPATH": str(Path(__file__).parents[2]), **(outside or {})}
+    return subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=environment)
