@@ -147,6 +147,18 @@ def extent(array: Any) -> tuple[float, float]:
     return float(plain.min()), float(plain.max())
 
 
+def surely_within(array: Any, most: float) -> bool:
+    """Whether the bits of an array tell, in half the time of `extent`, that all its numbers are from 0 to `most`; False tells nothing.
+
+    The bits of floats from 0 on are in the order of the numbers, and below those of NaN, of infinity and of all with a sign.
+    """
+    if device_of(array) != "cpu" or dtype_name(array) != "float32" or 0 in array.shape:
+        return False
+    import numpy
+
+    return bool(to_numpy(array).view(numpy.uint32).max() <= numpy.float32(most).view(numpy.uint32))
+
+
 def settle(device: str) -> None:
     """Wait until a device, such as `cuda:0`, has done all that was asked of it."""
     accelerator: Any = getattr(sys.modules.get("torch"), "accelerator", None)

@@ -175,6 +175,8 @@ def wrong_numbers(value: Any) -> tuple[str, str] | None:
         return next(filter(None, map(wrong_numbers, value)), None)
     if not isinstance(value, _SAMPLED) or 0 in value.data.shape:
         return None
+    if not isinstance(value, Audio) and arrays.surely_within(value.data, 1):
+        return None
     least, most = arrays.extent(value.data)
     if not (math.isfinite(least) and math.isfinite(most)):
         return "values that are no numbers, or infinite", "look for a division by zero, or use float32 in place of half precision"

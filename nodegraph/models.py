@@ -294,6 +294,11 @@ def _paths(path: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def is_listed(path: str) -> bool:
+    """Whether a file of that name inside of a model is among its files if it is there."""
+    return not path.endswith(_LEFT_OUT) and not any(part == "" or part.startswith(".") for part in path.split("/"))
+
+
 def _inside(top: str) -> Iterator[str]:
     """The paths of the files in a folder, those in linked folders too."""
     folders: list[tuple[str, tuple[str, ...]]] = [("", ())]

@@ -468,11 +468,18 @@ class Plan:
             given = bound.get(name)
             absent = given is None or (given.__class__ is Const and given.value is None and not port.type.optional)
             if absent and port.default is not REQUIRED:
-                bound[name] = template.defaults.get(name) or self._default(template, port)
+                known = template.defaults.get(name)
+                bound[name] = known if known.__class__ is Const else self._default(template, port)
         return bound
 
     def _default(self, template: Template, port: Port) -> Const:
-        made = Const(self.resolved(None if port.default is None else literal(port, port.default, self._outside(template))))
+        """A default that is not kept as a source: of one that names something outside only what it says is kept."""
+        said = template.defaults.get(port.name)
+        if said is None and port.default is not None:
+            said = literal(port, port.default, self._outside(template))
+            if has_pending(said):
+                template.defaults[port.name] = said
+        made = Const(self.resolved(said))
         if kinds.is_json(made.value):  # and nothing outside, which may change
             template.defaults[port.name] = made
         return made

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.literals import Refused
+from nodegraph.models import is_listed
 
 if TYPE_CHECKING:
     from nodegraph.check import World
@@ -54,13 +55,14 @@ class Witness:
         return self._said.get(("sight", (model,)))
 
     def _part(self, method: str, model: str, path: str) -> Any:
-        """What a file of a model says. It need not be asked again while the files of the model are as they were."""
+        """What a file of a model says. It need not be asked again while the files of the model are as they were: one that came to be
+        would be among them."""
         seen = self._ask("sight", model)
-        if not seen or path not in seen[1]:
-            return self._ask(method, model, path)
         question = method, (model, path)
         if question not in self._said:
             self._said[question] = getattr(self._world, method)(model, path)
+        if not seen or (path not in seen[1] and not (self._said[question] is None and is_listed(path))):
+            self._asked.append(question)
         return self._said[question]
 
     def mark(self) -> int:

@@ -281,6 +281,9 @@ NUMBERS = {
     "nan": (numpy.nan, "values that are no numbers, or infinite"),
     "inf": (numpy.inf, "values that are no numbers, or infinite"),
     "bytes": (255, "values from 0 to 255, but black is 0 and white is 1"),
+    "-nan": (-numpy.nan, "values that are no numbers, or infinite"),
+    "-inf": (-numpy.inf, "values that are no numbers, or infinite"),
+    "-0": (-0.0, ""),
     "dark": (-1.5, "values from -1.5 to 0, but black is 0 and white is 1"),
     "rounded": (1.01, ""),
 }

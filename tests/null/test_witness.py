@@ -82,6 +82,35 @@ def test_a_model_that_changes_is_seen_by_the_next_check(engine: Engine, tmp_path
     assert [problem.code for problem in engine.check(flow)] == ["model-incomplete"]
 
 
+@pytest.mark.parametrize("path", ["part/config.json", "card.md", ".hidden/config.json", "part/.config.json"])
+def test_a_file_of_a_model_that_comes_to_be_is_seen(tmp_path: Path, path: str) -> None:
+    """Those that count as no part of the model as well: facts may ask for them."""
+    write(tmp_path / "mine", nodes=NODES, facts=FACTS.replace("config.json", path))
+    configured(tmp_path, 4)
+    with Engine(packs=[tmp_path / "mine"], models=[tmp_path / "models"], cache=False) as engine:
+        flow = Workflow.of(FLOW)
+        for _ in range(2):
+            assert engine.check(flow) == []
+        file = tmp_path / "models" / "plain" / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text('{"width": 400}')
+        assert [problem.code for problem in engine.check(flow)] == ["facts-mismatch"]
+        file.unlink()
+        assert engine.check(flow) == []
+
+
+def test_a_default_names_what_lies_there_now(engine: Engine, tmp_path: Path) -> None:
+    declared = {"model": {"type": "model", "default": "plain"}}
+    inner = {"inputs": declared, "nodes": {"w": {"use": "wide", "from": {"model": "inputs.model"}}}, "outputs": {"n": "w.int"}}
+    flow = Workflow.of({"nodes": {"inner": {"use": Workflow.of(inner)}}, "outputs": {"n": "inner.n"}})
+    keys_of = [engine.submit(flow).result().provenance()["keys"] for _ in range(2)]
+    assert keys_of[0] == keys_of[1]
+    configured(tmp_path, 5)
+    assert engine.submit(flow).result().provenance()["keys"] != keys_of[0]
+    configured(tmp_path, 4)
+    assert engine.submit(flow).result().provenance()["keys"] == keys_of[0]
+
+
 def test_a_model_that_changes_is_seen_with_values_that_are_given(engine: Engine, tmp_path: Path) -> None:
     flow = Workflow.of(
         {
