@@ -14,6 +14,13 @@ from nodegraph import keys
 Parts = tuple[dict[str, Any], dict[str, Any]]
 FileDigests = tuple[tuple[str, bytes], ...]
 """(path inside the model, digest of the bytes) of each file, in order of the paths."""
+LEFT_OUT = (".md", ".txt.bak", ".png", ".jpg", ".gitattributes", ".gitignore")
+"""Endings of files in a model's folder that are no files of the model; hidden ones are none either."""
+
+
+def is_model_file(path: str) -> bool:
+    """Whether a file at a path inside of a model counts as one of its files."""
+    return not path.endswith(LEFT_OUT) and not any(part == "" or part.startswith(".") for part in path.split("/"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,10 @@ from typing import Any, NamedTuple
 from nodegraph import looks
 from nodegraph.context import Files
 from nodegraph.errors import Problem, did_you_mean, listing
-from nodegraph.handles import FileDigests, Handle, ModelRef
+from nodegraph.handles import LEFT_OUT, FileDigests, Handle, ModelRef
 from nodegraph.literals import Refused
 from nodegraph.values import File
 
-_LEFT_OUT = (".md", ".txt.bak", ".png", ".jpg", ".gitattributes", ".gitignore")
 LINKS = 3
 """Links to folders that are followed one behind another: more are no model's, and where each folder has several they never end."""
 SINGLE = "model.safetensors"
@@ -294,11 +293,6 @@ def _paths(path: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def is_listed(path: str) -> bool:
-    """Whether a file of that name inside of a model is among its files if it is there."""
-    return not path.endswith(_LEFT_OUT) and not any(part == "" or part.startswith(".") for part in path.split("/"))
-
-
 def _inside(top: str) -> Iterator[str]:
     """The paths of the files in a folder, those in linked folders too."""
     folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
@@ -312,7 +306,7 @@ def _inside(top: str) -> Iterator[str]:
                     links = _followed(top, one, through) if one.is_symlink() else through
                     if links is not None:
                         folders.append((f"{inside}{one.name}/", links))
-                elif not one.name.endswith(_LEFT_OUT) and (os.path.isfile(one) if one.is_symlink() else one.is_file()):
+                elif not one.name.endswith(LEFT_OUT) and (os.path.isfile(one) if one.is_symlink() else one.is_file()):
                     yield f"{inside}{one.name}"
 
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nodegraph.handles import is_model_file
 from nodegraph.literals import Refused
-from nodegraph.models import is_listed
 
 if TYPE_CHECKING:
     from nodegraph.check import World
@@ -61,7 +61,7 @@ class Witness:
         question = method, (model, path)
         if question not in self._said:
             self._said[question] = getattr(self._world, method)(model, path)
-        if not seen or (path not in seen[1] and not (self._said[question] is None and is_listed(path))):
+        if not seen or (path not in seen[1] and not (self._said[question] is None and is_model_file(path))):
             self._asked.append(question)
         return self._said[question]
 
