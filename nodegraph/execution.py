@@ -17,6 +17,7 @@ from typing import Any
 from nodegraph import calling, collecting, keys, plain, recording, stretch
 from nodegraph.checkpoints import Kept
 from nodegraph.debt import Debt
+from nodegraph.ending import RUNS, not_when_ending, when_ending
 from nodegraph.entries import PINNED, PLAIN, Entry
 from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, internal
@@ -95,6 +96,7 @@ class Execution:
         with self.lock:
             if self.finished:  # cancelled before it could start
                 return
+            when_ending(self.cancel, RUNS)
             total = len(self.plan)
             scope = Scope("", self.workflow)
             for name, source in outputs.items():
@@ -150,6 +152,7 @@ class Execution:
         )
         log.info("run %s is %s after %.3f s", self.id, result.status, result.seconds)
         self._let_go()
+        not_when_ending(self.cancel)
         self.ended(self)
         self.job.finish(result)
         self.shared.heap.worked(result.seconds)

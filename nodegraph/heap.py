@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import threading
+from contextlib import suppress
 from typing import Any
 
 WORK = 5.0
@@ -18,7 +20,7 @@ _ARENA_MAX = -8
 
 
 class Heap:
-    """Gives freed memory back to the system now and then."""
+    """Gives freed memory back to the system now and then, in a thread of its own: nobody waits for that but the end of the process."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -28,7 +30,8 @@ class Heap:
         self._seconds += seconds
         if self._seconds >= WORK:
             self._seconds = 0.0
-            give_back()
+            with suppress(RuntimeError):  # there can be no more threads
+                threading.Thread(target=give_back, name="nodegraph-heap").start()
 
 
 def give_back() -> None:

@@ -8,10 +8,13 @@ moment, or may do so; one that is stuck in a call that never did is noticed by t
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
+
+from nodegraph.ending import LANES, not_when_ending, when_ending
 
 POLL = 0.002
 """Seconds between looks of the one idle worker that watches a lane."""
@@ -19,6 +22,8 @@ PATIENCE = 50
 """Looks at an empty lane before the watching worker goes to sleep."""
 MOMENT = 0.001
 """Seconds: what is known to take so long, others need not wait for."""
+ENDING = 1.0
+"""Seconds that a process that ends waits for steps at work: those that have come that far are recorded."""
 
 
 class Executor(Protocol):
@@ -70,6 +75,8 @@ class Lane:
             if self._idle:
                 self._wake.notify()
             elif len(self._workers) < self.threads and not self._closed:
+                if not self._workers:
+                    when_ending(self._end, LANES)
                 worker = _Worker()
                 name = f"nodegraph-{self.name}-{len(self._workers)}"
                 worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
@@ -162,14 +169,19 @@ class Lane:
         """Whether the thread that asks is one of its workers."""
         return hasattr(self._this, "worker")
 
-    def close(self, wait: bool = True) -> None:
-        """Let the workers end after the step they are in."""
+    def close(self, seconds: float | None = None) -> None:
+        """Let the workers end after the step they are in, and wait until they have, or for so many seconds."""
+        not_when_ending(self._end)
         with self._wake:
             self._closed = True
             self._wake.notify_all()
-        for worker in self._workers if wait else ():
+        until = None if seconds is None else time.monotonic() + seconds
+        for worker in self._workers:
             if worker.thread is not threading.current_thread():
-                worker.thread.join()
+                worker.thread.join(None if until is None else max(0.0, until - time.monotonic()))
+
+    def _end(self) -> None:
+        self.close(ENDING)
 
 
 class LoopLane:
@@ -190,6 +202,7 @@ class LoopLane:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="nodegraph-async", daemon=True)
                 self._thread.start()
+                when_ending(self._end, LANES)
         for step in steps:
             asyncio.run_coroutine_threadsafe(executor.execute_async(step), self._loop)
 
@@ -197,10 +210,28 @@ class LoopLane:
         """Whether the thread that asks is that of the loop."""
         return self._thread is threading.current_thread()
 
-    def close(self, wait: bool = True) -> None:
-        """Let the loop end; what is at work in it is left there."""
+    def close(self, seconds: float | None = None) -> None:
+        """Let the loop end, and wait until it has, or for so many seconds; what is at work in it is left there."""
+        not_when_ending(self._end)
         if self._loop is not None and self._thread is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
-            if wait and self._thread is not threading.current_thread():
-                self._thread.join()
-                self._loop.close()  # or its descriptors stay open until it is collected
+            if self._thread is not threading.current_thread():
+                self._thread.join(seconds)
+                if not self._thread.is_alive():
+                    self._loop.close()  # or its descriptors stay open until it is collected
+
+    def _end(self) -> None:
+        import asyncio
+
+        assert self._loop is not None
+        with suppress(TimeoutError, RuntimeError):  # a step does not let others have their turn; the loop has ended
+            asyncio.run_coroutine_threadsafe(_others_done(), self._loop).result(ENDING)
+        self.close(ENDING)
+
+
+async def _others_done() -> None:
+    """Wait for all other tasks of the loop."""
+    import asyncio
+
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph import keys
+from nodegraph.ending import STORES, not_when_ending, when_ending
 from nodegraph.entries import Entry
 from nodegraph.packing import Packed, Unpackable, unpack
 
@@ -311,6 +312,7 @@ class Store:
                 if self._writer is None:
                     self._writer = threading.Thread(target=self._write_loop, name="nodegraph-store", daemon=True)
                     self._writer.start()
+                    when_ending(self.close, STORES)
         self._queue.put(work)
 
     def _write_loop(self) -> None:
@@ -511,6 +513,7 @@ class Store:
 
     def close(self) -> None:
         """Write what is waiting and close the index."""
+        not_when_ending(self.close)
         if self._writer is not None:
             self._queue.put(None)
             self._hurry.set()

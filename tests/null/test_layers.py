@@ -13,7 +13,7 @@ from nodegraph import engine
 
 PACKAGE = Path(__file__).resolve().parents[2] / "nodegraph"
 LAYERS = [
-    {"errors", "codes", "keys", "events", "states", "positions", "collector", "looks"},
+    {"errors", "codes", "keys", "events", "states", "positions", "collector", "ending", "looks"},
     {
         "types",
         "arrays",

@@ -1,0 +1,92 @@
+"""Programs that end without closing their engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import asyncio, os, sys, time
+from nodegraph import Engine, Run, node
+
+def called(name):
+    with open(name, "a") as file:
+        file.write(".")
+
+@node
+def quick(x: int) -> int:
+    time.sleep(0.2)  # enough to be kept on disk for its own sake
+    called("quick")
+    return x + 1
+
+@node
+def slow(x: int, seconds: float) -> int:
+    called("begun")
+    time.sleep(seconds)
+    called("slow")
+    return x + 1
+
+@node
+async def later(x: int, seconds: float) -> int:
+    called("begun")
+    await asyncio.sleep(seconds)
+    called("later")
+    return x + 1
+
+def engine():
+    return Engine(nodes=[quick, slow, later], cache="cache")
+
+def flow(use, **literals):
+    nodes = {"a": {"use": "quick", "with": {"x": 1}}, "b": {"use": use, "from": {"x": "a.int"}, "with": literals}}
+    return {"nodes": nodes, "outputs": {"out": "b.int"}}
+
+def begun():
+    while not os.path.exists("begun"):
+        time.sleep(0.01)
+"""
+
+
+def run(folder: Path, code: str, timeout: float = 30.0) -> str:
+    """What a program that ends well prints."""
+    done = subprocess.run([sys.executable, "-c", CODE + code], cwd=folder, capture_output=True, text=True, timeout=timeout)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def calls(folder: Path, name: str) -> int:
+    file = folder / name
+    return len(file.read_text()) if file.exists() else 0
+
+
+@pytest.mark.parametrize("program", ["print(engine().run({0}).outputs)", "open_ = engine()\nprint(open_.run({0}).outputs)"])
+def test_an_engine_that_nobody_closes_keeps_its_results(program: str, tmp_path: Path) -> None:
+    """They were lost: all that had been made in the last moment, and so everything of a short program."""
+    for _ in range(3):
+        assert run(tmp_path, program.format("flow('slow', seconds=0.01)")) == "{'out': 3}\n"
+    assert (calls(tmp_path, "quick"), calls(tmp_path, "slow")) == (1, 1)
+
+
+@pytest.mark.parametrize(("use", "seconds", "recorded"), [("slow", 0.3, True), ("slow", 60, False), ("later", 60, False)])
+def test_a_program_that_ends_amid_a_run_waits_a_moment_and_no_longer(use: str, seconds: float, recorded: bool, tmp_path: Path) -> None:
+    program = f"open_ = engine()\njob = open_.submit(flow({use!r}, seconds={seconds}))\nbegun()"
+    run(tmp_path, program)
+    assert calls(tmp_path, use) == recorded
+    again = "with engine() as open_:\n    job = open_.submit(flow('slow', seconds=0.3))\n    print(job.result().outputs)"
+    assert run(tmp_path, again) == "{'out': 3}\n"
+    assert (calls(tmp_path, "quick"), calls(tmp_path, "slow")) == (1, 1)
+
+
+def test_a_process_that_is_forked_off_closes_nothing(tmp_path: Path) -> None:
+    program = """
+open_ = engine()
+open_.run(flow("slow", seconds=0.01))
+if os.fork() == 0:
+    sys.exit()
+assert os.wait()[1] == 0
+print(open_.run(flow("slow", seconds=0.02)).outputs)
+"""
+    assert run(tmp_path, program) == "{'out': 3}\n"
+    assert calls(tmp_path, "quick") == 1
