@@ -71,7 +71,7 @@ class Preview:
 
 
 class Engine:
-    """Runs workflows; many at once. A context manager; `close` writes what is waiting and ends the threads.
+    """Runs workflows; many at once. A context manager; `close` writes what is waiting and ends the threads, as a process that ends does.
 
     What is None comes from the settings (`NODEGRAPH_*` variables, nodegraph.toml, the user's folders). `packs`: folders of packs
     beside the built-in ones. `nodes`: further node types, or functions marked with `@node`. `models`: folders of models beside

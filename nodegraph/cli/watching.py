@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph.cli import DONE, common
 from nodegraph.cli.given import runs
+from nodegraph.cli.memory_limit import MemoryLimit
 from nodegraph.cli.printing import tell, visible
 from nodegraph.cli.signals import on_signal
 from nodegraph.errors import Problem, WorkflowInvalid, render
@@ -56,7 +57,8 @@ def watch(arguments: Namespace) -> int:
             stack.callback(page.close)
             views.append(page)
             print(f"page: {page.url}", flush=True)
-        live = Live(engine, path, _Reader(arguments, engine), views, engine.settings.output, arguments.only)
+        limit = stack.enter_context(MemoryLimit(engine.device))
+        live = Live(engine, path, _Reader(arguments, engine, limit), views, engine.settings.output, arguments.only)
         stack.callback(live.close)
         if arguments.open:
             import webbrowser
@@ -70,11 +72,13 @@ def watch(arguments: Namespace) -> int:
 class _Reader:
     """Reads what flags give, anew for each run: files may have changed. A drawn seed stays, so that runs can be compared."""
 
-    def __init__(self, arguments: Namespace, engine: Engine):
-        self.arguments, self.engine = arguments, engine
+    def __init__(self, arguments: Namespace, engine: Engine, limit: MemoryLimit):
+        self.arguments, self.engine, self.limit = arguments, engine, limit
 
     def __call__(self, workflow: Workflow) -> Given:
         from nodegraph.engine import with_literals
+
+        self.limit.renew()
 
         [given] = runs(self.arguments, workflow, self.engine.registry)
         for number, text in enumerate(self.arguments.sets):

@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -128,14 +131,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize(("mebibytes", "fits"), [(100, True), (900, True), (5000, False)], ids=["whole", "smaller", "never"])
 def test_a_node_that_takes_more_than_there_is(tmp_path, mebibytes, fits):
     """With 500 MiB to take, the allocations fail in truth: a smaller variant does it, or the run says that none can."""
-    folder = tmp_path / "hungry"
-    folder.mkdir()
-    for name, text in PACK.items():
-        (folder / name).write_text(text)
-    file = tmp_path / "hungry.json"
-    nodes = {"take": {"use": "take", "with": {"mebibytes": mebibytes}}}
-    file.write_text(json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"taken": "take.int"}}))
-    command = [sys.executable, "-c", COMMAND, "run", str(file), "--packs", str(folder), "--cache", str(tmp_path / "cache"), "--json"]
+    command = [*_command("run", tmp_path, mebibytes), "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     told = json.loads(done.stdout.splitlines()[-1])
     if fits:
@@ -145,3 +141,41 @@ def test_a_node_that_takes_more_than_there_is(tmp_path, mebibytes, fits):
         assert done.returncode == 1
         assert [problem["code"] for problem in told["problems"]] == ["out-of-memory"]
         assert "--device" not in told["problems"][0]["fix"], "it runs on the CPU"
+
+
+@linux
+def test_watching_is_limited_too(tmp_path):
+    with subprocess.Popen(_command("watch", tmp_path, 5000), cwd=ROOT, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        patience = threading.Timer(60, watching.kill)
+        patience.start()
+        assert "error[out-of-memory]" in "".join(_until(watching.stdout, "failed in"))
+        _workflow(tmp_path, 900)
+        assert "taken: 943718400" in "".join(_until(watching.stdout, "taken:"))
+        patience.cancel()
+        watching.terminate()
+
+
+def _until(stream: TextIO, text: str) -> Iterator[str]:
+    """The lines up to the first with a text."""
+    for line in stream:
+        yield line
+        if text in line:
+            return
+
+
+def _workflow(folder: Path, mebibytes: int) -> Path:
+    file = folder / "hungry.json"
+    nodes = {"take": {"use": "take", "with": {"mebibytes": mebibytes}}}
+    file.write_text(json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"taken": "take.int"}}))
+    return file
+
+
+def _command(name: str, folder: Path, mebibytes: int) -> list[str]:
+    """A command line for a workflow with a hungry node, in a process that finds 500 MiB."""
+    pack = folder / "hungry"
+    pack.mkdir()
+    for module, text in PACK.items():
+        (pack / module).write_text(text)
+    file = _workflow(folder, mebibytes)
+    return [sys.executable, "-c", COMMAND, name, str(file), "--packs", str(pack), "--cache", str(folder / "cache")]
