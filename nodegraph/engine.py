@@ -74,8 +74,9 @@ class Engine:
     """Runs workflows; many at once. A context manager; `close` writes what is waiting and ends the threads, as a process that ends does.
 
     What is None comes from the settings (`NODEGRAPH_*` variables, nodegraph.toml, the user's folders). `packs`: folders of packs
-    beside the built-in ones. `nodes`: further node types, or functions marked with `@node`. `models`: folders of models beside
-    those of packs. `cache`: the folder of the disk tier; False for none.
+    beside the built-in ones. `nodes`: further node types, or functions marked with `@node`, which keys know by the source of their
+    module, their code and all that it refers to as it is then. `models`: folders of models beside those of packs. `cache`: the folder
+    of the disk tier; False for none.
     `device`: `auto`, `cpu`, `cuda`, `cuda:1`. `dtype`: of weights; `auto` is float32 on a CPU, float16 elsewhere. `output`: where
     effects write. `threads`: of the CPU pool. `memory`, `disk`, `weights`: budgets in bytes. `roots`: folders that paths in
     workflow files may name beside their own. `strict`: keys also hold processor, GPU model and thread count. `debug`: a node that
@@ -108,7 +109,7 @@ class Engine:
         self.settings, self.output = settings, settings.output
         self.registry = Registry()
         self.packs = load_all(self.registry, settings.pack_folders, self._index, settings.versioned_packs)
-        self.registry.add([one if isinstance(one, NodeType) else node_type(one, identity=_code_identity(one)) for one in nodes])
+        self.registry.add(_node_types(nodes))
         self.store = (
             Store(settings.cache, DISK if settings.disk is None else settings.disk, settings.debug)
             if isinstance(settings.cache, Path)
@@ -456,16 +457,16 @@ def _strict_facts() -> list[str]:
     return [platform.machine(), platform.processor(), str(torch.get_num_threads()), torch.backends.cpu.get_cpu_capability(), *gpus]
 
 
-def _code_identity(function: Callable[..., Any]) -> str:
-    """The identity of a function that is in no pack: the source of its module, or else its compiled code."""
-    import inspect
-
-    try:
-        source = inspect.getsource(inspect.getmodule(function) or function)
-        return keys.digest(b"code", source.encode()).hex()
-    except (OSError, TypeError):
-        code = function.__code__
-        return keys.digest(b"code", code.co_code, repr(code.co_consts).encode()).hex()
+def _node_types(given: Any) -> list[NodeType]:
+    """The node types that a program gives, and those of its functions. Raises PackInvalid."""
+    listed = list(given) if isinstance(given, Iterable) else [given]
+    for one in listed:
+        if not (isinstance(one, NodeType) or (callable(one) and hasattr(one, "__name__"))):
+            text, fix = f"a node is a function, but is given {kinds.describe(one)}", "give functions that are marked with @node"
+            raise PackInvalid([Problem("node-signature", "nodes", text, fix)])
+    if listed:
+        from nodegraph.function_identity import identity_of
+    return [one if isinstance(one, NodeType) else node_type(one, identity=identity_of(one)) for one in listed]
 
 
 def _names_asked(template: Template, only: Any) -> list[str]:

@@ -75,6 +75,7 @@ LAYERS = [
         "replay",
         "glance",
         "live",
+        "function_identity",
         "engine",
     },
     {"cli", "testing", "__init__", "__main__"},
