@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import copy
 import functools
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +73,8 @@ class Preview:
 
 
 class Engine:
-    """Runs workflows; many at once. A context manager; `close` writes what is waiting and ends the threads, as a process that ends does.
+    """Runs workflows; many at once. A context manager; `close` writes what is waiting and ends the threads, which also happens
+    when an engine that nobody closed is dropped and its runs have ended, and when the process ends.
 
     What is None comes from the settings (`NODEGRAPH_*` variables, nodegraph.toml, the user's folders). `packs`: folders of packs
     beside the built-in ones. `nodes`: further node types, or functions marked with `@node`, which keys know by the source of their
@@ -128,6 +131,7 @@ class Engine:
         self._runs: set[Execution] = set()  # that are not done
         self._lock = threading.RLock()
         self._closed = False
+        weakref.finalize(self, _let_go, self._lanes, self.store, os.getpid()).atexit = False
 
     def __enter__(self) -> Engine:
         return self
@@ -229,7 +233,7 @@ class Engine:
             with self._lock:
                 if self._closed:
                     raise RuntimeError("the engine is closed")
-                run.ended = self._runs.discard
+                run.ended = self._ended
                 self._runs.add(run)
             try:
                 run.start(outputs, effects)
@@ -272,12 +276,13 @@ class Engine:
             run.cancel()
         for run in runs:
             run.job.result()
-        for lane in self._lanes.values():
-            lane.close()
-        if self.store:
-            self.store.close()
+        _close(self._lanes, self.store)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _ended(self, run: Execution) -> None:
+        """Told by each run, which keeps its engine until then."""
+        self._runs.discard(run)
 
     def _refuse_nodes(self, what: str) -> None:
         """Raise RuntimeError when a node asks: it would hold the worker that it waits for."""
@@ -349,7 +354,7 @@ class Engine:
 
                     one_arena()
                     workers = self.settings.threads or max(4, os.cpu_count() or 1)
-                    self._lanes = {"cpu": Lane("cpu", workers), "device": Lane("device", 1), "async": LoopLane()}
+                    self._lanes.update({"cpu": Lane("cpu", workers), "device": Lane("device", 1), "async": LoopLane()})
                     device, dtype = choose_device(self.settings.device, self.settings.dtype)
                     numerics = keys.canonical([device.partition(":")[0], dtype, *(_strict_facts() if self.settings.strict else [])])
                     shared = Shared(self.cache, self.resident, self.checker, Identities(numerics), self._lanes, device, dtype)
@@ -368,7 +373,13 @@ class _Resolver:
     """Looks up what literals from outside mean now: files and models by their digests. `checker`: who has just looked at models."""
 
     def __init__(self, engine: Engine, checker: Checker | None):
-        self._engine, self.checker = engine, checker
+        self._weak, self.checker = weakref.ref(engine), checker  # or a job would keep the engine that nobody else has
+
+    @property
+    def _engine(self) -> Engine:
+        if (engine := self._weak()) is None:
+            raise RuntimeError("the engine is gone")
+        return engine
 
     def __call__(self, pending: Pending) -> Any:
         if pending.kind == "model":
@@ -390,6 +401,25 @@ class _Trusted:
         if isinstance(given, ModelRef | File):
             return given
         return self._engine.world.resolve(kind, port, given, Path.cwd(), self._engine.checker, trusted=True)
+
+
+def _close(lanes: Mapping[str, Any], store: Store | None) -> None:
+    for lane in lanes.values():
+        lane.close()
+    if store:
+        store.close()
+
+
+def _let_go(lanes: Mapping[str, Any], store: Store | None, process: int) -> None:
+    """An engine that nobody closed is gone, and its runs with it: end its threads and close its files.
+
+    That waits for threads and takes locks. Whoever lets go of an engine may be one of these threads, or have any lock, so it is done
+    in another thread, and as starting one takes a lock, too, in another again.
+    """
+    if process == os.getpid():  # what is forked off has none of its threads
+        with contextlib.suppress(RuntimeError):  # there can be no more threads
+            closing = threading.Thread(target=_close, args=(lanes, store), name="nodegraph-close", daemon=True)
+            _thread.start_new_thread(closing.start, ())
 
 
 def run(workflow: Any, inputs: Mapping[str, Any] | None = None, /, **more: Any) -> Result:

@@ -154,6 +154,7 @@ class Execution:
         self._let_go()
         not_when_ending(self.cancel)
         self.ended(self)
+        self.ended = _nothing
         self.job.finish(result)
         self.shared.heap.worked(result.seconds)
 

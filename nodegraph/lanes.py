@@ -171,7 +171,6 @@ class Lane:
 
     def close(self, seconds: float | None = None) -> None:
         """Let the workers end after the step they are in, and wait until they have, or for so many seconds."""
-        not_when_ending(self._end)
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -179,6 +178,7 @@ class Lane:
         for worker in self._workers:
             if worker.thread is not threading.current_thread():
                 worker.thread.join(None if until is None else max(0.0, until - time.monotonic()))
+        not_when_ending(self._end)
 
     def _end(self) -> None:
         self.close(ENDING)
@@ -212,13 +212,14 @@ class LoopLane:
 
     def close(self, seconds: float | None = None) -> None:
         """Let the loop end, and wait until it has, or for so many seconds; what is at work in it is left there."""
-        not_when_ending(self._end)
         if self._loop is not None and self._thread is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            with suppress(RuntimeError):  # another thread has just closed it
+                self._loop.call_soon_threadsafe(self._loop.stop)
             if self._thread is not threading.current_thread():
                 self._thread.join(seconds)
                 if not self._thread.is_alive():
                     self._loop.close()  # or its descriptors stay open until it is collected
+        not_when_ending(self._end)
 
     def _end(self) -> None:
         import asyncio

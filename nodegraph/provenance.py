@@ -42,7 +42,8 @@ class Provenance:
     """The record of one run, made when it is first asked for. `plan` is told of as it is now, before it grows in the run."""
 
     def __init__(self, engine: Engine, template: Template, name: str, given: Mapping[str, Any], origins: Mapping[str, str], plan: Plan):
-        self._engine, self._template, self._name, self._origins = engine, template, name, origins
+        self._shared, self._versions, self._known_packs = engine._ready(), engine.registry.versions, engine.packs  # not the engine itself
+        self._template, self._name, self._origins = template, name, origins
         self._given = {name: kinds.apart(value) if kinds.is_json(value) else value for name, value in given.items()}
         self._plan, self._steps = plan, len(plan)
         self._made: dict[str, Any] | None = None
@@ -56,7 +57,6 @@ class Provenance:
         from nodegraph import __version__
 
         workflow = self_contained(self._template)
-        shared = self._engine._ready()
         packs = self._packs()
         record: dict[str, Any] = {
             "nodegraph": __version__,
@@ -68,7 +68,7 @@ class Provenance:
             "versions": {name: installed_version(name) for name in sorted({ENCODER, *self._numerics(packs)})},
             "models": {ref.name: ref.digest().hex() for ref in self._values(ModelRef)},
             "files": self._files(),
-            "machine": {"device": shared.device.partition(":")[0], "dtype": shared.dtype},
+            "machine": {"device": self._shared.device.partition(":")[0], "dtype": self._shared.dtype},
         }
         return {name: value for name, value in record.items() if value or name in ("workflow", "inputs", "packs")}
 
@@ -117,13 +117,13 @@ class Provenance:
         """Each pack that is used: its version, and what keys know of the code of each node type that is used of it."""
         found: dict[str, Any] = {}
         for one in sorted({used for _, used in self._known()}, key=lambda one: (one.pack, one.name)):
-            pack = found.setdefault(one.pack, {"version": self._engine.registry.versions.get(one.pack, 1), "nodes": {}})
+            pack = found.setdefault(one.pack, {"version": self._versions.get(one.pack, 1), "nodes": {}})
             pack["nodes"][one.name] = one.identity or f"version {one.version}"
         return found
 
     def _numerics(self, packs: Iterable[str]) -> Iterator[str]:
         """What the numbers of packs depend on, as their pack.toml says."""
-        for info in self._engine.packs:
+        for info in self._known_packs:
             if info.name in packs:
                 yield from info.numerics
 

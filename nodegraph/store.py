@@ -513,7 +513,6 @@ class Store:
 
     def close(self) -> None:
         """Write what is waiting and close the index."""
-        not_when_ending(self.close)
         if self._writer is not None:
             self._queue.put(None)
             self._hurry.set()
@@ -522,6 +521,7 @@ class Store:
             if self._database is not None:
                 self._database.close()
                 self._database = None
+        not_when_ending(self.close)  # a process that ends meanwhile waits for it too
 
     def _all_keys(self) -> Iterator[bytes]:
         rows: list[Any] = []

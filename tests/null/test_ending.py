@@ -90,3 +90,44 @@ print(open_.run(flow("slow", seconds=0.02)).outputs)
 """
     assert run(tmp_path, program) == "{'out': 3}\n"
     assert calls(tmp_path, "quick") == 1
+
+
+def test_engines_that_are_dropped_end_their_threads_and_close_their_files(tmp_path: Path) -> None:
+    """Each left three threads and five open files behind: a program that made some hundred engines could open no more."""
+    program = """
+import threading
+def held():
+    until = time.monotonic() + 10
+    while (found := (threading.active_count(), len(os.listdir("/proc/self/fd")))) > before and time.monotonic() < until:
+        time.sleep(0.01)
+    return found
+before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+results = []
+for turn in range(10):
+    results.append(engine().run(flow("later", seconds=turn / 1000)))
+    job = engine().submit(flow("slow", seconds=turn / 1000))  # it keeps its engine while it runs
+    results.append(job.result())
+del job
+print(held() <= before, len(results), {result.outputs["out"] for result in results}, results[0].metadata("out")["machine"]["device"])
+"""
+    assert run(tmp_path, program) == "True 20 {3} cpu\n"
+    assert calls(tmp_path, "quick") == 1
+
+
+def test_a_run_goes_on_when_its_engine_is_dropped(tmp_path: Path) -> None:
+    program = "job = engine().submit(flow('slow', seconds=0.3))\nimport gc\ngc.collect()\nprint(job.result().outputs)"
+    assert run(tmp_path, program) == "{'out': 3}\n"
+
+
+def test_a_lock_is_held_by_who_drops_an_engine(tmp_path: Path) -> None:
+    """The garbage collector comes at any moment, in any thread, also in one that has a lock of the engine or of threading."""
+    program = """
+import threading
+for turn in range(5):
+    one = engine()
+    one.run(flow("later", seconds=0.001))
+    with threading._active_limbo_lock, one._lanes["cpu"]._wake, one.store._lock, one.store._room:
+        del one
+print("done")
+"""
+    assert run(tmp_path, program) == "done\n"
