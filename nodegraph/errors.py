@@ -83,6 +83,10 @@ class Problems(NodegraphError):
         self.problems = tuple(problems)
         super().__init__(render(self.problems))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An exception is pickled with its text, of which no problems can be made: a pool of processes broke where it came back."""
+        return type(self), (self.problems,), self.__dict__
+
 
 class WorkflowInvalid(Problems):
     """The file, its inputs or the call is wrong. Nothing has run."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,12 +42,18 @@ class Result:
     keys: dict[str, str] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     seconds: float = 0.0
-    provenance: Callable[[], dict[str, Any]] = dict
+    provenance: Callable[[], dict[str, Any]] = field(default=dict, repr=False)
     smaller: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         return self.status == "ok"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and what is sent to another process, have the record of the making itself, not what makes it when it is asked for."""
+        held = [getattr(self, name) for name in self.__slots__]
+        held[self.__slots__.index("provenance")] = partial(dict, self.provenance())
+        return type(self), tuple(held)
 
     def metadata(self, output: str) -> dict[str, Any]:
         """What a file made from an output tells of its making: no time, no host."""

@@ -43,6 +43,10 @@ class _Arrays:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and what programs send to other processes, are made anew: nothing can be set."""
+        return type(self).from_parts, self.parts()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'×'.join(map(str, self.data.shape))} {arrays.dtype_name(self.data)})"
 
@@ -261,6 +265,9 @@ class Conditioning:
         object.__setattr__(self, "space", space)
 
     __setattr__ = _Arrays.__setattr__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_parts, self.parts()
 
     def __repr__(self) -> str:
         return f"Conditioning({', '.join(f'{name} {tuple(array.shape)}' for name, array in self.named.items())})"
