@@ -131,7 +131,8 @@ class Engine:
         self._runs: set[Execution] = set()  # that are not done
         self._lock = threading.RLock()
         self._closed = False
-        weakref.finalize(self, _let_go, self._lanes, self.store, os.getpid()).atexit = False
+        self._process = os.getpid()
+        weakref.finalize(self, _let_go, self._lanes, self.store, self._process).atexit = False
 
     def __enter__(self) -> Engine:
         return self
@@ -158,6 +159,7 @@ class Engine:
         """What a run would do. Raises WorkflowInvalid."""
         from nodegraph.execution import Execution
 
+        self._refuse_forked()
         shared = self._ready()
         with looks.Moment():
             plan, outputs, effects, name, _ = self._plan(self._read(workflow), {**(inputs or {}), **more}, only, shared=shared)
@@ -218,6 +220,7 @@ class Engine:
 
         if self._closed:
             raise RuntimeError("the engine is closed")
+        self._refuse_forked()
         self._refuse_nodes("run a workflow on the engine that runs it; return a Graph")
         source = self._read(workflow)
         if token is not None and "token" in source.inputs and "token" not in (inputs or {}):
@@ -265,7 +268,10 @@ class Engine:
         return found
 
     def close(self) -> None:
-        """Cancel the jobs that are not done, write what is waiting to disk, end the threads. Idempotent. RuntimeError in a node."""
+        """Cancel the jobs that are not done, write what is waiting to disk, end the threads. Idempotent. RuntimeError in a node.
+        Nothing is done in a process that was forked off: all of it belongs to the other one."""
+        if self._process != os.getpid():
+            return
         self._refuse_nodes("close the engine that runs it")
         with self._lock:
             if self._closed:
@@ -288,6 +294,11 @@ class Engine:
         """Raise RuntimeError when a node asks: it would hold the worker that it waits for."""
         if any(lane.is_caller() for lane in self._lanes.values()):
             raise RuntimeError(f"a node cannot {what}")
+
+    def _refuse_forked(self) -> None:
+        """Raise RuntimeError in a process that was forked off: it has none of the threads, and must not use the open index."""
+        if self._process != os.getpid():
+            raise RuntimeError("the engine is of the process that this one was forked off from: make another engine here")
 
     @property
     def _index(self) -> Path | None:

@@ -131,3 +131,25 @@ for turn in range(5):
 print("done")
 """
     assert run(tmp_path, program) == "done\n"
+
+
+def test_a_process_that_is_forked_off_needs_an_engine_of_its_own(tmp_path: Path) -> None:
+    """A run in it never ended, as it has none of the threads; nor did leaving the `with` amid a run of the other process."""
+    program = """
+with engine() as open_:
+    job = open_.submit(flow("slow", seconds=0.5))
+    begun()
+    if os.fork() == 0:
+        for call in (open_.run, open_.plan):
+            try:
+                call(flow("slow", seconds=0))
+            except RuntimeError as error:
+                print(error, flush=True)
+        with engine() as own:
+            print(own.run(flow("slow", seconds=0)).outputs, flush=True)
+        sys.exit()
+    assert os.wait()[1] == 0
+    print(job.result().outputs)
+"""
+    refused = "the engine is of the process that this one was forked off from: make another engine here\n"
+    assert run(tmp_path, program) == refused * 2 + "{'out': 3}\n" * 2
