@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from nodegraph import positions
+from nodegraph import kinds, positions
 from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.workflow import Workflow
 
@@ -46,6 +46,12 @@ class Link(Generic[T_co]):
     def __repr__(self) -> str:
         return f"Link({self._reference!r})"
 
+    def __format__(self, how: str) -> str:
+        """Raises WorkflowInvalid: what the link will give is not known yet, and its name is no part of the text."""
+        text, fix = f"{self!r} cannot stand in a text", "let a node make the text: w.format_text(template='… {name} …', name=link)"
+        self._builder._refuse(True, "link-in-text", (), text, fix)
+        return repr(self)
+
 
 class Each(Generic[T_co]):
     """A list that a node is to run over, once for each item; made by `w.each(…)`."""
@@ -64,6 +70,7 @@ class NodeBase:
     """A node that was added. `node["port"]` is an output whose name is no attribute."""
 
     __slots__ = ("_builder", "_name")
+    __iter__ = None  # or Python would take outputs 0, 1, 2 and so on from it, without end
 
     def __init__(self, builder: BuilderBase, name: str):
         self._builder, self._name = builder, name
@@ -90,7 +97,12 @@ class BuilderBase:
     """Gathers a workflow. `Workflow.build` makes one; node types are its methods."""
 
     def __init__(self, name: str, doc: str, requires: Mapping[str, str] | None, folder: Path | None, file: str, line: int):
-        self._head: dict[str, Any] = {"nodegraph": 1, "name": name, "doc": doc, "requires": dict(requires or {})}
+        self._head: dict[str, Any] = {
+            "nodegraph": 1,
+            "name": name,
+            "doc": doc,
+            "requires": dict(requires) if isinstance(requires, Mapping) else requires,
+        }
         self._inputs: dict[str, dict[str, Any]] = {}
         self._nodes: dict[str, dict[str, Any]] = {}
         self._outputs: dict[str, Any] = {}
@@ -137,7 +149,7 @@ class BuilderBase:
             self._outputs[name] = self._reference(given)
             self._lines[place] = _caller_line()
 
-    def use(self, use: str | Workflow | BuilderBase, name: str = "", /, **ports: Any) -> Node:
+    def use(self, use: str | os.PathLike[str] | Workflow | BuilderBase, name: str = "", /, **ports: Any) -> Node:
         """Add a node by the name of its type, by the path of a workflow file, or by a workflow."""
         return self._add(use, name, ports)
 
@@ -165,6 +177,10 @@ class BuilderBase:
 
     def _add(self, use: Any, name: str, ports: Mapping[str, Any]) -> Node:
         use = use.to_workflow() if isinstance(use, BuilderBase) else self._path_of(use) if isinstance(use, Workflow) else use
+        if isinstance(use, os.PathLike):
+            use = _as_written(Path(use))
+        fix = "give the name of a node type, the path of a workflow's file, or a workflow"
+        self._refuse(not isinstance(use, str | Workflow), "wrong-json", ("nodes", name), f"a node cannot use {kinds.describe(use)}", fix)
         chosen = name or self._free(use.name if isinstance(use, Workflow) else Path(use).stem if use.endswith(".json") else use)
         place = ("nodes", chosen)
         self._refuse(chosen in self._nodes, "name-clash", place, f"there is a node {chosen!r} already", "give it another name")
@@ -181,8 +197,7 @@ class BuilderBase:
         if not workflow.file or workflow.folder is None:
             return workflow
         path = workflow.folder / Path(workflow.file).name
-        relative = Path(os.path.relpath(path, self._folder)).as_posix() if self._folder else path.as_posix()
-        return relative if relative.startswith((".", "/")) else f"./{relative}"
+        return _as_written(Path(os.path.relpath(path, self._folder)) if self._folder else path)
 
     def _free(self, stem: str) -> str:
         """The name of a node that has none: that of its type, with a number from the second on."""
@@ -196,15 +211,23 @@ class BuilderBase:
     def _sorted(self, node: str, port: str, given: Any) -> tuple[str, Any]:
         """Where in a node a value stands, and as what."""
         place = ("nodes", node, port)
-        if isinstance(given, Each):
-            items = given._items
-            return "each", self._reference(items) if self._is_link(items) else list(items)
+        section, given = ("each", given._items) if isinstance(given, Each) else ("with", given)
         if self._is_link(given):
-            return "from", self._reference(given)
+            return "from" if section == "with" else section, self._reference(given)
         text = f"{port!r} of {node!r} is a node"
         self._refuse(isinstance(given, NodeBase), "not-a-link", place, text, "say which of its outputs: node.port")
+        if section == "each":
+            wrong = isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
+            self._refuse(
+                wrong, "each-type", place, f"{port!r} of {node!r} is mapped over {kinds.describe(given)}", "give a list, or a link"
+            )
+            given = list(given)
         mixed = isinstance(given, list | tuple) and any(isinstance(one, Link | NodeBase) for one in given)
         self._refuse(mixed, "mixed-list", place, f"{port!r} of {node!r} is a list of links and values", "make values outputs of nodes")
+        inside = f"{port!r} of {node!r} is a value with a link inside"
+        self._refuse(_holds_link(given), "mixed-list", place, inside, "put it together by nodes, and link the port to the last one")
+        if section == "each":
+            return section, given
         if isinstance(given, BuilderBase):
             return "with", given.to_workflow().to_json()
         return "with", given.to_json() if isinstance(given, Workflow) else list(given) if isinstance(given, tuple) else given
@@ -252,6 +275,25 @@ class _Lines(positions.Positions):
         while names not in self._written:
             names = names[:-1]
         return self._written[names], 1
+
+
+def _as_written(path: Path) -> str:
+    """How the path of a workflow stands in a file."""
+    written = path.as_posix()
+    return written if written.startswith(".") or path.is_absolute() else f"./{written}"
+
+
+def _holds_link(value: Any) -> bool:
+    """Whether there is a link, or a node, anywhere in a value."""
+    stack, seen = [value], set()
+    while stack:
+        one = stack.pop()
+        if isinstance(one, Link | NodeBase):
+            return True
+        if isinstance(one, list | tuple | dict) and id(one) not in seen:  # it may be in a circle
+            seen.add(id(one))
+            stack += one.values() if isinstance(one, dict) else one
+    return False
 
 
 def _caller_line() -> int:

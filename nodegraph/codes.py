@@ -44,6 +44,13 @@ WORKFLOWS = {
     "workflow-cycle": "Workflows use each other in a circle.",
     "wrong-type": "A value is not of its port's type.",
 }
+BUILDING = {
+    "foreign-link": "A link of one workflow is given to another, in Python.",
+    "link-in-text": "A link stands in a text that Python makes, which cannot know what the link will give.",
+    "mixed-list": "A value that is made of links and of values, in Python.",
+    "name-clash": "Two nodes or inputs of one name, in Python.",
+    "not-a-link": "Something else than a link where one is needed, in Python.",
+}
 RUNS = {
     "graph-effect": "A node returned a graph with an effect in it, and is not declared as one.",
     "input-changed": "A node changed one of its inputs in place.",
@@ -116,6 +123,7 @@ COMMANDS = {
 GROUPS = {
     "Files": FILES,
     "Workflows": WORKFLOWS,
+    "Workflows written in Python": BUILDING,
     "Runs": RUNS,
     "Packs": PACKS,
     "Models": MODELS,
@@ -132,12 +140,16 @@ EXAMPLES = {
     "damaged-weights": "the file 'unet/model.safetensors' is not what its digest says",
     "file-exists": "'packs/my_pack' is there already",
     "file-too-large": "'flow.json' is larger than 64 MiB",
+    "foreign-link": "[Link('text.text')] is of another workflow",
     "graph-effect": "'tile' returned a graph with 'save_image' in it, which is an effect",
     "input-changed": "'fade' changed its input 'image' in place",
     "input-differs": "the file 'photo.png' is not the one that the picture was made of",
     "internal": "nodegraph made a mistake: AssertionError",
+    "link-in-text": "Link('inputs.prompt') cannot stand in a text",
+    "mixed-list": "'texts' of 'join_texts' is a list of links and values",
     "model-exists": "there is a model 'tiny-sd' already",
     "model-gone": "the files of the model 'tiny-sd' are no longer there",
+    "name-clash": "there is a node 'paint' already",
     "no-cache": "there is no cache in 'results'",
     "no-doc": "'fade' does not say what it does",
     "no-metadata": "'photo.png' does not say how it was made",
@@ -145,6 +157,7 @@ EXAMPLES = {
     "no-picture": "no output of the workflow is a picture",
     "no-runs": "--sweep steps= has no values",
     "node-gone": "the node 'fade' of pack.lock is gone",
+    "not-a-link": "'text' of 'text_length' is a node",
     "not-deterministic": "'fade' gave another 'image' for the same inputs",
     "not-installed": "drawing a PNG needs a package that is not installed",
     "not-tried": "'mine/sharpen' could not be tried: there are no samples of upscaler, and no node here makes one of other samples",

@@ -163,6 +163,13 @@ def test_mistakes_have_the_line_of_the_call() -> None:
         (lambda w, node: w.join_texts(texts=[node.text, "b"]), "mixed-list"),
         (lambda w, node: w.text_length("node", text="x"), "name-clash"),
         (lambda w, node: w.text_length(text=Workflow.build().text(value="x").text), "foreign-link"),
+        (lambda w, node: w.join_texts(texts=w.each([node.text, "b"])), "mixed-list"),
+        (lambda w, node: w.format_json(json={"a": [node.text]}), "mixed-list"),
+        (lambda w, node: w.text(value=f"{node.text}, in oil"), "link-in-text"),
+        (lambda w, node: w.text(value=w.each(node)), "not-a-link"),
+        (lambda w, node: w.text(value=w.each("abc")), "each-type"),
+        (lambda w, node: w.text(value=w.each(5)), "each-type"),
+        (lambda w, node: w.use(None), "wrong-json"),
         (lambda w, node: w.output(x="node.text"), "not-a-link"),
         (lambda w, node: [w.input("a", "int"), w.input("a", "int")], "name-clash"),
     ],
@@ -176,6 +183,30 @@ def test_what_cannot_be_written_is_refused_at_once(wrong: Any, code: str) -> Non
     assert problem.code == code
     assert problem.file == __file__
     assert problem.line > 0
+
+
+def test_a_node_is_not_gone_through() -> None:
+    """Python took its outputs 0, 1, 2 and so on, without end: `w.each(node)` took all memory."""
+    node = Workflow.build().text(value="x")
+    with pytest.raises(TypeError, match="not iterable"):
+        list(node)  # type: ignore[call-overload]
+
+
+def test_a_value_that_holds_itself_holds_no_link() -> None:
+    w = Workflow.build()
+    circle: list[Any] = []
+    circle.append(circle)
+    w.format_json(json=circle)
+    with Engine(cache=False) as engine:
+        assert [problem.where for problem in engine.check(w)] == ["nodes.format_json.with.json"]
+
+
+def test_a_workflow_is_used_by_a_path(tmp_path: Path) -> None:
+    (tmp_path / "inner.json").write_text('{"nodes": {"a": {"use": "text", "with": {"value": "x"}}}, "outputs": {"out": "a.text"}}')
+    w = Workflow.build(folder=tmp_path)
+    w.output(out=w.use(Path("inner.json")).out)
+    with Engine(cache=False) as engine:
+        assert engine.run(w).outputs == {"out": "x"}
 
 
 def test_numbers_beyond_all_floats_go_to_python_and_back() -> None:
