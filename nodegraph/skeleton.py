@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import threading
 import time
 import types as python_types
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ from nodegraph.spec import SKELETONS
 
 PATIENCE = 2.0
 """Seconds of processor time that the statements of one module may take together; a busy or sleeping machine uses up none of it."""
+_looking = threading.RLock()
 
 
 class Missing(ImportError):
@@ -148,12 +150,13 @@ class SkeletonLoader:
 
     @contextmanager
     def importable(self, module: python_types.ModuleType) -> Iterator[None]:
-        """While type hints are looked up, which is done in sys.modules."""
-        sys.modules[module.__name__] = module
-        try:
-            yield
-        finally:
-            sys.modules.pop(module.__name__, None)
+        """While type hints are looked up, which is done in sys.modules: one thread at a time, as another may read the same pack."""
+        with _looking:
+            sys.modules[module.__name__] = module
+            try:
+                yield
+            finally:
+                sys.modules.pop(module.__name__, None)
 
     def load(self, name: str) -> python_types.ModuleType:
         """The skeleton of a module with all of its nodes. Raises SyntaxError, ValueError, Missing and TooSlow."""

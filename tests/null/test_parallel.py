@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,14 @@ def test_an_engine_holds_no_run_that_is_done(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             engine.submit(flow)
         assert not engine._runs, "or to close it would wait for ever"
+
+
+def test_engines_are_made_in_many_threads_at_once() -> None:
+    """Each of them reads the same packs: type hints were looked up in a module that another thread had just put away."""
+
+    def made(number: int) -> list[Any]:
+        with Engine(cache=False) as engine:
+            return engine.check({"nodes": {"a": {"use": "text", "with": {"value": str(number)}}}, "outputs": {"out": "a.text"}})
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(made, range(18))) == [[]] * 18
