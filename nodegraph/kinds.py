@@ -219,4 +219,6 @@ def describe(value: Any) -> str:
     if isinstance(value, dict):
         return "an object"
     name = name_of(type(value))
+    if type(value).__module__ == "numpy":  # it has a bool and a str of its own
+        name = f"numpy.{name}"
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

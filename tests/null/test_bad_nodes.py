@@ -11,7 +11,7 @@ import numpy
 import pytest
 from cases import bare_engine
 
-from nodegraph import Audio, Graph, Image, Invalid, Lazy, Mask, Need, Ref, Skip, WorkflowInvalid, node
+from nodegraph import Audio, Engine, Graph, Image, Invalid, Lazy, Mask, Need, Ref, Skip, WorkflowInvalid, node
 from nodegraph.cli import main
 from nodegraph.errors import render
 
@@ -357,3 +357,15 @@ def test_a_value_that_cannot_be_taken_apart_is_its_nodes_mistake(debug):
         problems = engine.submit(workflow).result(SECONDS).problems
     assert [(one.code, one.where) for one in problems] == [("node-failed", "a")]
     assert "ValueError: no parts today" in problems[0].text
+
+
+def test_a_number_of_numpy_is_told_from_one_of_python():
+    """It was said to be a bool, but to have given a bool."""
+
+    @node
+    def sick(value: float = 0.0) -> bool:
+        return numpy.bool_(value > 0)
+
+    with Engine(nodes=[sick], cache=False) as engine:
+        [problem] = engine.submit({"nodes": {"a": {"use": "sick"}}, "outputs": {"out": "a.bool"}}).result().problems
+    assert problem.text == "'sick' says that 'bool' is bool, but gave a numpy.bool"
