@@ -153,3 +153,28 @@ with engine() as open_:
 """
     refused = "the engine is of the process that this one was forked off from: make another engine here\n"
     assert run(tmp_path, program) == refused * 2 + "{'out': 3}\n" * 2
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("program", ["print(engine().run({0}).outputs)", "kept.append(engine())\n    print(kept[0].run({0}).outputs)"])
+def test_a_process_of_multiprocessing_keeps_its_results(method: str, program: str, tmp_path: Path) -> None:
+    """One that is forked off calls nothing that was to be called at its end, but what multiprocessing itself knows of."""
+    flow = "flow('slow', seconds=0.01)"
+    (tmp_path / "program.py").write_text(f"""{CODE}
+import multiprocessing
+
+kept = []
+
+def work():
+    {program.format(flow)}
+    sys.stdout.flush()
+
+if __name__ == "__main__":
+    for _ in range(3):
+        process = multiprocessing.get_context({method!r}).Process(target=work)
+        process.start()
+        process.join()
+""")
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{'out': 3}\n" * 3, "")
+    assert (calls(tmp_path, "quick"), calls(tmp_path, "slow")) == (1, 1)
