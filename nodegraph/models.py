@@ -341,7 +341,12 @@ def _at(path: Path, file: str) -> Path:
     if not looks.is_dir(path):
         return path
     base = _base(path)
-    return base / file if base and not looks.exists(path / file.partition("/")[0]) else path / file
+    return base / file if base and not _has_part(path / file.partition("/")[0]) else path / file
+
+
+def _has_part(path: Path) -> bool:
+    """Whether a model itself has a part, a file or a folder with files, so that its base does not give it."""
+    return any(True for _ in _inside(str(path))) if looks.is_dir(path) else looks.exists(path)
 
 
 def _size(path: Path) -> int:
