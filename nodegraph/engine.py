@@ -20,7 +20,7 @@ from nodegraph.check import Checker
 from nodegraph.entries import Entry
 from nodegraph.errors import PackInvalid, Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
 from nodegraph.handles import ModelRef
-from nodegraph.literals import Pending
+from nodegraph.literals import Pending, Refused
 from nodegraph.models import ModelFolder, Resident
 from nodegraph.packs import Reload, load_all, reload
 from nodegraph.plan import Identities, Plan, Scope, bind_inputs
@@ -393,9 +393,14 @@ class _Resolver:
         return engine
 
     def __call__(self, pending: Pending) -> Any:
-        if pending.kind == "model":
-            return self._engine.models.ref(pending.text, self.checker.world.seen(pending.text) if self.checker else None)
-        return File.at(pending.path)
+        try:
+            if pending.kind == "model":
+                return self._engine.models.ref(pending.text, self.checker.world.seen(pending.text) if self.checker else None)
+            return File.at(pending.path)
+        except OSError as error:
+            text = f"cannot read the {pending.kind} {pending.text!r}: {error.strerror or error}"
+            fix = "see who may read its files" if pending.kind == "model" else "give the path of a file that can be read"
+            raise Refused("file-missing", text, fix) from error
 
     def outside(self, kind: Type, port: Port, given: Any, workflow: Workflow) -> Any:
         """A default of a workflow's input: its paths are relative to that workflow."""

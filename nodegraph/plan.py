@@ -7,7 +7,7 @@ changes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nodegraph import keys, kinds, types
@@ -368,12 +368,15 @@ class Plan:
         sources = {port: _resolve(link, at, bindings) for port, link in template.links[index].items()}
         literals = dict(template.literals[index])
         for port, what in pending:
-            literals[port] = self.resolved(what)
+            literals[port] = self._looked_up(template, ("nodes", name, "with", port), what)
         if index not in template.each:
             return self._use(used, name, sources, literals, scope, checked)
         each = {}
         for port, given in template.each[index].items():
-            each[port] = [Const(self.resolved(value)) for value in given] if isinstance(given, list) else _resolve(given, at, bindings)
+            if isinstance(given, list):
+                each[port] = [Const(value) for value in self._looked_up(template, ("nodes", name, "each", port), given)]
+            else:
+                each[port] = _resolve(given, at, bindings)
         return self._map(used, name, sources, literals, each, scope, checked)
 
     def _use(
@@ -475,11 +478,12 @@ class Plan:
     def _default(self, template: Template, port: Port) -> Const:
         """A default that is not kept as a source: of one that names something outside only what it says is kept."""
         said = template.defaults.get(port.name)
-        if said is None and port.default is not None:
-            said = literal(port, port.default, self._outside(template))
-            if has_pending(said):
-                template.defaults[port.name] = said
-        made = Const(self.resolved(said))
+        with _checked_before(template, ("inputs", port.name, "default")):
+            if said is None and port.default is not None:
+                said = literal(port, port.default, self._outside(template))
+                if has_pending(said):
+                    template.defaults[port.name] = said
+            made = Const(self.resolved(said))
         if kinds.is_json(made.value):  # and nothing outside, which may change
             template.defaults[port.name] = made
         return made
@@ -490,8 +494,22 @@ class Plan:
             return value
         return self.resolve(value) if value.__class__ is Pending else [self.resolved(item) for item in value]
 
+    def _looked_up(self, template: Template, place: tuple[str, ...], value: Any) -> Any:
+        """As `resolved`, for what stands at a place of a checked workflow. Raises WorkflowInvalid."""
+        with _checked_before(template, place):
+            return self.resolved(value)
+
     def _outside(self, template: Template) -> Outside:
         return lambda kind, port, given: self.resolve.outside(kind, port, given, template.workflow)
+
+
+@contextlib.contextmanager
+def _checked_before(template: Template, place: tuple[str, ...]) -> Iterator[None]:
+    """Raises WorkflowInvalid for what a place of a checked workflow names and is there no longer."""
+    try:
+        yield
+    except Refused as error:
+        raise WorkflowInvalid([template.workflow.problem(error.code, place, error.text, error.fix)]) from None
 
 
 def _output_ident(source: tuple[int, str], plan_keys: Sequence[Any]) -> bytes:

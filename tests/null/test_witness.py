@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -285,3 +287,81 @@ def test_files_of_a_model_are_read_again_when_they_have_changed(tmp_path: Path) 
     assert folder.ref("plain") != fresh
     (config.parent / "more.json").write_text("{}")
     assert [name for name, _ in folder.ref("plain").files] == ["config.json", "more.json"]
+
+
+def test_a_base_gives_the_parts_of_which_a_model_has_no_file(tmp_path: Path) -> None:
+    """As digests and weights have it; facts took an empty folder for the part itself."""
+    write(tmp_path / "mine", nodes=NODES.replace('"model"', '"diffusion"'), facts=FACTS.replace("config.json", "part/config.json"))
+    models = tmp_path / "models"
+    for name in ("plain/part", "whole/part"):
+        (models / name).mkdir(parents=True)
+    (models / "plain" / "model_index.json").write_text('{"nodegraph_base": "whole"}')
+    (models / "whole" / "part" / "config.json").write_text('{"width": 400}')
+    flow = Workflow.of(FLOW)
+    with Engine(packs=[tmp_path / "mine"], models=[models], cache=False) as engine:
+        assert [path for path, _ in engine.models.ref("plain").files] == ["model_index.json", "part/config.json"]
+        assert [problem.code for problem in engine.check(flow)] == ["facts-mismatch"]
+        (models / "plain" / "part").rmdir()
+        assert [problem.code for problem in engine.check(flow)] == ["facts-mismatch"]
+
+
+VANISHING = """
+import pathlib
+from typing import Annotated
+from nodegraph import File, Kind, ModelRef
+
+@node(volatile=True)
+def remove(path: str) -> list[int]:
+    'A.'
+    pathlib.Path(path).unlink()
+    return [1, 2]
+
+@node
+def look(file: File, model: Annotated[ModelRef, Kind("model")], number: int) -> str:
+    'A.'
+    return "seen"
+"""
+
+
+@pytest.mark.parametrize("where", ["default", "literal"])
+@pytest.mark.parametrize(("gone", "code"), [("note.txt", "file-missing"), ("models/plain/config.json", "model-incomplete")])
+def test_what_vanishes_in_a_run_is_a_problem_of_the_node_that_names_it(tmp_path: Path, where: str, gone: str, code: str) -> None:
+    """The workflow that names it is mapped over a list that comes later."""
+    write(tmp_path / "mine", nodes=HEAD + VANISHING)
+    configured(tmp_path, 4)
+    (tmp_path / "note.txt").write_text("text")
+    named = {"file": "note.txt", "model": "plain"}
+    inner: dict[str, Any] = {"inputs": {"n": {"type": "int"}}, "outputs": {"text": "look.text"}}
+    inner["nodes"] = {"look": {"use": "look", "from": {"number": "inputs.n"}}}
+    if where == "literal":
+        inner["nodes"]["look"]["with"] = named
+    else:
+        inner["inputs"] |= {name: {"type": name, "default": value} for name, value in named.items()}
+        inner["nodes"]["look"]["from"] |= {name: f"inputs.{name}" for name in named}
+    (tmp_path / "inner.json").write_text(json.dumps({"nodegraph": 1, **inner}))
+    nodes = {
+        "remove": {"use": "remove", "with": {"path": str(tmp_path / gone)}},
+        "all": {"use": "./inner.json", "each": {"n": "remove.ints"}},
+    }
+    (tmp_path / "outer.json").write_text(json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"texts": "all.text"}}))
+    with Engine(packs=[tmp_path / "mine"], models=[tmp_path / "models"], cache=False) as engine:
+        problems = engine.submit(tmp_path / "outer.json").result().problems
+    assert [(problem.code, problem.where) for problem in problems] == [(code, "all")]
+
+
+def test_a_file_that_cannot_be_read_is_told_at_the_place_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "mine", nodes=HEAD + VANISHING)
+    configured(tmp_path, 4)
+    (tmp_path / "note.txt").write_text("text")
+    nodes = {"look": {"use": "look", "with": {"file": "note.txt", "model": "plain", "number": 1}}}
+    (tmp_path / "flow.json").write_text(json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"text": "look.text"}}))
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(keys, "file_digest", refuse)
+    one = Engine(packs=[tmp_path / "mine"], models=[tmp_path / "models"], cache=False)
+    with one as engine, pytest.raises(WorkflowInvalid) as caught:
+        engine.submit(tmp_path / "flow.json")
+    told = [(problem.code, problem.where, problem.text) for problem in caught.value.problems]
+    assert told == [("file-missing", "nodes.look.with.file", "cannot read the file 'note.txt': Permission denied")]
