@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import arrays, guard, keys, kinds, memory
+from nodegraph import arrays, guard, keys, kinds, memory, types
 from nodegraph.entries import Entry, Smaller
 from nodegraph.errors import Cancelled, Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, failed, said
@@ -240,10 +240,9 @@ def _wrong_input(run: Execution, step: int, used: NodeType, inputs: dict[str, An
                 continue
             given = given.value
         if not kinds.conforms(declared.type, as_lists(given)):
-            where = f"{run.plan.path(step)}.{port}"
-            return Problem(
-                "type-mismatch", where, f"{where!r} takes {declared.type}, but {kinds.describe(given)} arrived", f"give it {declared.type}"
-            )
+            where, wanted = f"{run.plan.path(step)}.{port}", types.erase(declared.type)
+            text = f"{where!r} takes {wanted}, but {kinds.describe(given)} arrived"
+            return Problem("type-mismatch", where, text, f"give it {wanted}")
     return None
 
 

@@ -236,7 +236,7 @@ class Plan:
         used = template.types[index]
         checked = template.checked.get(index, ())
         if unsure:
-            checked = (*checked, *_fed(template, index, unsure))
+            checked = (*checked, *template.doubtful(unsure)[0].get(index, ()))
         if used.__class__ is not NodeType or index in template.each or index in pending:
             return self._special(template, index, at, bindings, pending.get(index, ()), scope, checked)
         parts, given = self._literal_parts(template, index), template.literals[index]
@@ -539,17 +539,6 @@ def _has_effect(used: NodeType | Template) -> bool:
         seen.update(fresh)
         stack += fresh.values()
     return False
-
-
-def _fed(template: Template, index: int, inputs: Sequence[str]) -> tuple[str, ...]:
-    """The ports of a node that are fed by these inputs of the workflow."""
-    mapped = {port: link for port, link in template.each.get(index, {}).items() if link.__class__ is tuple}
-    feeding = {(INPUTS, name) for name in inputs}
-    return tuple(
-        port
-        for port, link in {**template.links[index], **mapped}.items()
-        if not feeding.isdisjoint([link] if link.__class__ is tuple else link)
-    )
 
 
 def _pending_by_node(template: Template) -> dict[int, tuple[Any, ...]]:

@@ -6,12 +6,13 @@ and the models stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nodegraph import types
 from nodegraph.errors import Problem
-from nodegraph.spec import Port
+from nodegraph.spec import NodeType, Port
 from nodegraph.types import Type
 from nodegraph.witness import Said
 from nodegraph.workflow import Workflow
@@ -22,6 +23,8 @@ Link = tuple[int, str]
 """(index of a node or INPUTS, port)."""
 Links = Link | list[Link]
 """One link, or several that make a list."""
+Doubts = tuple[dict[int, tuple[str, ...]], frozenset[str]]
+"""Ports whose values may be of another type than they say, by the index of the node, and outputs of the workflow."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +36,7 @@ class Template:
     `order` is topological, ties in file order; None when file order is. `checked[i]` names ports whose value must be checked when it is
     there, as its source is `any`. `said` is what the outside was asked for it. The first `settled` nodes are plain: literals that are
     what they say, links back to other nodes, no inputs of the workflow. `facts` is what check knows of its values. `parts`, `defaults`
-    and `planned` are kept by plans.
+    and `planned` are kept by plans, `doubts` by `doubtful`.
     """
 
     workflow: Workflow
@@ -57,10 +60,33 @@ class Template:
     parts: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
     planned: Any = None
+    doubts: dict[frozenset[str], Doubts] = field(default_factory=dict)
 
     def sequence(self) -> Any:
         """Node indexes in topological order."""
         return range(len(self.names)) if self.order is None else self.order
+
+    def doubtful(self, inputs: Iterable[str]) -> Doubts:
+        """What may be of another type than it says where these inputs may: ports to check, by node, and outputs.
+
+        A workflow hands on what it is given as it is, and so does a node whose types depend on each other.
+        """
+        known = self.doubts.get(asked := frozenset(inputs))
+        if known is not None:
+            return known
+        doubtful = {(INPUTS, name) for name in asked}
+        ports: dict[int, tuple[str, ...]] = {}
+        for index in self.sequence():
+            used = self.types[index]
+            mapped = {port: link for port, link in self.each.get(index, {}).items() if link.__class__ is tuple}
+            links = {**self.links[index], **mapped}
+            fed = tuple(port for port, link in links.items() if not doubtful.isdisjoint(link if link.__class__ is list else [link]))
+            if fed and used is not None:
+                ports[index] = fed
+                doubtful.update((index, name) for name in _handed_on(used, fed))
+        outputs = {name for name, link in self.outputs.items() if not doubtful.isdisjoint(link if link.__class__ is list else [link])}
+        found = self.doubts[asked] = ports, frozenset(outputs)
+        return found
 
     @property
     def all_problems(self) -> list[Problem]:
@@ -75,3 +101,12 @@ class Template:
             seen.update(map(id, fresh))
             stack.extend(reversed(fresh))
         return list(found.values())
+
+
+def _handed_on(used: NodeType | Template, ports: Iterable[str]) -> Iterable[str]:
+    """The outputs whose types depend on what comes in by these ports."""
+    if isinstance(used, Template):
+        return used.doubtful(ports)[1]
+    declared = filter(None, map(used.port, ports))
+    generic = any(types.has_variables(port.type) for port in declared)
+    return [name for name, kind in used.output_types.items() if types.has_variables(kind)] if generic else ()

@@ -74,6 +74,8 @@ class TypePass:
         outputs = declared_outputs(used)
         if generic:
             outputs = {name: types.substitute(kind, bound) for name, kind in outputs.items()}
+        if isinstance(used, Template) and (unsure := self.template.checked.get(index)):
+            outputs = {**outputs, **dict.fromkeys(used.doubtful(unsure)[1].intersection(outputs), types.ANY)}
         return {name: types.list_of(kind) for name, kind in outputs.items()} if each else outputs
 
     # -- links -----------------------------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ class TypePass:
             wanted = types.substitute(port.type, bound)
             text = f"{_target(path)} takes {wanted}{self._why(port)}, but {self._spelled(link)!r} gives {source}"
             self.report("type-mismatch", path, text, self._fix(index, path, wanted, source, link), expected=str(wanted), given=str(source))
-        elif types.has_any(source) and port.type is not types.ANY and not types.has_variables(port.type):
+        elif types.has_any(source) and port.type is not types.ANY and port.type.kind != "var":
             self.template.checked[index] = (*self.template.checked.get(index, ()), port.name)
 
     def _fits(self, port: Port, source: Type, bound: types.Bindings) -> bool:

@@ -195,6 +195,40 @@ def test_items_of_any_type_are_checked(extremes):
     assert (problem.code, problem.where) == ("type-mismatch", "n.items")
 
 
+def handing_on(**nodes: Any) -> dict[str, Any]:
+    """A workflow that gives its whole number as it is, or by a node that does."""
+    given = {"inputs": {"value": {"type": "int"}}, "nodes": nodes}
+    return {**given, "outputs": {"out": f"{list(nodes)[-1]}.{'out' if 'use' in nodes else 'value'}" if nodes else "inputs.value"}}
+
+
+SWITCH = {"use": "switch", "with": {"condition": True, "on_false": 1}, "from": {"on_true": "inputs.value"}}
+
+
+@pytest.mark.parametrize(
+    "use", [handing_on(), handing_on(s=SWITCH), handing_on(use={"use": handing_on(s=SWITCH), "from": {"value": "inputs.value"}})]
+)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_workflow_that_hands_on_what_is_of_any_type_does_not_vouch_for_it(extremes, use, mapped):
+    """Its input says int: text went through it, and was told as an int, or failed in the node behind it."""
+    inside = {"s": {**SWITCH, "from": {"on_true": "inputs.value"}}, "n": {"use": "plus", "from": {"a": "s.value"}}}
+    behind = {"use": {"inputs": {"value": {"type": "int"}}, "nodes": inside, "outputs": {"out": "n.int"}}}
+    for given, where in (("x", {"b": "b.a", "c": "c/n.a"}), (2, {})):
+        value = [given] if mapped else given
+        link = {"each" if mapped else "from": {"value": "v.value"}}
+        nodes = {"v": {"use": "anything", "with": {"value": value}}, "a": {"use": use, **link}, "c": {**behind, **link}}
+        nodes["b"] = {"use": "plus", "each" if mapped else "from": {"a": "a.out"}}
+        result = extremes.submit(flow(nodes, {"b": "b.int", "c": "c.out"})).result()
+        found = {problem.where.replace("[0]", "") for problem in result.problems if problem.code == "type-mismatch"}
+        assert found == set(where.values())
+        assert len(result.problems) == len(where)
+
+
+def test_what_is_no_list_is_told_where_a_list_of_anything_is_taken(extremes):
+    nodes = {"v": {"use": "anything", "with": {"value": "text"}}, "n": {"use": "repeat_list", "from": {"items": "v.value"}}}
+    [problem] = extremes.submit(flow(nodes, {"out": "n.value"})).result().problems
+    assert (problem.code, problem.text) == ("type-mismatch", "'n.items' takes list[any], but 'text' arrived")
+
+
 @pytest.mark.parametrize(
     ("use", "port", "output"),
     [("described", "value", "value"), ("make_json", "value", "json"), ("returned", "values", "value"), ("format_json", "json", "text")],
