@@ -55,7 +55,7 @@ WEIGHTS = 8 << 30
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One step as `plan` shows it. `state` is `cached`, `run`, `skip` (nothing needs it) or `effect`."""
+    """One step as `plan` shows it. `state` is `cached`, `run`, `skip` (nothing needs it, or what it takes is skipped) or `effect`."""
 
     path: str
     use: str
@@ -582,12 +582,23 @@ def _chosen(run: Execution, sources: Mapping[str, Source], entry: Entry) -> list
     return [step for link in record["outputs"].values() for step in steps_in(sources.get(link.partition(".")[2]))]
 
 
+def _needs(plan: Plan, step: int) -> list[int]:
+    """The steps without whose results a step is not called."""
+    from nodegraph.sources import steps_in
+
+    used = plan.types[step]
+    lazy = {port for port in plan.sources[step] if isinstance(used, NodeType) and (declared := used.port(port)) and declared.lazy}
+    return [one for port, source in plan.sources[step].items() if port not in lazy for one in steps_in(source)]
+
+
 def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: list[int]) -> Preview:
     """Look every result up, as a run would, without running anything."""
     from nodegraph.sources import steps_in
 
     run.shared.cache.refresh()
     states: dict[int, str] = {}
+    behind: dict[int, list[int]] = {}
+    skipped: set[int] = set()
     stack = [step for source in outputs.values() for step in steps_in(source)] + list(effects)
     while stack:
         step = stack.pop()
@@ -596,12 +607,19 @@ def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: li
         key = plan.keys[step]
         if key is not None and (found := run.shared.cache.linked(key)) is not None:
             states[step] = "cached"
-            stack += _chosen(run, plan.sources[step], found[0])
+            if found[0].kind == "skip":
+                skipped.add(step)
+            behind[step] = _chosen(run, plan.sources[step], found[0])
+            stack += behind[step]
             continue
         used = plan.types[step]
         states[step] = "effect" if isinstance(used, NodeType) and used.effect else "run"
         for source in plan.sources[step].values():
             stack.extend(steps_in(source))
+    for step in sorted(states) if skipped else ():
+        if not skipped.isdisjoint(behind[step] if step in behind else _needs(plan, step)):
+            skipped.add(step)
+            states[step] = states[step] if step in behind else "skip"
     names = [used.name if isinstance(used, NodeType) else "each" for used in plan.types]
     return Preview([PlannedStep(plan.path(step), names[step], states.get(step, "skip")) for step in range(len(plan))])
 

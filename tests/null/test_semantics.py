@@ -40,6 +40,25 @@ def ran(seen):
     return sorted(seen.get("finished", []))
 
 
+def test_a_plan_tells_what_a_kept_skip_holds_up(engine):
+    """What is behind it was told as to be run, after a run that had left nothing to do."""
+    chosen = {"use": "switch", "with": {"condition": True, "on_false": 1}, "from": {"on_true": "n.int"}}
+    nodes = {
+        "s": {"use": "skip_if", "with": {"value": 1, "condition": True}},
+        "n": {"use": "total", "from": {"items": ["s.value"]}},
+        "c": chosen,
+        "b": plus("c.value"),
+        "d": {"use": "coalesce", "from": {"one": "b.int"}, "with": {"two": 2}},
+        "e": plus("d.value"),
+    }
+    workflow = flow(nodes, {"b": "b.int", "e": "e.int"})
+    assert engine.run(workflow).outputs == {"e": 2}
+    assert engine.plan(workflow).count("run") == 0
+    result, seen = traced(engine, workflow)
+    assert result.outputs == {"e": 2}
+    assert "started" not in seen
+
+
 # -- demand and keys ---------------------------------------------------------------------------------------------------
 
 
