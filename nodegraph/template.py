@@ -90,7 +90,7 @@ class Template:
 
     @property
     def all_problems(self) -> list[Problem]:
-        """Problems of this workflow and of those it uses, each once."""
+        """Problems of this workflow and of those it uses, each once: file by file, in the order of each."""
         found: dict[str, Problem] = {}
         seen = {id(self)}
         stack = [self]
@@ -100,7 +100,8 @@ class Template:
             fresh = [child for child in one.children if id(child) not in seen]
             seen.update(map(id, fresh))
             stack.extend(reversed(fresh))
-        return list(found.values())
+        files = {problem.file: number for number, problem in reversed(list(enumerate(found.values())))}
+        return sorted(found.values(), key=lambda problem: (files[problem.file], problem.line, problem.column))
 
 
 def _handed_on(used: NodeType | Template, ports: Iterable[str]) -> Iterable[str]:

@@ -100,3 +100,14 @@ def test_half_of_a_character_is_told_where_nothing_else_is_looked_at(value):
         (problem,) = engine.check({"nodes": {"say": {"use": "say", "with": {"text": value}}}})
         assert problem.code == "wrong-type"
         assert not engine.check({"nodes": {"say": {"use": "say", "with": {"text": "ü 👩"}}}})
+
+
+def test_problems_of_workflows_that_are_written_in_others_stand_in_the_order_of_the_file(tmp_path, plain_engine):
+    """Those of a workflow that another file holds come behind them."""
+    wrong = '{"nodes": {"x": {"use": "list_length"}}}'
+    (tmp_path / "other.json").write_text('{"nodegraph": 1, "nodes": {"y": {"use": "nothing"}}}')
+    uses = ['"nothing"', wrong, '"./other.json"', '"nothing"', wrong]
+    lines = ",\n".join(f'"n{number}": {{"use": {use}}}' for number, use in enumerate(uses))
+    (tmp_path / "flow.json").write_text('{"nodegraph": 1, "nodes": {\n' + lines + "\n}}")
+    found = [(Path(problem.file).name, problem.line) for problem in plain_engine.check(tmp_path / "flow.json")]
+    assert found == [("flow.json", 2), ("flow.json", 3), ("flow.json", 5), ("flow.json", 6), ("other.json", 1)]
