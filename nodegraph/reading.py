@@ -182,18 +182,31 @@ def _problem(item: Any, path: positions.Path, known: Mapping[str, Sequence[str]]
         return Problem("unknown-key", where, f"{path[-1]!r} is no key here", fix)
     if item["type"] == "missing":
         return Problem("missing-key", where, f"the key {path[-1]!r} is missing", f"add {path[-1]!r}")
-    linked = "from" in path[-3:-1] or (path[-2:-1] == ("outputs",)) or (path[-3:-2] == ("outputs",) and isinstance(path[-1], int))
+    own = _own(path)
+    linked = own[2] == "from" if len(own) > 3 else len(own) > 1 and own[0] == "outputs"
     kind = "finite_number" if item["type"] == "float_type" and type(item["input"]) is int else item["type"]  # one of hundreds of digits
-    mapped = path[-2:-1] == ("each",) and len(path) > 3
-    expected = _USE if path[-1:] == ("use",) else _LINK if linked else _EACH if mapped else _EXPECTED.get(kind)
+    mapped = own[2:3] == ("each",) and len(own) == 4
+    expected = _USE if _is_use(own) else _LINK if linked else _EACH if mapped else _EXPECTED.get(kind)
     text, fix = expected or (item["msg"][:1].lower() + item["msg"][1:], "")
     return Problem("wrong-json", where, f"{where or 'the file'!r} {text}, but is {kinds.describe(item['input'])}", fix)
 
 
+def _own(path: Sequence[str | int]) -> tuple[str | int, ...]:
+    """A path from the innermost workflow on: names are free, so only from there on a step says what it is."""
+    start = 0
+    while len(path) > start + 3 and path[start] == "nodes" and path[start + 2] == "use":
+        start += 3
+    return tuple(path[start:])
+
+
+def _is_use(own: Sequence[str | int]) -> bool:
+    return len(own) == 3 and own[0] == "nodes" and own[2] == "use"
+
+
 def _section(path: positions.Path) -> str:
     """What the object is that the last step of a path is a key of."""
-    tail = path[-3:-1]
-    return str(tail[0]) if len(path) > 2 and tail[0] in ("inputs", "nodes") else ""
+    own = _own(path)
+    return str(own[0]) if len(own) == 3 and own[0] in ("inputs", "nodes") else ""
 
 
 _USE = ("must be a node type, a path or a workflow", 'write the name of a node type: "use": "…"')
@@ -234,7 +247,7 @@ def _real_path(loc: tuple[int | str, ...], data: Any) -> tuple[positions.Path, b
 
 def _meant(path: list[int | str], here: Any) -> bool:
     """Whether another member of the union at this path takes such a value."""
-    if path[-1:] == ["use"]:
+    if _is_use(_own(path)):
         return isinstance(here, str | Mapping)
     return isinstance(here, str | list)
 

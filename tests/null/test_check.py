@@ -111,3 +111,28 @@ def test_problems_of_workflows_that_are_written_in_others_stand_in_the_order_of_
     (tmp_path / "flow.json").write_text('{"nodegraph": 1, "nodes": {\n' + lines + "\n}}")
     found = [(Path(problem.file).name, problem.line) for problem in plain_engine.check(tmp_path / "flow.json")]
     assert found == [("flow.json", 2), ("flow.json", 3), ("flow.json", 5), ("flow.json", 6), ("other.json", 1)]
+
+
+NO_LINK = "must be a reference, or a list of them, but is an object"
+
+
+@pytest.mark.parametrize(
+    ("workflow", "told"),
+    [
+        ({"nodes": {}, "outputs": {"use": {}}}, {"outputs.use": NO_LINK}),
+        ({"nodes": {"a": {"use": "add", "from": {"use": {}}}}}, {"nodes.a.from.use": NO_LINK}),
+        ({"nodes": {"a": {"use": {"nodes": {}, "outputs": {"use": {}}}}}}, {"nodes.a.use.outputs.use": NO_LINK}),
+        ({"nodes": {}, "inputs": {"use": 5}}, {"inputs.use": "must be an object, but is 5"}),
+        ({"nodes": {"from": {"use": "add", "doc": 5}}}, {"nodes.from.doc": "must be text, but is 5"}),
+        ({"nodes": {"outputs": {"use": "add", "doc": 5}}}, {"nodes.outputs.doc": "must be text, but is 5"}),
+        (
+            {"nodes": {"each": {"use": {"nodes": {"each": {"use": "add", "doc": 5}}}}}},
+            {"nodes.each.use.nodes.each.doc": "must be text, but is 5"},
+        ),
+        ({"nodes": {}, "outputs": []}, {"outputs": "must be an object, but is a list of 0"}),
+    ],
+)
+def test_a_name_that_is_a_key_elsewhere_is_a_name(plain_engine, workflow, told):
+    """An output called `use` that is an object was refused without any problem."""
+    found = {problem.where: problem.text for problem in plain_engine.check({"nodegraph": 1, **workflow})}
+    assert found == {where: f"{where!r} {text}" for where, text in told.items()}
