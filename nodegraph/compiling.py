@@ -347,8 +347,12 @@ class Compilation:
             if port.live:
                 self._live_choice(index, port, value)
         except Refused as error:
-            linked = self._is_reference(given)
-            self.report(error.code, path, error.text, f'to link it, write it in "from": "{port.name}": "{given}"' if linked else error.fix)
+            fix = error.fix
+            if self._is_reference(given):
+                fix = f'to link it, write it in "from": "{port.name}": "{given}"'
+            elif isinstance(given, list) and self._does_for_each(port, given, path):
+                fix = 'to run once for each item, move it from "with" to "each"' if len(given) > 1 else "write it without brackets"
+            self.report(error.code, path, error.text, fix)
             return
         except WorkflowInvalid as error:
             self.template.problems.extend(error.problems)
@@ -356,6 +360,15 @@ class Compilation:
         if has_pending(value):
             self.template.pending.append((index, port.name, value))
         literals[port.name] = value
+
+    def _does_for_each(self, port: Port, given: list[Any], path: Steps) -> bool:
+        """Whether each item of a list that does not do would do by itself."""
+        try:
+            for value in given:
+                literal(port, value, lambda kind, port, text: self.outside(kind, port, text, path))
+        except (Refused, WorkflowInvalid):
+            return False
+        return bool(given)
 
     def _is_reference(self, given: Any) -> bool:
         """Whether a value that does not do is a link that stands in the wrong place."""

@@ -136,7 +136,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean_file(name: str, known: Iterable[str]) -> str:
-    """Like `did_you_mean`, for files of the same kind: what stands before the suffix is compared."""
+    """Like `did_you_mean`, for files of the same kind: what stands before the suffix is compared. One that differs in capitals alone
+    is the one that was meant."""
+    known = list(known)
+    if same := [one for one in known if one.casefold() == name.casefold()]:
+        return _question(same[:3])
     stem, dot, suffix = name.rpartition(".")
     if not dot:
         return did_you_mean(name, known)

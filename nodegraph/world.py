@@ -30,8 +30,10 @@ class World:
             raise Refused("file-missing", f"{described(text)} is no path", "give the path of a file")
         try:
             name = os.path.realpath(base / (Path(text).expanduser() if trusted else text))
-            if not trusted and (text.startswith("~") or not self._inside(name, base)):
+            home = text.startswith("~") and not looks.is_file(name)  # which a workflow does not look up: it means one for each person
+            if not trusted and (home or not self._inside(name, base)):
                 fix = "put the file beside the workflow, or allow its folder with --root"
+                fix = "write the folder out in place of ~, and allow it with --root" if home else fix
                 raise Refused("path-outside", f"{described(text)} leads outside of the workflow's folder", fix)
             path = Path(name)
             if looks.is_file(name):
@@ -43,6 +45,8 @@ class World:
             reason = getattr(error, "strerror", None) or str(error)
             raise Refused("file-missing", f"{described(text)} cannot be looked at: {reason}", "give the path of a file") from error
         start = "the working folder" if trusted else "the workflow"
+        if not trusted and not text.isprintable():
+            near = near or "write / between the names of folders: JSON reads \\n as a line break and \\t as a tab"
         if "\\" in text and os.sep == "/":
             near = near or f"write / between the names of folders: {text.replace(chr(92), '/')!r}"
         raise Refused("file-missing", f"there is no file {described(text)}", near or f"paths are relative to {start}")

@@ -303,6 +303,10 @@ CASES = [
     # files and workflows as nodes
     one("no-file", {"a": using("open_file", file="cta.txt"), "b": using("open_file", file="sub"), "c": using("open_file", file=5),
                     "d": using("open_file", file=""), "e": using("open_file", file="x" * 300)}, more={"cat.txt": "x", "sub/x.txt": "x"}),
+    one("path-spelled", {
+        name: using("open_file", file=path)
+        for name, path in {"a": "Photo.PNG", "b": "old\new/photo.png", "c": "~photo.png", "d": ["~photo.png"], "e": ["~photo.png", "photo.png"], "f": ["photo.png", 5]}.items()
+    }, more={"photo.png": "x", "~photo.png": "x"}),
     one("path-outside", {name: using("open_file", file=path) for name, path in {"a": "../secret", "b": "/etc/passwd", "c": "~/x", "d": "sub/../../x"}.items()}),
     Case("use-cycle", {"main.json": {"nodes": {"a": {"use": "./b.json"}}}, "b.json": {"nodes": {"c": {"use": "./main.json"}}}}),
     Case("use-broken", {"main.json": {"nodes": {"a": {"use": "./b.json"}}}, "b.json": {"nodes": {"c": {"use": "nubmer"}, "d": {"use": "./c.json"}}}, "c.json": "{"}),

@@ -62,6 +62,7 @@ def test_near_names():
     assert did_you_mean("x" * 10_000, ["x" * 9_999]) == ""
     assert did_you_mean("node_51", (f"node_{number}" for number in range(100_000))).startswith("did you mean 'node_51'")
     assert did_you_mean_file("cta.png", ["cat.png", "cta.txt", "main.png"]) == "did you mean 'cat.png'?"
+    assert did_you_mean_file("A b.PNG", ["cat.png", "a b.png"]) == "did you mean 'a b.png'?"
 
 
 def test_listing_is_bounded():
