@@ -54,7 +54,8 @@ class Run(RunParameter):
     `path`: the node's place in the run (`sample`, `upscale/model`). `token`: the same for a run and place however often it
     is resumed; effects are idempotent under it. `device`: `cpu`, `cuda:0`. `dtype`: what weights are to be in (`float32`).
     `smaller`: 0, or which of the smaller variants that it declares the node is to run, as memory is short (1 is the largest).
-    `output`: the folder that effects write to. `metadata`: what belongs into a saved file (workflow, inputs, keys, versions).
+    `output`: the folder that effects write to, and make if it is not there. `metadata`: what belongs into a saved file (workflow,
+    inputs, keys, versions).
     """
 
     path: str = ""

@@ -40,6 +40,9 @@ def check(arguments: Namespace) -> int:
 
     _refuse_wrong_call(arguments)
     path = Path(arguments.path)
+    if not path.exists():
+        fix = _where_installed(path.name) or "name a folder with a pack.toml"
+        return _told(arguments, [Problem("no-pack", "", f"there is no folder {str(path)!r}", fix)])
     folders = packs_in(path)
     arguments.packs = [str(path), *(arguments.packs or [])]
     arguments.cache = arguments.cache or "off"
@@ -53,11 +56,23 @@ def check(arguments: Namespace) -> int:
         names = _asked(arguments.names, found)
         for info in found:
             problems += info.problems or [*_displaced(engine, info), *_check_pack(arguments, engine, info, names)]
+    return _told(arguments, problems)
+
+
+def _told(arguments: Namespace, problems: list[Problem]) -> int:
+    """Print what a check found."""
     if arguments.json:
         common.print_json([problem.to_json() for problem in problems])
     elif problems:
         tell(render(problems))
     return FAILED if problems else DONE
+
+
+def _where_installed(name: str) -> str:
+    """How to name an installed pack, if there is one in a folder of that name."""
+    from nodegraph.distributions import installed_packs
+
+    return next((f"name its folder: {quote(str(one.path))}" for one in installed_packs() if one.path.name == name), "")
 
 
 def _refuse_wrong_call(arguments: Namespace) -> None:

@@ -59,6 +59,15 @@ def test_folder_that_is_not_there(names, tmp_path, capsys):
     assert f"error[no-pack] there is no folder '{tmp_path}/no/such'" in capsys.readouterr().err
 
 
+def test_a_pack_to_check_is_named_by_its_folder(tmp_path, monkeypatch, capsys):
+    """It was told to be taken out of a setting that did not name it, also where an installed one has that name."""
+    found = [distributions.InstalledPack(tmp_path / "site" / "my pack", "mine", editable=False)]
+    monkeypatch.setattr(distributions, "installed_packs", lambda: found)
+    for name, fix in {"my pack": f"name its folder: '{tmp_path}/site/my pack'", "other": "name a folder with a pack.toml"}.items():
+        assert main(["packs", "check", name]) == 1
+        assert capsys.readouterr().out == f"error[no-pack] there is no folder {name!r}\n  fix {fix}\n1 problem\n"
+
+
 PROJECT = """
 [build-system]
 requires = ["hatchling"]
