@@ -78,6 +78,6 @@ def summary(value: Any) -> Any:
     if isinstance(value, list):
         return [summary(one) for one in value]
     try:
-        return repr(value) if hasattr(value, "parts") else kinds.describe(value)
+        return kinds.in_words(value) if hasattr(value, "parts") else kinds.describe(value)
     except Exception:  # a value's own text is its pack's code, and must not keep a run from ending
         return type(value).__name__

@@ -206,6 +206,12 @@ def apart(value: Any) -> Any:
     return arrays.copied(value.detach() if hasattr(value, "detach") else value) if arrays.is_array(value) else value
 
 
+def in_words(value: Any) -> str:
+    """An object's own text; what it is where it has none but that of all objects, which tells of a place in memory."""
+    own = any("__repr__" in cls.__dict__ or "__str__" in cls.__dict__ for cls in type(value).__mro__[:-1])
+    return str(value) if own else describe(value)
+
+
 def describe(value: Any) -> str:
     """A value in a few words, for messages."""
     if value is None or isinstance(value, bool):

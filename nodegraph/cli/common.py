@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nodegraph import kinds
 from nodegraph.cli.printing import tell
 from nodegraph.errors import Problem, Problems, RunFailed, WorkflowInvalid, did_you_mean
 from nodegraph.settings import builtin_workflows
@@ -101,7 +102,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [plain(item) for item in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else kinds.in_words(value)
 
 
 def spelled(value: Any) -> str:

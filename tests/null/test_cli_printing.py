@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from nodegraph.cli import main
+from nodegraph.cli.common import json_text
 from nodegraph.cli.printing import give, visible
 from nodegraph.cli.progress import Bars
 from nodegraph.cli.watching import _Row, tree_of
+from nodegraph.collecting import summary
 from nodegraph.events import Event
 
 Capture = pytest.CaptureFixture[str]
@@ -110,3 +112,19 @@ def test_bars_and_trees_show_no_control_characters(capsys: Capture) -> None:
     said = "".join(capsys.readouterr())
     assert said.count("owned") >= 4
     assert visible(said) == said
+
+
+class Plain:
+    def parts(self):
+        return {}, {}
+
+
+class Told(Plain):
+    def __repr__(self):
+        return "told"
+
+
+def test_a_value_of_a_pack_without_a_text_of_its_own_is_told_by_its_type():
+    """Not by its place in memory, which is another one in each run."""
+    assert json_text({"plain": Plain(), "told": [Told()]}) == '{"plain": "a Plain", "told": ["told"]}'
+    assert (summary(Plain()), summary([Told()])) == ("a Plain", ["told"])
