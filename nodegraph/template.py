@@ -69,7 +69,8 @@ class Template:
     def doubtful(self, inputs: Iterable[str]) -> Doubts:
         """What may be of another type than it says where these inputs may: ports to check, by node, and outputs.
 
-        A workflow hands on what it is given as it is, and so does a node whose types depend on each other.
+        A workflow hands on what it is given as it is, and so does a node whose types depend on each other, or that may give a lazy
+        input in place of a value.
         """
         known = self.doubts.get(asked := frozenset(inputs))
         if known is not None:
@@ -108,6 +109,12 @@ def _handed_on(used: NodeType | Template, ports: Iterable[str]) -> Iterable[str]
     """The outputs whose types depend on what comes in by these ports."""
     if isinstance(used, Template):
         return used.doubtful(ports)[1]
-    declared = filter(None, map(used.port, ports))
-    generic = any(types.has_variables(port.type) for port in declared)
+    if may_give_lazy(used, ports):
+        return used.output_types
+    generic = any(types.has_variables(port.type) for port in filter(None, map(used.port, ports)))
     return [name for name, kind in used.output_types.items() if types.has_variables(kind)] if generic else ()
+
+
+def may_give_lazy(used: NodeType, ports: Iterable[str]) -> bool:
+    """Whether what a node gives may be what comes in by one of these ports, whose type does not depend on others."""
+    return any(port.lazy and not types.has_variables(port.type) for port in filter(None, map(used.port, ports)))

@@ -10,7 +10,7 @@ from nodegraph import kinds, types
 from nodegraph.errors import did_you_mean, listing
 from nodegraph.literals import Pending, described
 from nodegraph.spec import REQUIRED, NodeType, Port
-from nodegraph.template import INPUTS, Link, Template
+from nodegraph.template import INPUTS, Link, Template, may_give_lazy
 from nodegraph.types import Type
 
 if TYPE_CHECKING:
@@ -74,8 +74,9 @@ class TypePass:
         outputs = declared_outputs(used)
         if generic:
             outputs = {name: types.substitute(kind, bound) for name, kind in outputs.items()}
-        if isinstance(used, Template) and (unsure := self.template.checked.get(index)):
-            outputs = {**outputs, **dict.fromkeys(used.doubtful(unsure)[1].intersection(outputs), types.ANY)}
+        if unsure := self.template.checked.get(index):
+            handed_on = used.doubtful(unsure)[1] if isinstance(used, Template) else outputs if may_give_lazy(used, unsure) else ()
+            outputs = {name: types.ANY if name in handed_on else kind for name, kind in outputs.items()}
         return {name: types.list_of(kind) for name, kind in outputs.items()} if each else outputs
 
     # -- links -----------------------------------------------------------------------------------------------------

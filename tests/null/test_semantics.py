@@ -163,7 +163,12 @@ def gathered(values: list[File], count: int = 0) -> list[File]:
     return values + values[:count]
 
 
-EXTREMES = [huge, deep, classes, described, returned, gathered]
+@node
+def passed(value: Lazy[int]) -> int:
+    return value
+
+
+EXTREMES = [huge, deep, classes, described, returned, gathered, passed]
 
 
 @pytest.fixture
@@ -240,6 +245,15 @@ def test_a_workflow_that_hands_on_what_is_of_any_type_does_not_vouch_for_it(extr
         found = {problem.where.replace("[0]", "") for problem in result.problems if problem.code == "type-mismatch"}
         assert found == set(where.values())
         assert len(result.problems) == len(where)
+
+
+@pytest.mark.parametrize(
+    "use", ["passed", {**handing_on(p={"use": "passed", "from": {"value": "inputs.value"}}), "outputs": {"int": "p.int"}}]
+)
+def test_a_node_that_gives_a_lazy_input_does_not_vouch_for_it(extremes, use):
+    nodes = {"v": {"use": "anything", "with": {"value": "x"}}, "p": {"use": use, "from": {"value": "v.value"}}, "n": plus("p.int")}
+    [problem] = extremes.submit(flow(nodes, {"out": "n.int"})).result().problems
+    assert (problem.code, problem.where) == ("type-mismatch", "n.a")
 
 
 def test_what_is_no_list_is_told_where_a_list_of_anything_is_taken(extremes):
