@@ -98,7 +98,8 @@ def noised(
         rows = _expanded(embedding.to(mean), len(generators), "embedding")
         noise = torch.cat([torch.randn((1, rows.shape[1]), generator=one, dtype=rows.dtype) for one in generators]).to(rows)
         levels = torch.tensor([level] * len(rows), device=rows.device)
-        scheduler = schedulers.make_scheduler(conditioner.noising)
+        with schedulers.of_part("decoder"):
+            scheduler = schedulers.make_scheduler(conditioner.noising)
         rows = normalizer.unscale(scheduler.add_noise(normalizer.scale(rows), timesteps=levels, noise=noise))
         step = get_timestep_embedding(timesteps=levels, embedding_dim=rows.shape[1], flip_sin_to_cos=True, downscale_freq_shift=0)
         labels = torch.cat([rows, step.to(rows.dtype)], 1)

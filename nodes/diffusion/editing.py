@@ -69,6 +69,9 @@ def encode_edit(vae: Vae, image: Image, *, run: Run) -> Latent:
     from . import latents
     from .loading import load_vae
 
+    if problem := rules.absent_problem(vae.facts):
+        text, fix = problem
+        raise Invalid(text, fix=fix, port="vae")
     if problem := rules.size_problem(image.width, image.height, vae.facts.get("factor", 1)):
         text, fix = problem
         raise Invalid(text, fix=fix, port="image")

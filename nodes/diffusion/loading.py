@@ -7,7 +7,7 @@ kind; a pickle is never opened and code from a model folder is never run.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import Files, Invalid
 
-from .facts.layouts import CONFIGS, denoiser_part, scheduler_part, vae_part, vocabulary_problem, weights_problem, weights_variants
+from .facts.configurations import network_of
+from .facts.layouts import (
+    CONFIGS,
+    config_path,
+    denoiser_part,
+    scheduler_part,
+    vae_part,
+    vocabulary_problem,
+    weights_problem,
+    weights_variants,
+)
+from .facts.rules import TEXT_ENCODER, encoder_problem
 from .late import defer_scipy_stats
 
 if TYPE_CHECKING:
@@ -25,7 +36,6 @@ if TYPE_CHECKING:
     from .noisy_classifier import NoisyClassifier
     from .pixelspace import PixelSpace
 
-TEXT_ENCODERS = ("CLIPTextModel",)
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 
 
@@ -59,17 +69,16 @@ def is_movq(vae: Any) -> bool:
 
 def load_text_encoder(files: Files, device: str, dtype: str) -> CLIPTextModel:
     """Raises Invalid for an encoder that is not CLIP's."""
-    return load_text_part(files, "text_encoder", TEXT_ENCODERS, device, dtype)
+    return load_encoder(files, "text_encoder", TEXT_ENCODER, device, dtype)
 
 
-def load_text_part(files: Files, part: str, classes: Sequence[str], device: str, dtype: str) -> Any:
-    """A network of transformers by the name of its folder; its class is the one its configuration names, of these."""
+def load_encoder(files: Files, part: str, network: str, device: str, dtype: str) -> Any:
+    """A network of transformers by the name of its folder. Raises Invalid where its configuration names another class."""
     import transformers
 
-    name = next(iter(read_config(files, part).get("architectures") or []), classes[0])
-    if name not in classes:
-        raise Invalid(f"the {part.replace('_', ' ')} of the model is a {name}; this node drives {', '.join(classes)}")
-    return load_weights(files, part, getattr(transformers, name), "model", device, dtype)
+    if problem := encoder_problem({"network": network_of(read_config(files, part))}, network):
+        raise Invalid(problem[0], fix=problem[1], port="encoder")
+    return load_weights(files, part, getattr(transformers, network), "model", device, dtype)
 
 
 def load_tokenizer(files: Files, device: str, dtype: str) -> CLIPTokenizer:
@@ -194,8 +203,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def read_config(files: Files, part: str) -> Mapping[str, Any]:
-    path = f"{part}/{CONFIGS.get(part, 'config.json')}"
-    if path not in files:
+    if (path := config_path(part)) not in files:
         raise Invalid(f"the model has no {part}: {path!r} is not there", fix="copy the whole model folder")
     return _read_json(files, path)
 

@@ -186,6 +186,8 @@ def decode_latent(vae: Vae, latent: Latent, *, run: Run) -> Image:
     from . import latents
     from .loading import load_vae
 
+    if problem := rules.absent_problem(vae.facts):
+        raise _invalid("vae", problem)
     channels, space = vae.facts.get("channels", latent.shape[1]), vae.facts.get("space", "")
     if latent.shape[1] != channels or (latent.space and space and latent.space != space):
         given = f"the space {latent.space!r} with {latent.shape[1]} channels"
@@ -277,6 +279,8 @@ def _steps(steps: int, strength: float, start: int, end: int | None) -> tuple[in
 
 
 def _check_size(vae: Vae, image: Image) -> None:
+    if problem := rules.absent_problem(vae.facts):
+        raise _invalid("vae", problem)
     problem = rules.size_problem(image.width, image.height, vae.facts.get("factor", 1))
     if problem:
         raise _invalid("image", problem)

@@ -61,6 +61,7 @@ class Captions:
 
 
 @torch.no_grad()
+@schedulers.of_part("prior")
 def sample(
     prior: PriorTransformer,
     config: Mapping[str, Any],
@@ -75,7 +76,7 @@ def sample(
     schedulers.set_timesteps(scheduler, steps)
     times = scheduler.timesteps.to(prior.device)
     embeddings = draw_noise((captions.count, prior.config.embedding_dim), generators, prior.device, prior.dtype)
-    embeddings = embeddings * scheduler.init_noise_sigma
+    embeddings = embeddings * getattr(scheduler, "init_noise_sigma", 1.0)
     options = schedulers.step_options(scheduler, 0.0, generators)
     for index, timestep in enumerate(scheduler.timesteps):
         given = schedulers.scaled(scheduler, torch.cat([embeddings] * (1 + captions.guided)), timestep)

@@ -13,7 +13,7 @@ import torch
 from nodegraph import Invalid
 
 from .facts.configurations import LEARNED, prediction_of
-from .facts.samplers import TWO_STEPS, WITH_VARIANCE, sampler_problem
+from .facts.samplers import OTHER_SCHEDULER, TWO_STEPS, WITH_VARIANCE, sampler_problem
 from .late import defer_scipy_stats
 
 if TYPE_CHECKING:
@@ -135,6 +135,17 @@ def invalid(port: str) -> Iterator[None]:
         raise Invalid(f"the scheduler refuses: {error}", port=port) from error
     except ImportError as error:
         raise Invalid(f"this sampler needs a library that is not installed: {error}", fix="pip install torchsde", port=port) from error
+
+
+@contextmanager
+def of_part(port: str) -> Iterator[None]:
+    """What is wrong with a scheduler that no port can replace is told of the part that it belongs to."""
+    try:
+        yield
+    except Invalid as error:
+        if error.port not in ("model", "sampler", "sigmas"):
+            raise
+        raise Invalid(error.text, fix=error.fix if error.port == "model" else OTHER_SCHEDULER, port=port) from error
 
 
 def set_timesteps(scheduler: SchedulerMixin, steps: int) -> None:

@@ -268,6 +268,7 @@ def upsample_diffusion(
     size = scale * small.shape[2], scale * small.shape[3]
     generators = _rng(seed, len(small)).generators()
     with run.use(upsampler, load_super_resolution) as networks:
+        networks = networks._replace(scheduler=as_known(networks.scheduler, upsampler.facts))
         large = upsample(networks, small, size, steps, generators, lambda done: run.progress(done, steps, "upsampling"))
     return DrawnImage(Image((large * 0.5 + 0.5).clamp(0, 1).float()), Rng.of(generators))
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nodegraph import Files, Invalid
 
 from .facts.layouts import CONFIGS, ENCODERS
-from .loading import gathered, load_part, load_text_part, load_weights, read_config, readable
-from .schedulers import make_scheduler
+from .facts.rules import IMAGE_ENCODER, JOINT_ENCODER
+from .loading import gathered, load_encoder, load_part, load_weights, read_config, readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,18 +19,15 @@ if TYPE_CHECKING:
 
     from .ar_prior import ArPrior
 
-JOINT_ENCODERS = ("CLIPTextModelWithProjection",)
-IMAGE_ENCODERS = ("CLIPVisionModelWithProjection",)
-
 
 def load_joint_encoder(files: Files, device: str, dtype: str) -> CLIPTextModelWithProjection:
     """The text encoder of a joint space. Raises Invalid for one that is not CLIP's."""
     part = next((part for part, _ in ENCODERS if f"{part}/config.json" in files), "text_encoder")
-    return load_text_part(files, part, JOINT_ENCODERS, device, dtype)
+    return load_encoder(files, part, JOINT_ENCODER, device, dtype)
 
 
 def load_image_encoder(files: Files, device: str, dtype: str) -> CLIPVisionModelWithProjection:
-    return load_text_part(files, "image_encoder", IMAGE_ENCODERS, device, dtype)
+    return load_encoder(files, "image_encoder", IMAGE_ENCODER, device, dtype)
 
 
 def load_image_processor(files: Files, device: str, dtype: str) -> Any:
@@ -93,6 +90,4 @@ def load_super_resolution(files: Files, device: str, dtype: str) -> SuperResolut
     if first.config.in_channels != 2 * first.config.out_channels:
         text = f"the upsampler takes {first.config.in_channels} channels and gives {first.config.out_channels}"
         raise Invalid(f"{text}: it is not conditioned on a picture", port="upsampler")
-    scheduler = read_config(files, "super_res_scheduler")
-    make_scheduler(scheduler)  # an unknown one is refused here, where its file is at hand
-    return SuperResolution(first, last, scheduler)
+    return SuperResolution(first, last, read_config(files, "super_res_scheduler"))

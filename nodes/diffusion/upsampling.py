@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
+@schedulers.of_part("upsampler")
 def upsample(
     networks: SuperResolution,
     small: torch.Tensor,
@@ -31,7 +32,7 @@ def upsample(
     times = scheduler.timesteps.to(first.device)
     small = small.to(first.device, first.dtype).clamp(-1, 1)
     noise = draw_noise((len(small), first.config.out_channels, *size), generators, first.device, first.dtype)
-    large = noise * scheduler.init_noise_sigma
+    large = noise * getattr(scheduler, "init_noise_sigma", 1.0)
     # in float32, as a CPU has no such interpolation of half precision
     beside = functional.interpolate(small.float(), size=size, mode="bicubic", align_corners=False, antialias=True).to(first.dtype)
     options = schedulers.step_options(scheduler, 0.0, generators)

@@ -17,7 +17,7 @@ from nodegraph.packs import load_all
 from nodegraph.registry import Registry
 from nodes.diffusion import facts, nodes
 from nodes.diffusion.facts import configurations, samplers
-from nodes.diffusion.schedulers import SAMPLERS, make_scheduler
+from nodes.diffusion.schedulers import SAMPLERS, _steps_alone, make_scheduler
 from tests.cpu.tiny_models import FolderRun, copied, model_folder, root
 
 KINDS = ("sd1", "sd2", "inpaint", "flow")
@@ -76,7 +76,7 @@ def test_a_model_is_known_from_its_configurations() -> None:
             "height": 32,
         },
         "vae": {"channels": 4, "factor": 4, "space": "kl-f4-c4-0.18215"},
-        "encoder": {"text_width": 64, "layers": 3},
+        "encoder": {"network": "CLIPTextModel", "text_width": 64, "layers": 3},
     }
     assert of("flow")["denoiser"]["prediction"] == "flow_prediction"
     assert of("flow")["vae"]["space"] == "kl-f4-c4-0.18215+0.1"
@@ -290,6 +290,14 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("unet/config.json", {"in_channels": True}),
     ("scheduler/scheduler_config.json", {"trained_betas": 0.1}),
     ("scheduler/scheduler_config.json", {"num_train_timesteps": 0}),
+    ("scheduler/scheduler_config.json", {"original_inference_steps": None}),
+    ("scheduler/scheduler_config.json", {"original_inference_steps": "50"}),
+    ("scheduler/scheduler_config.json", {"use_karras_sigmas": "yes"}),
+    ("text_encoder/config.json", {"architectures": 5}),
+    ("text_encoder/config.json", {"architectures": "CLIPTextModel"}),
+    ("text_encoder/config.json", {"architectures": [5]}),
+    ("text_encoder/config.json", {"eos_token_id": [2, 3]}),
+    ("text_encoder/config.json", {"eos_token_id": None}),
 ]
 
 
@@ -508,6 +516,45 @@ def test_the_schedulers_that_can_be_respaced_are_those_of_diffusers() -> None:
     respaced = {name for name, parameters in taken.items() if "use_karras_sigmas" in parameters}
     assert respaced == samplers.RESPACED
     assert all({"use_exponential_sigmas", "use_beta_sigmas"} <= taken[name].keys() for name in respaced)
+
+
+def test_the_schedulers_that_step_otherwise_are_those_of_diffusers() -> None:
+    known = {name for name in dir(diffusers) if name.endswith("Scheduler") and inspect.isclass(getattr(diffusers, name))}
+    assert known >= samplers.OTHER_STEPS
+    assert {name for name in known if not _steps_alone(getattr(diffusers, name))} <= samplers.OTHER_STEPS
+    untold = {name for name in known if any(map(_is_needed, inspect.signature(getattr(diffusers, name).__init__).parameters.values()))}
+    assert untold == samplers.UNTOLD
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    return parameter.name != "self" and parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+
+
+@pytest.mark.parametrize(
+    ("family", "sampler", "port"),
+    [
+        ("RePaintScheduler", "default", "sampler"),
+        ("RePaintScheduler", "ddim", ""),
+        ("DDPMWuerstchenScheduler", "default", "sampler"),
+        ("VQDiffusionScheduler", "default", "model"),
+        ("VQDiffusionScheduler", "ddim", "model"),
+        ("UNet2DModel", "ddim", "model"),
+        (None, "default", "model"),
+        (5, "default", "model"),
+    ],
+)
+def test_schedulers_that_cannot_step_are_told_of(family: Any, sampler: str, port: str, tmp_path: Path) -> None:
+    folder = copied("sd1", tmp_path / "models")
+    path = folder / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": family}))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "scheduler": ["diffusers", family]}))
+    graph = changed("sd1", {"sample": {"sampler": sampler}})
+    with Engine(models=[folder.parent], cache=False, device="cpu") as engine:
+        found = engine.check(graph)
+        assert [problem.where.rpartition(".")[2] for problem in found] == ([port] if port else [])
+        if not port:
+            assert engine.run(graph).ok
 
 
 def test_facts_are_named_like_nodes() -> None:

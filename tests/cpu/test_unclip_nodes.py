@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -283,12 +284,23 @@ def test_handles_know_the_same_as_check(kind: str, run: FolderRun) -> None:
 def test_what_is_known_of_each_layout() -> None:
     assert of("karlo")["vae"] == {"channels": 3, "factor": 1, "space": "pixels"}
     assert of("karlo")["decoder"]["condition"] == "projected"
-    assert of("karlo")["upsampler"] == {"network": "UNet2DModel", "scale": 4, "multiple": 2}
+    assert of("karlo")["upsampler"] == {
+        "network": "UNet2DModel",
+        "scale": 4,
+        "multiple": 2,
+        "scheduler": "UnCLIPScheduler",
+        "prediction": "epsilon",
+    }
     assert of("karlo")["ar_prior"] == {"absent": "ar_prior"}
     assert of("kandinsky_decoder")["vae"]["space"] == "movq-f2-c4"
     assert of("kandinsky_decoder")["decoder"]["condition"] == "image"
     assert of("stable_unclip")["decoder"]["condition"] == "noised"
-    assert of("stable_unclip")["encoder"] == {"embedding_width": 32, "space": "clip-32", "text_width": 32}
+    assert of("stable_unclip")["encoder"] == {
+        "embedding_width": 32,
+        "space": "clip-32",
+        "text_width": 32,
+        "network": "CLIPTextModelWithProjection",
+    }
     assert of("stable_unclip_img2img")["encoder"] == {"absent": "encoder"}, "its text encoder has no joint space"
     assert of("whole")["ar_prior"]["network"] == "ArPrior"
 
@@ -462,3 +474,147 @@ def test_what_a_run_refuses_is_told_before(changes: dict[str, dict[str, Any]], w
         assert [problem.where for problem in engine.check(flow)] == ([f"nodes.{where}"] if where else [])
         if not where:
             assert engine.run(flow).ok
+
+
+# --- parts that cannot be used -------------------------------------------------------------
+
+
+def configured(path: str, **changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / path).write_text(json.dumps(json.loads((folder / path).read_text()) | changes))
+
+    return change
+
+
+def removed(pattern: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+    return change
+
+
+def scheduled(part: str, family: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        configured(f"{part}/scheduler_config.json", _class_name=family)(folder)
+        configured("model_index.json", **{part: ["diffusers", family]})(folder)
+
+    return change
+
+
+USES: dict[str, dict[str, Any]] = {
+    "prior": {"prior": FLOW["prior"]},
+    "encode_clip_text": {},
+    "encode_clip_image": {"seen": {"use": "encode_clip_image", "from": {"encoder": "model.image_encoder"}}},
+    "condition_decoder": {"told": {"use": "condition_decoder", "from": TOLD}},
+    "encode_image": {
+        "blank": {"use": "solid_image", "with": {"width": 32, "height": 32}},
+        "drawn": {"use": "encode_image", "from": {"vae": "model.vae", "image": "blank.image"}},
+    },
+    "upsample": {
+        "blank": {"use": "solid_image", "with": {"width": 32, "height": 32}},
+        "large": {"use": "upsample_diffusion", "from": {"upsampler": "model.upsampler", "image": "blank.image"}},
+    },
+}
+OUTPUTS = {
+    "prior": "prior.embedding",
+    "encode_clip_text": "caption.embedding",
+    "encode_clip_image": "seen.embedding",
+    "condition_decoder": "told.positive",
+    "encode_image": "drawn.latent",
+    "upsample": "large.image",
+}
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("change", "use", "where", "text"),
+    [
+        (removed("prior/*.safetensors"), "prior", "prior.from.prior", f"has no weights: there is no prior/{WEIGHTS}"),
+        (removed("prior_scheduler/*"), "prior", "prior.from.prior", "has no prior_scheduler: 'prior_scheduler/scheduler_config.json'"),
+        (removed("text_encoder/*.safetensors"), "encode_clip_text", "caption.from.encoder", "no text_encoder/model.safetensors"),
+        (removed("tokenizer/*"), "encode_clip_text", "caption.from.encoder", "the model has no tokenizer"),
+        (removed("tokenizer/tokenizer.json"), "encode_clip_text", "caption.from.encoder", "the tokenizer of the model has no words"),
+        (removed("image_encoder/*.safetensors"), "encode_clip_image", "seen.from.encoder", "no image_encoder/model.safetensors"),
+        (removed("feature_extractor/*"), "encode_clip_image", "", ""),
+        (removed("decoder/*.safetensors"), "condition_decoder", "told.from.decoder", f"there is no decoder/{WEIGHTS}"),
+        (removed("text_proj/*.safetensors"), "condition_decoder", "told.from.decoder", f"there is no text_proj/{WEIGHTS}"),
+        (removed("vae/*.safetensors"), "encode_image", "drawn.from.vae", f"there is no vae/{WEIGHTS}"),
+        (removed("vae/config.json"), "encode_image", "drawn.from.vae", "the model has no vae: 'vae/config.json' is not there"),
+        (removed("super_res_first/*.safetensors"), "upsample", "large.from.upsampler", f"there is no super_res_first/{WEIGHTS}"),
+        (removed("super_res_last/*.safetensors"), "upsample", "large.from.upsampler", f"there is no super_res_last/{WEIGHTS}"),
+        (removed("super_res_last/*"), "upsample", "", ""),
+        (removed("super_res_scheduler/*"), "upsample", "large.from.upsampler", "the model has no super_res_scheduler"),
+        (removed("super_res_*/*.safetensors"), "prior", "", ""),
+        (
+            configured("text_encoder/config.json", architectures=["T5EncoderModel"]),
+            "encode_clip_text",
+            "caption.from.encoder",
+            "the text encoder of the model is a T5EncoderModel; this node drives CLIPTextModelWithProjection",
+        ),
+        (
+            configured("image_encoder/config.json", architectures=["SiglipModel"]),
+            "encode_clip_image",
+            "seen.from.encoder",
+            "the image encoder of the model is a SiglipModel; this node drives CLIPVisionModelWithProjection",
+        ),
+        (
+            scheduled("prior_scheduler", "RePaintScheduler"),
+            "prior",
+            "prior.from.prior",
+            "the scheduler of the model is a RePaintScheduler, whose steps need more than",
+        ),
+        (
+            scheduled("prior_scheduler", "PNDMScheduler"),
+            "prior",
+            "prior.from.prior",
+            "cannot use a model that predicts the clean sample",
+        ),
+        (
+            scheduled("super_res_scheduler", "VQDiffusionScheduler"),
+            "upsample",
+            "large.from.upsampler",
+            "the scheduler of the model is a VQDiffusionScheduler, whose steps need more than",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_used_are_told_of_where_they_are(
+    change: Callable[[Path], None], use: str, where: str, text: str, tmp_path: Path
+) -> None:
+    change(Path(shutil.copytree(unclip_folder("whole"), tmp_path / "models" / "karlo")))
+    flow = {"nodes": {**{name: FLOW[name] for name in ("model", "caption", "nothing")}, **USES[use]}, "outputs": {"value": OUTPUTS[use]}}
+    with Engine(models=[tmp_path / "models"], cache=False, device="cpu") as engine:
+        found = engine.check(flow)
+        assert all(text in problem.text and problem.fix for problem in found)
+        assert [problem.where for problem in found][:1] == ([f"nodes.{where}"] if where else [])
+        if not where:
+            assert engine.run(flow).ok
+
+
+def test_a_model_without_an_autoencoder_decodes_nothing() -> None:
+    """The pixels themselves stand for a VAE only where the decoder paints them."""
+    unclip_folder("kandinsky_prior")
+    absent = of("kandinsky_prior")["vae"]
+    found = facts.decode_latent(absent, Facts(space="movq-f2-c4", channels=4))
+    assert found == Mismatch("vae", "the model has no vae", "take it from a model that has one")
+    run = FolderRun()
+    with pytest.raises(Invalid, match="the model has no vae"):
+        nodes.decode_latent(parts(run, "kandinsky_prior").vae, Latent(torch.zeros(1, 4, 8, 8), "movq-f2-c4"), run=run)
+
+
+def test_the_index_names_the_scheduler_of_an_upsampler(tmp_path: Path) -> None:
+    """As in the pipelines: that is how people exchange it."""
+    folder = Path(shutil.copytree(unclip_folder("karlo"), tmp_path / "karlo"))
+    config = folder / "super_res_scheduler/scheduler_config.json"
+    picture = Image(torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)))
+
+    def large() -> torch.Tensor:
+        run = FolderRun()
+        return unclip.upsample_diffusion(unclip.load_unclip(run.model(folder), run=run).upsampler, picture, steps=3, run=run).image.tensor()
+
+    before = large()
+    configured("model_index.json", super_res_scheduler=["diffusers", "DDIMScheduler"])(folder)
+    named = large()
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "DDIMScheduler"}))
+    assert torch.equal(named, large())
+    assert not torch.equal(named, before)

@@ -18,8 +18,11 @@ from .layouts import layout_problem
 from .prompts import WrongPrompt, read_prompt
 from .rules import (
     BESIDE,
+    IMAGE_ENCODER,
+    JOINT_ENCODER,
     NEEDED,
     NO_TEXT,
+    TEXT_ENCODER,
     absent_problem,
     batches_problem,
     captions_problem,
@@ -30,12 +33,14 @@ from .rules import (
     embedding_problem,
     embeddings_problem,
     empty_problem,
+    encoder_problem,
     invert_problem,
     kept_problem,
     label_problem,
     large_problem,
     masks_problem,
     negative_problem,
+    own_scheduler_problem,
     pictured_problem,
     pixels_problem,
     prior_negative_problem,
@@ -74,7 +79,7 @@ def load_unclip(look: Look, name: Facts) -> dict[str, Facts] | Mismatch:
 
 
 def encode_text(encoder: Facts, text: Facts = NOTHING, clip_skip: Facts = NOTHING, emphasis: Facts = NOTHING) -> Facts | Mismatch:
-    if wrong := _absent(encoder=encoder) or _no_text(text):
+    if wrong := _unencoded(encoder, TEXT_ENCODER) or _no_text(text):
         return wrong
     skipped, layers = clip_skip.get("value", 0), encoder.get("layers")
     if layers and (problem := clip_skip_problem(skipped, layers)):
@@ -101,12 +106,12 @@ def encode_clip_text(encoder: Facts, text: Facts = NOTHING) -> dict[str, Facts] 
     known = {name: encoder.get(name) for name in ("embedding_width", "space")}
     known["batch"] = len(_texts(text)) or None
     conditioning = Facts(text_width=encoder.get("text_width"), **known)
-    return _absent(encoder=encoder) or _no_text(text) or {"conditioning": conditioning, "embedding": Facts(**known)}
+    return _unencoded(encoder, JOINT_ENCODER) or _no_text(text) or {"conditioning": conditioning, "embedding": Facts(**known)}
 
 
 def encode_clip_image(encoder: Facts, image: Facts = NOTHING) -> Facts | Mismatch:
     known = {name: encoder.get(name) for name in ("embedding_width", "space")}
-    return _absent(encoder=encoder) or Facts(batch=1 if image.null else image.get("batch"), **known)
+    return _unencoded(encoder, IMAGE_ENCODER) or Facts(batch=1 if image.null else image.get("batch"), **known)
 
 
 def sample_prior(
@@ -120,6 +125,8 @@ def sample_prior(
 ) -> dict[str, Facts] | Mismatch:
     if absent := _absent(prior=prior):
         return absent
+    if problem := own_scheduler_problem(prior):
+        return Mismatch("prior", *problem)
     for port, conditioning in (("positive", positive), ("negative", negative)):
         if problem := embedding_problem(prior, conditioning, "prior"):
             return Mismatch(port, *problem)
@@ -186,6 +193,10 @@ def _batches(count: int, **given: Facts) -> Mismatch | None:
 
 
 def upsample_diffusion(upsampler: Facts, image: Facts, seed: Facts = NOTHING) -> dict[str, Facts] | Mismatch:
+    if absent := _absent(upsampler=upsampler):
+        return absent
+    if problem := own_scheduler_problem(upsampler):
+        return Mismatch("upsampler", *problem)
     if differ(image.get("space"), PIXELS):
         return Mismatch("image", *pixels_problem(image["space"]))
     if wrong := _seeds(seed, image.get("batch")):
@@ -196,7 +207,7 @@ def upsample_diffusion(upsampler: Facts, image: Facts, seed: Facts = NOTHING) ->
         return Mismatch("image", *problem)
     scale = upsampler.get("scale")
     size = {side: image[side] * scale for side in ("width", "height") if scale and side in image}
-    return _absent(upsampler=upsampler) or {"image": Facts(batch=image.get("batch"), **size)}
+    return {"image": Facts(batch=image.get("batch"), **size)}
 
 
 def load_classifier(look: Look, name: Facts) -> Facts:
@@ -244,12 +255,15 @@ def empty_latent(model: Facts, width: Facts, height: Facts, batch: Facts) -> Fac
 
 
 def encode_image(vae: Facts, image: Facts, seed: Facts = NOTHING) -> dict[str, Facts] | Mismatch:
-    return _misfit("image", image, vae.get("factor")) or _seeds(seed, image.get("batch")) or {"latent": _latent_of(vae, image)}
+    wrong = _absent(vae=vae) or _misfit("image", image, vae.get("factor")) or _seeds(seed, image.get("batch"))
+    return wrong or {"latent": _latent_of(vae, image)}
 
 
 def encode_inpaint(
     model: Facts, vae: Facts, image: Facts, mask: Facts = NOTHING, seed: Facts = NOTHING, strength: Facts = NOTHING
 ) -> dict[str, Facts] | Mismatch:
+    if absent := _absent(vae=vae):
+        return absent
     if differ(model.get("space"), vae.get("space")):
         return _space_mismatch("vae", f"the VAE makes latents of the space {vae['space']!r}", model)
     masks, pictures = mask.get("batch"), image.get("batch")
@@ -262,7 +276,7 @@ def encode_inpaint(
 
 
 def encode_edit(vae: Facts, image: Facts) -> Facts | Mismatch:
-    return _misfit("image", image, vae.get("factor")) or Facts(edit=True, empty=True, **_latent_of(vae, image))
+    return _absent(vae=vae) or _misfit("image", image, vae.get("factor")) or Facts(edit=True, empty=True, **_latent_of(vae, image))
 
 
 def invert_ddim(
@@ -277,6 +291,8 @@ def invert_ddim(
 
 
 def decode_latent(vae: Facts, latent: Facts) -> Facts | Mismatch:
+    if absent := _absent(vae=vae):
+        return absent
     if differ(vae.get("space"), latent.get("space")):
         text = f"the latent is of the space {latent['space']!r}, but this VAE decodes {vae['space']!r}"
         return Mismatch("latent", text, fix="use the VAE of the model that made the latent")
@@ -368,6 +384,12 @@ def _seeds(seed: Facts, count: Any) -> Mismatch | None:
 
 def _absent(**parts: Facts) -> Mismatch | None:
     return next((Mismatch(port, *problem) for port, part in parts.items() if (problem := absent_problem(part))), None)
+
+
+def _unencoded(encoder: Facts, network: str) -> Mismatch | None:
+    """An encoder that is not there, or of another class than the one that a node drives."""
+    problem = absent_problem(encoder) or encoder_problem(encoder, network)
+    return Mismatch("encoder", *problem) if problem else None
 
 
 def _unlike(first: Facts, **others: Facts) -> Mismatch | None:

@@ -21,15 +21,18 @@ PIXELS = "pixels"
 
 
 def config_problem(read: Read) -> tuple[str, str] | None:
-    """What stands in the configurations of a model and cannot be, as (text, fix): numbers that nodes reckon with."""
-    for paths, wanted in _NUMBERS:
+    """What stands in the configurations of a model and cannot be, as (text, fix): what nodes reckon with."""
+    for paths, wanted in _WANTED:
         for path in paths:
             config = read(path) or {}
             for name, (fits, words) in wanted.items():
                 if name in config and not fits(config[name]):
-                    said = json.dumps(config[name])
-                    text = f"{path!r} of the model says {name!r} is {said if len(said) <= 40 else said[:39] + '…'}; it must be {words}"
-                    return text, "copy the model folder again"
+                    return _unfit(path, name, config[name], words)
+    for path in _ENCODERS:
+        config = read(path) or {}
+        token = config.get("eos_token_id", 0)
+        if (network_of(config) or "CLIPText").startswith("CLIPText") and not (_is_count(token) or token == 0):
+            return _unfit(path, "eos_token_id", token, "the number of a token")
     for path in _SCHEDULERS:
         betas, count = (config := read(path) or {}).get("trained_betas"), config.get("num_train_timesteps", 1000)
         if betas and len(betas) < count:
@@ -40,6 +43,12 @@ def config_problem(read: Read) -> tuple[str, str] | None:
     return None
 
 
+def _unfit(path: str, name: str, value: Any, words: str) -> tuple[str, str]:
+    said = json.dumps(value)
+    text = f"{path!r} of the model says {name!r} is {said if len(said) <= 40 else said[:39] + '…'}; it must be {words}"
+    return text, "copy the model folder again"
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -48,14 +57,20 @@ def _is_count(value: Any, most: int = 1_000_000) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _are(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value))
 
 
 _SCHEDULERS = tuple(f"{part}/{config}" for part, config in CONFIGS.items() if "scheduler" in part)
+_ENCODERS = ("text_encoder/config.json", "prior_text_encoder/config.json", "image_encoder/config.json")
 _COUNT = (_is_count, "a whole number from 1 on")
 _BLOCKS = (_are(_is_count), "a list of whole numbers from 1 on")
-_NUMBERS: tuple[tuple[tuple[str, ...], dict[str, tuple[Callable[[Any], bool], str]]], ...] = (
+_FLAG = (lambda value: value in (False, True), "true or false")
+_WANTED: tuple[tuple[tuple[str, ...], dict[str, tuple[Callable[[Any], bool], str]]], ...] = (
     (
         ("unet/config.json", "decoder/config.json"),
         {
@@ -84,7 +99,13 @@ _NUMBERS: tuple[tuple[tuple[str, ...], dict[str, tuple[Callable[[Any], bool], st
                 lambda value: value is None or value == [] or _are(lambda beta: _is_number(beta) and 0 <= beta <= 1)(value),
                 "a list of numbers from 0 to 1, or null",
             ),
+            "original_inference_steps": _COUNT,
+            **dict.fromkeys((f"use_{levels}_sigmas" for levels in ("karras", "exponential", "beta", "flow")), _FLAG),
         },
+    ),
+    (
+        _ENCODERS,
+        {"architectures": (lambda value: value is None or value == [] or _are(_is_text)(value), "a list of names, or null")},
     ),
 )
 """Configurations, and what nodes reckon with in them: whether a value can be, and what it must be."""
@@ -124,10 +145,16 @@ def _space(config: Mapping[str, Any], factor: int, channels: int) -> str:
 
 
 def encoder_facts(read: Read) -> dict[str, Any]:
-    """`text_width` of its states, and how many `layers` it has."""
+    """`network` (its class), `text_width` of its states, and how many `layers` it has."""
     config = read("text_encoder/config.json") or {}
-    known = {"text_width": config.get("hidden_size"), "layers": config.get("num_hidden_layers")}
-    return {name: value for name, value in known.items() if isinstance(value, int) and value}
+    numbers = {"text_width": config.get("hidden_size"), "layers": config.get("num_hidden_layers")}
+    known = {name: value for name, value in numbers.items() if isinstance(value, int) and value}
+    return {"network": network, **known} if (network := network_of(config)) else known
+
+
+def network_of(config: Mapping[str, Any]) -> str | None:
+    """The class of an encoder of transformers, as its configuration says; None if it does not."""
+    return next(iter(config.get("architectures") or ()), None)
 
 
 def denoiser_facts(read: Read) -> dict[str, Any]:
@@ -155,7 +182,7 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
         "space": vae.get("space"),
         "distilled": config.get("time_cond_proj_dim") and True,
         "prediction": prediction_of(scheduler),
-        "scheduler": scheduler.get("_class_name"),
+        **scheduler_facts(scheduler),
         "most_steps": most if isinstance(most := scheduler.get("original_inference_steps"), int) else None,
         "noise": (noise := noise_of(scheduler)),
         "leading": (noise and _leaves_out_the_last(scheduler)) or None,
@@ -186,6 +213,11 @@ def scheduler_config(read: Read, part: str) -> Mapping[str, Any]:
     if isinstance(named, list) and len(named) == 2 and _is_scheduler(named[1]) and _is_scheduler(config.get("_class_name")):
         return {**config, "_class_name": named[1]}
     return config
+
+
+def scheduler_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`scheduler` (its class, as text whatever stands there) and `prediction`; empty without a configuration."""
+    return {"scheduler": str(config.get("_class_name")), "prediction": prediction_of(config)} if config else {}
 
 
 def _is_scheduler(name: Any) -> bool:

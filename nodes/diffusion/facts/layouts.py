@@ -26,11 +26,17 @@ CONFIG_FILES = tuple(
     f"{part}/{CONFIGS.get(part, 'config.json')}"
     for part in (
         *(*DENOISERS, "vae", "movq", "text_encoder", "prior_text_encoder", "image_encoder", "prior", "ar_prior", "super_res_first"),
-        *("text_proj", "image_normalizer", "scheduler", "decoder_scheduler", "prior_scheduler", "super_res_scheduler"),
+        *("text_proj", "image_normalizer", "image_noising_scheduler"),
+        *("scheduler", "decoder_scheduler", "prior_scheduler", "super_res_scheduler"),
     )
 ) + (INDEX,)
 """The configurations that facts are read from."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+
+def config_path(part: str) -> str:
+    """Where the configuration of a part lies in the model."""
+    return f"{part}/{CONFIGS.get(part, 'config.json')}"
 
 
 def denoiser_part(files: Iterable[str]) -> str:
@@ -67,18 +73,18 @@ def layout_problem(files: Iterable[str]) -> tuple[str, str] | None:
     if denoiser == "decoder":
         return "the model is in the layout of Karlo: its denoiser is the decoder of an unCLIP", "open it with load_unclip"
     for part in (denoiser, *PARTS):
-        if problem := _part_problem(part, paths):
+        if problem := part_problem(part, paths):
             return problem
     return None
 
 
-def _part_problem(part: str, paths: set[str]) -> tuple[str, str] | None:
-    config = f"{part}/{CONFIGS.get(part, 'config.json')}"
-    if config not in paths:
+def part_problem(part: str, paths: set[str]) -> tuple[str, str] | None:
+    """What the folder of a part lacks, as (text, fix); None if it has its configuration, and its weights or words."""
+    if (config := config_path(part)) not in paths:
         return f"the model has no {part}: {config!r} is not there", "copy the whole model folder"
     if "tokenizer" in part:
         return vocabulary_problem(part, paths)
-    return None if part in CONFIGS else weights_problem(part, "model" if part == "text_encoder" else "diffusion_pytorch_model", paths)
+    return None if part in CONFIGS else weights_problem(part, "model" if part.endswith("encoder") else "diffusion_pytorch_model", paths)
 
 
 def weights_variants(part: str, stem: str, files: Iterable[str]) -> list[str]:

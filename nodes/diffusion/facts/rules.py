@@ -8,10 +8,18 @@ from typing import Any
 
 from nodegraph.facts import differ
 
-from .samplers import NOT_OF_DDIM
+from .samplers import NOT_OF_DDIM, OTHER_SCHEDULER, sampler_problem
 
 NETWORK = "UNet2DConditionModel"
 """The class of the denoisers that `sample_latent` drives."""
+TEXT_ENCODER, JOINT_ENCODER, IMAGE_ENCODER = "CLIPTextModel", "CLIPTextModelWithProjection", "CLIPVisionModelWithProjection"
+"""The classes of the encoders that `encode_text`, `encode_clip_text` and `encode_clip_image` drive."""
+ENCODER_NODES = {
+    TEXT_ENCODER: "use the encoder of load_model, or encode_clip_text for one of a joint space",
+    JOINT_ENCODER: "use the encoder of load_unclip, or encode_text for one that is for text alone",
+    IMAGE_ENCODER: "use the image encoder of a model of unCLIP",
+}
+"""What to do about an encoder of another class."""
 SCALE = 4
 """How many times larger an upsampler makes a picture that does not say."""
 
@@ -43,10 +51,24 @@ BESIDE = ("the latent has a mask or a picture beside it, which does not go back 
 
 
 def absent_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why a part of `load_unclip` cannot be used, as (text, fix); None if it is there."""
+    """Why a part of `load_unclip` cannot be used, as (text, fix); None if it is there, with all its files."""
     if part := facts.get("absent"):
         return f"the model has no {part.replace('_', ' ')}", "take it from a model that has one"
-    return None
+    return (facts["lacking"], facts["mend"]) if "lacking" in facts else None
+
+
+def encoder_problem(facts: Mapping[str, Any], network: str) -> tuple[str, str] | None:
+    """Why a node that drives a class of encoders cannot use one, as (text, fix); None if it can, or if that is not known."""
+    if not differ(facts.get("network"), network):
+        return None
+    kind = "image" if network == IMAGE_ENCODER else "text"
+    return f"the {kind} encoder of the model is a {facts['network']}; this node drives {network}", ENCODER_NODES[network]
+
+
+def own_scheduler_problem(facts: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a network cannot be stepped by its own scheduler, and there is no other, as (text, fix); None if it can."""
+    problem = sampler_problem("default", "default", facts.get("prediction", ""), facts.get("scheduler", ""))
+    return (problem[1], OTHER_SCHEDULER if problem[0] == "sampler" else problem[2]) if problem else None
 
 
 def embedding_problem(wanted: Mapping[str, Any], given: Mapping[str, Any], taker: str) -> tuple[str, str] | None:

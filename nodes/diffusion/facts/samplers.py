@@ -49,14 +49,36 @@ NOT_SPACED = ("dpm++_2s", "lcm", "tcd")
 """Samplers that begin at the last timestep, whatever they are told."""
 RESCALED = ("dpm++_2m", "dpm++_2m_sde", "euler", "unipc")
 """Samplers that follow `rescale_betas_zero_snr`; the others keep the noise levels without it."""
+UNTOLD = frozenset({"AmusedScheduler", "RFD4ProteinaScheduler", "VQDiffusionScheduler"})
+"""The schedulers of diffusers that know nothing of noise levels, so that no sampler could be told theirs."""
+OTHER_STEPS = UNTOLD | {
+    "BlockRefinementScheduler", "CogVideoXDPMScheduler", "DDPMWuerstchenScheduler", "DiscreteDDIMScheduler", "EntropyBoundScheduler",
+    "HeliosDMDScheduler", "HeliosScheduler", "KarrasVeScheduler", "PiflowScheduler", "RePaintScheduler", "SCMScheduler",
+    "ScoreSdeVeScheduler",
+}  # fmt: skip
+"""The schedulers of diffusers whose steps need more than a prediction, a timestep and a sample."""
 NOT_OF_DDIM = ("the model's noise levels are not those of DDIM", "use a model that predicts noise or velocity")
 """Why the steps of a scheduler cannot be inverted, as (text, fix)."""
+OTHER_SCHEDULER = "use a model with another scheduler"
+"""What to do about a scheduler that nobody can name another for."""
 TWO_STEPS = ("the scheduler of this model spaces its steps between two ends", "use at least 2 steps")
 """What is wrong with one step of UnCLIPScheduler, as (text, fix)."""
 
 
+def scheduler_problem(scheduler: str, sampler: str = "default") -> tuple[str, str, str] | None:
+    """Why the class of a model's scheduler is of no use, as (port, text, fix); None if it is. An empty argument is unknown."""
+    if scheduler and not scheduler.endswith("Scheduler"):
+        return "model", f"the scheduler of the model is a {scheduler!r}, which is no scheduler", "copy the model folder again"
+    text = f"the scheduler of the model is a {scheduler}, whose steps need more than a prediction, a timestep and a sample"
+    if scheduler in UNTOLD:
+        return "model", text, OTHER_SCHEDULER
+    return ("sampler", text, "name another sampler") if scheduler in OTHER_STEPS and sampler == "default" else None
+
+
 def sampler_problem(sampler: str, sigmas: str, prediction: str, scheduler: str = "") -> tuple[str, str, str] | None:
     """Why a sampler cannot be used, as (port, text, fix); None if it can. An empty argument is unknown. `scheduler`: the model's own."""
+    if problem := scheduler_problem(scheduler, sampler):
+        return problem
     if sampler == "default" and sigmas not in ("", "default") and scheduler and scheduler not in RESPACED:
         return "sigmas", f"{scheduler} has its own noise levels and takes no {sigmas!r} ones", "use sigmas 'default'"
     if sampler in FIXED_SIGMAS and sigmas not in ("", "default"):
