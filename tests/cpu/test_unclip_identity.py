@@ -129,6 +129,22 @@ def test_kandinsky_prior(batch: int, run: FolderRun, no_pipelines: Any) -> None:
 
 
 @BATCHES
+def test_kandinsky_prior_with_a_negative_prompt(batch: int, run: FolderRun, no_pipelines: Any) -> None:
+    """The pipeline draws the negative embedding with the others: that of the negative prompt, away from itself."""
+    negatives, seeds = ["black", "a photo", "white"][:batch], [*SEEDS[:batch], *range(batch)]
+    given = [torch.Generator().manual_seed(seed) for seed in seeds]
+    options = {"num_inference_steps": 4, "guidance_scale": 4.0, "generator": given}
+    expected = pipeline("kandinsky_prior")(PROMPTS[:batch], negative_prompt=negatives, **options)
+    no_pipelines()
+    model = parts(run, "kandinsky_prior")
+    positive = unclip.encode_clip_text(model.encoder, [*PROMPTS[:batch], *negatives], run=run).conditioning
+    negative = unclip.encode_clip_text(model.encoder, [*negatives, *negatives], run=run).conditioning
+    done = unclip.sample_prior(model.prior, positive, negative, seeds, draws=1, steps=4, guidance=4.0, run=run)
+    assert done.rng == type(done.rng).of(given)
+    assert_identical(done.embedding.tensor(), torch.cat([expected.image_embeds, expected.negative_image_embeds]))
+
+
+@BATCHES
 @pytest.mark.parametrize("strength", [None, 0.6])
 def test_kandinsky(batch: int, strength: float | None, run: FolderRun, no_pipelines: Any) -> None:
     """KandinskyV22Pipeline and, with a strength, KandinskyV22Img2ImgPipeline, both behind the prior."""
