@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from nodegraph import Invalid
+
 from .encoding import check_numbers
+from .loading import readable
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
+
+
+_OWN_PREPARATION = "use the preprocessor_config.json that belongs to the image encoder"
 
 
 class TextCode(NamedTuple):
@@ -34,8 +40,16 @@ def encode_text(texts: Sequence[str], tokenizer: CLIPTokenizer, encoder: CLIPTex
 
 @torch.no_grad()
 def encode_pictures(pictures: Sequence[Picture], processor: Any, encoder: CLIPVisionModelWithProjection) -> torch.Tensor:
-    """Embeddings [n,D] of RGB pictures, resized, cropped and normalised as the model was trained."""
-    pixels = processor(images=list(pictures), return_tensors="pt").pixel_values
+    """Embeddings [n,D] of RGB pictures, resized, cropped and normalised as the model was trained.
+
+    Raises Invalid where the model says how, but in a way that cannot be, or that its encoder does not take.
+    """
+    with readable("what the model says of the preparation of pictures", fix=_OWN_PREPARATION):
+        pixels = processor(images=list(pictures), return_tensors="pt").pixel_values
+    height, width = pixels.shape[2:]
+    if (height, width) != (side := encoder.config.image_size, side):
+        text = f"the model prepares pictures of {width}×{height} for its image encoder, which takes {side}×{side}"
+        raise Invalid(text, fix=_OWN_PREPARATION, port="encoder")
     return encoder(pixels.to(encoder.device, encoder.dtype)).image_embeds
 
 

@@ -591,6 +591,26 @@ def test_parts_that_cannot_be_used_are_told_of_where_they_are(
             assert engine.run(flow).ok
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"crop_size": 16}, "the model prepares pictures of 16×16 for its image encoder, which takes 32×32"),
+        ({"do_center_crop": False}, "the model prepares pictures of 64×32 for its image encoder, which takes 32×32"),
+        ({"image_mean": [0.5]}, "what the model says of the preparation of pictures cannot be read: mean must have 3"),
+        ({"rescale_factor": {}}, "what the model says of the preparation of pictures cannot be read: unsupported"),
+    ],
+)
+def test_a_preparation_of_pictures_that_does_not_fit_is_told_of(changes: dict[str, Any], text: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(unclip_folder("kandinsky_prior"), tmp_path / "prior"))
+    configured("image_processor/preprocessor_config.json", **changes)(folder)
+    run = FolderRun()
+    encoder = unclip.load_unclip(run.model(folder), run=run).image_encoder
+    with pytest.raises(Invalid) as caught:
+        unclip.encode_clip_image(encoder, Image(torch.rand(1, 3, 40, 80)), run=run)
+    assert text in str(caught.value)
+    assert caught.value.fix == "use the preprocessor_config.json that belongs to the image encoder"
+
+
 def test_a_model_without_an_autoencoder_decodes_nothing() -> None:
     """The pixels themselves stand for a VAE only where the decoder paints them."""
     unclip_folder("kandinsky_prior")
