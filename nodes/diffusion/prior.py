@@ -92,6 +92,8 @@ def sample(
         options = schedulers.at(options, scheduler.timesteps, index)
         embeddings, _ = schedulers.step(scheduler, prediction, timestep, embeddings, options)
         report(index + 1)
+    if not embeddings.isfinite().all():
+        raise Invalid("the prior came to values that are no numbers", fix="use less guidance; with half precision, float32", port="prior")
     return prior.post_process_latents(embeddings)
 
 

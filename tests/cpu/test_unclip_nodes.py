@@ -611,6 +611,17 @@ def test_a_preparation_of_pictures_that_does_not_fit_is_told_of(changes: dict[st
     assert caught.value.fix == "use the preprocessor_config.json that belongs to the image encoder"
 
 
+def test_embeddings_that_are_no_numbers_are_told_of_where_they_arise(tmp_path: Path) -> None:
+    """This scheduler goes from pictures to noise, and from noise beyond all bounds."""
+    folder = Path(shutil.copytree(unclip_folder("kandinsky_prior"), tmp_path / "prior"))
+    scheduled("scheduler", "DDIMInverseScheduler")(folder)
+    run = FolderRun()
+    model = unclip.load_unclip(run.model(folder), run=run)
+    caption = unclip.encode_clip_text(model.encoder, "a red circle", run=run).conditioning
+    with pytest.raises(Invalid, match="the prior came to values that are no numbers"):
+        unclip.sample_prior(model.prior, caption, caption, steps=2, run=run)
+
+
 def test_a_model_without_an_autoencoder_decodes_nothing() -> None:
     """The pixels themselves stand for a VAE only where the decoder paints them."""
     unclip_folder("kandinsky_prior")
