@@ -235,7 +235,10 @@ def _number_fix(given: Any, whole: bool = False) -> str:
 def _json(given: Any) -> str:
     import json
 
-    text = json.dumps(given, ensure_ascii=False)
+    try:
+        text = json.dumps(given, ensure_ascii=False)
+    except ValueError:  # an int of thousands of digits
+        return "…"
     return text if len(text) <= 60 else "…"
 
 

@@ -104,6 +104,12 @@ def test_bounds_of_very_large_numbers_and_between_whole_ones(kind, given, limits
     assert (error.value.text, error.value.fix) == (text, fix)
 
 
+def test_a_number_that_python_does_not_print():
+    with pytest.raises(Refused) as error:
+        value_of("text", 10**5000)
+    assert (error.value.text, error.value.fix) == ("'x' takes text, but a number of 16610 bits is an int", 'write "…"')
+
+
 @pytest.mark.parametrize("given", [math.inf, -math.inf, math.nan])
 def test_what_is_no_number_is_no_multiple(given):
     """A node may give it."""
