@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from nodegraph import Invalid, Lazy, Need, Skip, node
 
+from .facts.rules import choice_problem
+
 T = TypeVar("T")
 
 # A lazy input that a node returns is an alias for its value; the annotations name the value.
@@ -25,12 +27,8 @@ def choose(
     **options: Annotated[Lazy[T], "what this choice gives"],
 ) -> T:
     """The input that is named. The others are not computed."""
-    if choice not in options:
-        raise Invalid(
-            f"there is no input {choice!r} to choose",
-            fix=f"choose one of {', '.join(map(repr, options))}" if options else "link what there is to choose from",
-            port="choice",
-        )
+    if problem := choice_problem(choice, options):
+        raise Invalid(problem[0], fix=problem[1], port="choice")
     return options[choice]
 
 

@@ -178,3 +178,33 @@ def late(given: dict[str, Any]) -> dict[str, Any]:
             source = f"{name}-{port}.{'integer' if isinstance(value, int) else 'number'}"
             nodes[name] = {**nodes[name], "from": {**nodes[name].get("from", {}), port: source}}
     return {**given, "nodes": nodes}
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ({"with": {"choice": "one"}}, []),
+        ({"with": {"choice": "two"}}, [("facts-mismatch", "nodes.blended.from.background")]),
+        ({"with": {"choice": "six"}}, [("facts-mismatch", "nodes.chosen.with.choice")]),
+        ({"from": {"choice": "inputs.which"}}, []),
+    ],
+)
+def test_what_is_known_of_a_choice(engine: Engine, choice: dict[str, Any], told: list[tuple[str, str]]) -> None:
+    """Of an open one only what all that there is to choose from have in common: a default may be left for another."""
+    nodes = {
+        "one": {"use": "solid_image", "with": ONE},
+        "two": {"use": "solid_image", "with": TWO},
+        "three": {"use": "solid_image", "with": THREE},
+        "chosen": {"use": "choose", **choice, "from": {**choice.get("from", {}), "one": "one.image", "two": "two.image"}},
+        "blended": {"use": "blend", "from": {"background": "chosen.value", "image": "three.image"}},
+    }
+    declared = {"which": {"type": "text"}}
+    found = engine.check({"inputs": declared, "nodes": nodes, "outputs": {"image": "blended.image"}})
+    assert [(problem.code, problem.where) for problem in found] == told
+    if "from" in choice:
+        with pytest.raises(NodegraphError, match="is a batch of 2"):
+            engine.submit({"inputs": declared, "nodes": nodes, "outputs": {"image": "blended.image"}}, which="two")
+        wide = {**nodes, "blended": {"use": "blend", "from": {"background": "chosen.value", "image": "wide.image"}}}
+        wide["wide"] = {"use": "solid_image", "with": {"width": 13, "height": 12}}
+        (problem,) = engine.check({"inputs": declared, "nodes": wide, "outputs": {"image": "blended.image"}})
+        assert "13" in problem.text

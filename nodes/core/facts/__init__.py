@@ -11,7 +11,7 @@ from typing import Any
 from nodegraph.facts import Facts, Mismatch, differ
 
 from .colors import color_problem
-from .rules import NO_SIZE, batches_problem, box_problem, levels_problem, references_problem, window_problem
+from .rules import NO_SIZE, batches_problem, box_problem, choice_problem, levels_problem, references_problem, window_problem
 from .saving import NO_ALPHA, ending, format_problem, name_problem
 from .sizes import fitted_size, rotated_size, scaled_size, size_of_pixels, size_problem
 from .templates import NoTemplate, filled, filled_field, template_fields
@@ -38,6 +38,15 @@ def switch(condition: Facts, on_true: Facts, on_false: Facts) -> Facts:
     if (known := condition.get("value")) is not None:
         return on_true if known else on_false
     return Facts(**{name: fact for name, fact in on_true.items() if on_false.get(name) == fact})
+
+
+def choose(choice: Facts, **options: Facts) -> Facts | Mismatch:
+    """What is known of the chosen input; of all, as long as it is open which one that is."""
+    if (known := choice.get("value")) is not None:
+        problem = choice_problem(known, options)
+        return Mismatch("choice", *problem) if problem else options[known]
+    first, *others = options.values() or [Facts()]
+    return Facts(**{name: fact for name, fact in first.items() if all(other.get(name) == fact for other in others)})
 
 
 def format_text(template: Facts, **values: Facts) -> Facts | Mismatch:

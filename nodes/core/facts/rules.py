@@ -54,3 +54,11 @@ def levels_problem(black: float, white: float) -> tuple[str, str, str] | None:
     if white - black > 2.0**-150:  # less is 0 in the precision of pixels
         return None
     return "white", f"white {white:g} does not lie above black {black:g}", "use a black below white"
+
+
+def choice_problem(choice: str, options: Collection[str]) -> tuple[str, str] | None:
+    """Why `choose` cannot, as (text, fix); None if there is an input of that name."""
+    if choice in options:
+        return None
+    fix = f"choose one of {', '.join(map(repr, options))}" if options else "link what there is to choose from"
+    return f"there is no input {choice!r} to choose", fix
