@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 WORK = 5.0
-"""Seconds of runs until freed memory goes back to the system: doing so, and having to ask for it again, takes some 20 ms."""
+"""Seconds of runs until freed memory goes back to the system: doing so, and having to ask for it again, takes tens of milliseconds."""
 _ARENA_MAX = -8
 """M_ARENA_MAX of malloc.h."""
 

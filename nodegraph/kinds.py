@@ -175,7 +175,7 @@ def wrong_numbers(value: Any) -> tuple[str, str] | None:
         return next(filter(None, map(wrong_numbers, value)), None)
     if not isinstance(value, _SAMPLED) or 0 in value.data.shape:
         return None
-    if not isinstance(value, Audio) and arrays.surely_within(value.data, 1):
+    if not isinstance(value, Audio) and arrays.surely_within(value.data, 2):
         return None
     least, most = arrays.extent(value.data)
     if not (math.isfinite(least) and math.isfinite(most)):
