@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from nodegraph.cli.printing import Told, tell
+from nodegraph.cli.printing import Told, heedless, tell
 from nodegraph.errors import Problem, Problems, RunFailed, render
 
 DONE, FAILED, WRONG, CANCELLED = 0, 1, 2, 130
@@ -57,6 +57,8 @@ def program() -> NoReturn:
     """`main` as a process of its own, which begins and ends sooner than Python would by itself."""
     gc.set_threshold(100_000, 10, 10)  # looking for garbage among modules takes a fifth of their import
     sys.set_int_max_str_digits(0)  # ints of nodes are of any size, and so must be what is printed of them
+    if told := sys.stderr:
+        sys.stderr = heedless(told)
     code = main()
     threading._shutdown()  # type: ignore[attr-defined]  # what Python does at its end: wait for threads that packs have left at work, …
     atexit._run_exitfuncs()  # … then do what was registered

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 _UNSEEN = re.compile("[\0-\b\v\f\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
 """Control characters, and those that turn the direction of text around, but for tabs and the ends of lines."""
@@ -35,4 +36,21 @@ class Told:
         sys.stderr.flush()
 
 
-__all__ = ["Told", "give", "tell", "visible"]
+class _Heedless(io.FileIO):
+    """A file that loses what it cannot take, as when its disk is full or its reader has gone."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            taken = super().write(data)
+        except OSError:
+            taken = None
+        return len(data) if taken is None else taken
+
+
+def heedless(stream: TextIO) -> TextIO:
+    """The stream for what is told beside results: that nobody can read it must end no run."""
+    raw = io.BufferedWriter(_Heedless(stream.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding=stream.encoding, errors="backslashreplace", line_buffering=True)
+
+
+__all__ = ["Told", "give", "heedless", "tell", "visible"]

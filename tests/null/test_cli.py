@@ -772,6 +772,28 @@ def test_what_cannot_be_printed_ends_the_process_with_a_problem():
     assert "No space left" in ended.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_what_is_told_beside_results_may_be_lost():
+    write(SUM)
+    command = [sys.executable, "-m", "nodegraph", "run", "w.json"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True)
+        assert (ended.returncode, ended.stdout) == (0, "3\n")
+        assert subprocess.run([*command, "--set", "a=x"], stderr=full).returncode == 2
+
+
+def test_who_reads_what_is_told_may_go_away_and_ctrl_c_still_cancels():
+    write({"nodes": {"w": {"use": "wait", "with": {"seconds": 60.0}}}, "outputs": {"w": "w.float"}})
+    running = process("-m", "nodegraph", "run", "w.json", "--events", "jsonl")
+    running.stderr.close()
+    running.stderr = None
+    read_until(running, '"progress"')
+    os.kill(running.pid, signal.SIGINT)
+    said, _ = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert json.loads(said.splitlines()[-1])["status"] == "cancelled"
+
+
 def test_a_file_among_the_results_is_its_path(capsys):
     choose = {"use": "switch", "with": {"condition": True}, "from": {"on_true": "inputs.f", "on_false": "inputs.f"}}
     many = {"use": "make_list", "from": {"items": ["inputs.f"]}}
