@@ -341,7 +341,7 @@ def test_cancel_takes_effect_within_a_step() -> None:
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"negative": None}, "negative", "guidance 4 needs a negative conditioning"),
     ({"positive": Conditioning({"states": torch.zeros(1, 16, 64)})}, "positive", "64 wide, but this denoiser takes 32"),
-    ({"positive": Conditioning({"states": torch.zeros(2, 16, 32)})}, "positive", "2 texts cannot go with 1 latent"),
+    ({"positive": Conditioning({"states": torch.zeros(2, 16, 32)})}, "positive", "of 2 texts or pictures cannot go with 1 latent"),
     ({"positive": Conditioning({"pooled": torch.zeros(1, 32)})}, "positive", "has no text states"),
     ({"latent": Latent(torch.ones(1, 3, 8, 8))}, "latent", "has 3 channels, but this denoiser takes 4"),
     ({"latent": Latent(torch.ones(1, 4, 8, 8), "kl-f8-c4-0.13025")}, "latent", "works in 'kl-f4-c4-0.18215'"),

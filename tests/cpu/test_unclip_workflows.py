@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nodegraph import Engine, WorkflowInvalid
+from nodegraph import Engine, Image, RunFailed, WorkflowInvalid
 from nodes.diffusion.noisy_classifier import NoisyClassifier
 from tests.cpu.tiny_models import model_folder, root
 from tests.cpu.tiny_unclip import pipeline, unclip_folder
@@ -138,6 +138,22 @@ def test_variations_of_no_strength_are_the_picture(engine: Engine, photos: list[
     varied = picture(engine, "variations", image=photos[0], strength=1.0, count=2, steps=10)
     assert psnr(varied, wanted) < 30
     assert not torch.allclose(varied[0], varied[1], atol=1e-2)
+
+
+def test_a_batch_of_pictures_is_varied_one_by_one_as_the_refusal_says(
+    engine: Engine, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(WORKFLOWS)
+    pictures = Image(torch.cat([pixels(path) for path in photos]))
+    with pytest.raises(RunFailed, match="of 2 texts or pictures cannot go with 4 latents") as refused:
+        outputs(engine, "vary_image", image=pictures, count=2, steps=2)
+    assert "link unbatch, and map over its images with each" in str(refused.value)
+    nodes = {
+        "one": {"use": "unbatch", "from": {"image": "inputs.image"}},
+        "vary": {"use": "./vary_image.json", "each": {"image": "one.images"}, "with": {"model": "whole", "count": 2, "steps": 2}},
+    }
+    workflow = {"inputs": {"image": {"type": "image"}}, "nodes": nodes, "outputs": {"image": "vary.image"}}
+    assert [one.shape for one in engine.run(workflow, image=pictures).outputs["image"]] == [(2, 3, 32, 32)] * 2
 
 
 def test_interpolations_end_at_their_pictures(engine: Engine, photos: list[Path]) -> None:

@@ -148,11 +148,14 @@ def empty_problem(first: int, steps: int | None) -> tuple[str, str]:
 
 
 def texts_problem(texts: int, count: int) -> tuple[str, str] | None:
-    """Why so many texts cannot go with so many latents, as (text, fix); None if they can."""
+    """Why conditionings of so many texts, or pictures, cannot go with so many latents, as (text, fix); None if they can."""
     if texts in (1, count):
         return None
-    fix = f"give 1 text or {count}" if count > 1 else f"give 1 text, or {texts} latents, as by the batch of empty_latent"
-    return f"{texts} texts cannot go with {count} latent{'s' * (count > 1)}", fix
+    if count == 1:
+        fix = f"give 1 text, or {texts} latents, as by the batch of empty_latent"
+    else:
+        fix = f"give 1 text or picture, or {count}; to take a batch of pictures one by one, link unbatch, and map over its images with each"
+    return f"conditionings of {texts} texts or pictures cannot go with {count} latent{'s' * (count > 1)}", fix
 
 
 def masks_problem(masks: int, count: int) -> tuple[str, str] | None:
