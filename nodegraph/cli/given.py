@@ -7,6 +7,7 @@ picture by its path. Ranges and choices are the engine's to check; what is repor
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
@@ -42,8 +43,14 @@ class Given:
 
     @property
     def origins(self) -> dict[str, str]:
-        """Where inputs that are no JSON values were read from."""
-        return {name: self.shown[name] for name, value in self.inputs.items() if not is_json(value) and isinstance(self.shown[name], str)}
+        """Where inputs that are no JSON values were read from: a path, or a list of them in JSON."""
+        listed = {name: self.shown[name] for name, value in self.inputs.items() if not is_json(value)}
+        return {name: shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False) for name, shown in listed.items()}
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that inputs were read from."""
+        return [Path(one.removeprefix("@")).expanduser() for name in self.origins for one in _texts(self.shown[name])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +96,14 @@ def asked(arguments: Namespace, workflow: Workflow, registry: Registry) -> tuple
 
 def label(value: Any) -> str:
     """A swept value in a word: `7` for 7.0, text without quotes."""
-    import json
-
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _texts(value: Any) -> Iterable[str]:
+    """A text, or those of a list."""
+    return [value] if isinstance(value, str) else [text for item in value for text in _texts(item)]
 
 
 def _finite(limits: Iterable[float | None]) -> list[float]:
@@ -192,15 +202,16 @@ class _Reader:
         return [_Value(name, value, shown)]
 
     def _shown_text(self, name: str, kind: Type, text: str) -> tuple[Any, Any]:
+        if types.without_none(kind).kind == "list" and not types.is_json(kind) and text != "null":
+            return self._shown_json(name, kind, typed.listed(text), Path())
         value = self._random(name) if text == RANDOM and typed.takes_random(kind) else typed.from_text(kind, text)
         return value, value if types.is_json(kind) or kind is types.SEED else text
 
     def _shown_json(self, name: str, kind: Type, given: Any, folder: Path) -> tuple[Any, Any]:
-        return (
-            (drawn := self._random(name), drawn)
-            if given == RANDOM and typed.takes_random(kind)
-            else (typed.from_json(kind, given, folder), given)
-        )
+        if given == RANDOM and typed.takes_random(kind):
+            return (drawn := self._random(name)), drawn
+        seen = typed.from_folder(kind, given, folder)
+        return typed.from_json(kind, seen), seen
 
     def _random(self, name: str) -> int:
         """A number within the bounds of an input and of the ports that it feeds, or of the port that it is set for."""

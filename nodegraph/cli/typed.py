@@ -25,7 +25,7 @@ def from_text(kind: Type, text: str) -> Any:
     if kind.kind == "union":
         return _union(kind, text)
     if kind.kind == "list":
-        return from_json(kind, parse_json(_content(text), list), Path())
+        return from_json(kind, listed(text))
     if kind in _SCALARS:
         return _SCALARS[kind](text)
     if media.is_media(kind.name):
@@ -38,16 +38,30 @@ def from_text(kind: Type, text: str) -> Any:
     raise ValueError(f"takes {kind}, which cannot be given on the command line", "make it in the workflow, or use Python")
 
 
-def from_json(kind: Type, given: Any, folder: Path) -> Any:
-    """A JSON value for a type: paths of files become what they hold; relative ones start from `folder`. Raises ValueError."""
+def listed(text: str) -> list[Any]:
+    """The JSON list that a text, or the file it names, holds. Raises ValueError."""
+    return list(parse_json(_content(text), list))
+
+
+def from_json(kind: Type, given: Any) -> Any:
+    """A JSON value for a type: paths of files become what they hold. Raises ValueError."""
     if isinstance(given, list) and kind.kind == "list":
-        return [from_json(kind.args[0], item, folder) for item in given]
+        return [from_json(kind.args[0], item) for item in given]
     plain = types.without_none(kind)
     if plain is types.SECRET and given is not None:
         return _secret(given if isinstance(given, str) else "")
     if plain is not kind and given is not None:
-        return from_json(plain, given, folder)
-    return media.read(kind.name, folder / given) if isinstance(given, str) and media.is_media(kind.name) else given
+        return from_json(plain, given)
+    return media.read(kind.name, Path(given)) if isinstance(given, str) and media.is_media(kind.name) else given
+
+
+def from_folder(kind: Type, given: Any, folder: Path) -> Any:
+    """A JSON value with its paths of files, which start from `folder`, as they are written in the working folder."""
+    plain = types.without_none(kind)
+    if isinstance(given, list) and plain.kind == "list":
+        return [from_folder(plain.args[0], item, folder) for item in given]
+    from_home = isinstance(given, str) and given.startswith("~")
+    return str(folder / given) if isinstance(given, str) and media.is_media(plain.name) and not from_home else given
 
 
 def _union(kind: Type, text: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -86,15 +87,16 @@ class _Reader:
             if value == "random" and type(given.shown.get(name)) is int:
                 self.arguments.sets[number] = f"{name}={given.shown[name]}"
                 tell(f"{name} = {given.shown[name]}", sys.stderr)
-        files = [Path(one) for one in given.origins.values()]
+        files = given.files
         files += [Path(value) for value in given.inputs.values() if isinstance(value, str) and _is_file(value)]
         files += [Path(self.arguments.inputs)] if self.arguments.inputs else []
-        files += [Path(text.partition("=@")[2]) for text in self.arguments.sets if "=@" in text and _is_file(text.partition("=@")[2])]
+        named = [Path(os.path.expanduser(text.partition("=@")[2])) for text in self.arguments.sets if "=@" in text]
+        files += [path for path in named if _is_file(path)]
         changed = with_literals(workflow, given.overrides) if given.overrides else workflow
         return changed, given.inputs, given.shown, given.origins, files
 
 
-def _is_file(text: str) -> bool:
+def _is_file(text: str | Path) -> bool:
     try:
         return Path(text).is_file()
     except (OSError, ValueError):

@@ -152,6 +152,20 @@ def test_files_of_inputs_come_before_what_is_set(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert made[0].inputs["config"] == File.at(tmp_path / "c")
     assert made[0].overrides == {"a.value": 3}
+    assert made[0].files == [tmp_path / "c"]
+
+
+def test_every_file_that_inputs_were_read_from_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `watch` needs them."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    (tmp_path / "in.json").write_text('{"one": "a", "home": "~/b"}')
+    declared = {"one": "file", "home": "file | none", "many": "list[file]", "lines": "list[text]"}
+    workflow = Workflow.of({"inputs": {name: {"type": kind} for name, kind in declared.items()}, "nodes": {}})
+    sets = [f'many=["~/b", "{tmp_path}/c"]', 'lines=["a"]']
+    [made] = runs(Namespace(sets=sets, sweep=[], inputs=str(tmp_path / "in.json"), batch=""), workflow, REGISTRY)
+    assert made.files == [tmp_path / name for name in "abbc"]
 
 
 @pytest.mark.parametrize(

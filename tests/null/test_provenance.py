@@ -180,6 +180,34 @@ def test_lists_of_pictures_are_found_by_their_content(capsys: Capture) -> None:
     assert "the same pixels" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--inputs", "--batch"])
+def test_pictures_named_in_a_file_of_inputs_are_found_where_it_lies(flag: str) -> None:
+    run(PAINT)
+    [given] = pictures()
+    Path("sub").mkdir()
+    given.rename("sub/given.png")
+    Path("sub/inputs.json").write_text('{"image": "given.png", "list": ["given.png"], "none": null}')
+    inputs = {"image": {"type": "image"}, "list": {"type": "list[image]"}, "none": {"type": "image | none", "default": None}}
+    nodes = {"d": {"use": "darker", "each": {"image": "inputs.list"}}, "e": {"use": "darker", "from": {"image": "inputs.image"}}}
+    run({"inputs": inputs, "nodes": nodes, "outputs": {"all": "d.image", "one": "e.image"}}, flag, "sub/inputs.json")
+    path = pictures()[0]
+    told = metadata.read(path)["inputs"]
+    assert [told[name]["from"] for name in ("image", "list")] == ["sub/given.png", '["sub/given.png"]']
+    assert main(["replay", str(path), "-q"]) == 0
+
+
+def test_a_list_of_pictures_that_a_file_names_is_told_as_the_list() -> None:
+    run(PAINT)
+    [given] = pictures()
+    given.rename("given.png")
+    Path("list.json").write_text('["given.png"]')
+    flow = {"inputs": {"list": {"type": "list[image]"}}, "nodes": {"d": {"use": "darker", "each": {"image": "inputs.list"}}}}
+    run({**flow, "outputs": {"images": "d.image"}}, "--set", "list=@list.json")
+    [path] = pictures()
+    assert metadata.read(path)["inputs"]["list"]["from"] == '["given.png"]'
+    assert main(["replay", str(path), "-q"]) == 0
+
+
 @pytest.mark.parametrize("said", ["~nobody-of-this-name/x", "x" * 5000, "a\0b", ["a"], 5, "[" * 5000, "[5]", '["~nobody-of-this-name"]'])
 @pytest.mark.parametrize("kind", ["image", "list[image]"])
 def test_a_record_may_say_that_inputs_lie_anywhere(said: Any, kind: str) -> None:
