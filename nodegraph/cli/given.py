@@ -283,11 +283,9 @@ class _Reader:
                 return types.ANY  # check says what is wrong with the declaration
         node, _, port = name.partition(".")
         if port and node in self.workflow.nodes:
-            ports = self._ports(node)
-            if ports is None:
-                return types.ANY
-            if port in ports:
-                return ports[port]
+            ports, more = self._ports(node)
+            if port in ports or more is not None:
+                return ports.get(port, more)
             fix = did_you_mean(port, ports) or (f"its inputs are {listing(ports)}" if ports else "it has no inputs")
             self.report("unknown-input", where, f"{node!r} has no input {port!r}", fix, file, line)
             return None
@@ -296,12 +294,14 @@ class _Reader:
         self.report("unknown-input", where, f"the workflow has no input {name!r}", did_you_mean(name, known) or inputs, file, line)
         return None
 
-    def _ports(self, name: str) -> Mapping[str, Type] | None:
-        """The inputs of a node; None when what it uses is not known, or takes any."""
+    def _ports(self, name: str) -> tuple[Mapping[str, Type], Type | None]:
+        """The inputs of a node, and the type of any further ones that it takes; of a node type that is not known, any."""
         use = self.workflow.nodes[name].use
         if isinstance(use, str) and is_path(use):
             use = Workflow.load((self.workflow.folder or Path()) / use)
         if isinstance(use, Workflow):
-            return {port: types.parse(declared.type) for port, declared in use.inputs.items()}
+            return {port: types.parse(declared.type) for port, declared in use.inputs.items()}, None
         known = self.registry.get(use)
-        return {port: one.type for port, one in known.inputs.items()} if known and not known.open else None
+        if known is None:
+            return {}, types.ANY
+        return {port: one.type for port, one in known.inputs.items()}, known.open.type if known.open else None

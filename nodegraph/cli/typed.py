@@ -60,8 +60,11 @@ def from_folder(kind: Type, given: Any, folder: Path) -> Any:
     plain = types.without_none(kind)
     if isinstance(given, list) and plain.kind == "list":
         return [from_folder(plain.args[0], item, folder) for item in given]
-    from_home = isinstance(given, str) and given.startswith("~")
-    return str(folder / given) if isinstance(given, str) and media.is_media(plain.name) and not from_home else given
+    if not isinstance(given, str) or given.startswith("~"):
+        return given
+    if plain is types.WORKFLOW:
+        return str((folder / given).resolve())
+    return str(folder / given) if media.is_media(plain.name) else given
 
 
 def _union(kind: Type, text: str) -> Any:

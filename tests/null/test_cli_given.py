@@ -141,6 +141,25 @@ def test_a_sweep_over_texts_with_commas_is_json() -> None:
     assert [run.inputs["sizes"] for run in given(sweep=("sizes=[[1], [2, 3]]",))] == [[1], [2, 3]]
 
 
+@node
+def filled(template: str, body: Workflow, **fields: Any) -> str:
+    return template
+
+
+def test_ports_of_a_node_that_takes_any_further_ones_are_read_by_their_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = Registry()
+    registry.add([node_type(filled, "test")], pack="test")
+    workflow = Workflow.of({"inputs": {"w": {"type": "workflow"}}, "nodes": {"f": {"use": "filled"}, "g": {"use": "unknown"}}})
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "in.json").write_text('{"w": "turn.json", "f.body": "./turn.json"}')
+    sets = ["f.template=123", "f.first=123", "f.second=b", "g.any=true"]
+    [made] = runs(Namespace(sets=sets, sweep=[], inputs="sub/in.json", batch=""), workflow, registry)
+    turn = str((tmp_path / "sub" / "turn.json").resolve())
+    assert made.overrides == {"f.body": turn, "f.template": "123", "f.first": 123, "f.second": "b", "g.any": True}
+    assert made.inputs == {"w": turn}
+
+
 def test_files_of_inputs_come_before_what_is_set(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("x")
     base, batch = tmp_path / "base.json", tmp_path / "batch.jsonl"
