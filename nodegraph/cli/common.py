@@ -67,6 +67,19 @@ def save_outputs(result: Result, folder: Path, name: str) -> dict[str, list[Path
         ) from None
 
 
+@contextmanager
+def written(path: str | Path, flag: str, result: Result | None = None) -> Iterator[None]:
+    """Turn why a file that a flag names cannot be written into a Problem. Raises WorkflowInvalid, or RunFailed after a run."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # it is stdout by another name, and its reader has gone
+    except OSError as error:
+        text, fix = f"cannot write {str(path)!r}: {error.strerror or error}", "make room there, or name a file in a folder that is there"
+        problems = [Problem("not-written", flag, text, fix)]
+        raise (RunFailed(problems, result) if result else WorkflowInvalid(problems)) from None
+
+
 # -- printing ----------------------------------------------------------------------------------------------------------
 
 

@@ -155,12 +155,14 @@ def _write_drawing(arguments: Namespace, svg: str) -> None:
     if arguments.svg == "-":
         sys.stdout.write(svg if common.has_every_character() else svg.encode("ascii", "xmlcharrefreplace").decode("ascii"))
     elif arguments.svg:
-        Path(arguments.svg).write_text(svg, encoding="utf-8")
+        with common.written(arguments.svg, "--svg"):
+            Path(arguments.svg).write_text(svg, encoding="utf-8")
     if arguments.png == "-":
         sys.stdout.flush()
         sys.stdout.buffer.write(png_of(svg))
     elif arguments.png:
-        Path(arguments.png).write_bytes(png_of(svg))
+        with common.written(arguments.png, "--png"):
+            Path(arguments.png).write_bytes(png_of(svg))
     for path in (arguments.svg, arguments.png):
         if path and path != "-":
             common.say(arguments, f"drawn to {path}")

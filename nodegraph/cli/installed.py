@@ -189,7 +189,8 @@ def schema(arguments: Namespace) -> int:
 
         text = common.json_text(workflow_schema(engine.registry, live), indent=1)
     if arguments.target:
-        Path(arguments.target).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
+        with common.written(arguments.target, "--output"):
+            Path(arguments.target).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
         named = f'"$schema": "./{Path(arguments.target).name}"'
         common.say(arguments, f"written to {arguments.target}; name it in a workflow ({named}), or in your editor")
     else:
@@ -202,10 +203,11 @@ def write_stubs(arguments: Namespace) -> int:
     from nodegraph.stubs import MODULE, stubs
 
     folder = Path(arguments.target)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{MODULE}.pyi"
     with common.engine(arguments) as engine:
-        path.write_text(stubs(engine.registry), encoding="utf-8")
+        with common.written(path, "--output"):
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(stubs(engine.registry), encoding="utf-8")
         _say_broken(engine)
     common.say(arguments, f"written to {path}; mypy wants the folder in mypy_path, other editors look into ./typings by themselves")
     return DONE

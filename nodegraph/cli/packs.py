@@ -24,7 +24,8 @@ def new(arguments: Namespace) -> int:
     with common.engine(arguments) as engine:
         taken = {info.name: info.path for info in engine.packs}
         found = [folder.resolve() for folder in engine.settings.packs]
-    folder = create(arguments.name, Path(arguments.at), taken)
+    with common.written(Path(arguments.at) / arguments.name, "--at"):
+        folder = create(arguments.name, Path(arguments.at), taken)
     give(common.shown_path(folder))
     if not {folder.resolve(), folder.resolve().parent}.intersection(found):
         where = os.path.relpath(folder.parent)
@@ -140,7 +141,8 @@ def lock(arguments: Namespace) -> int:
         found = locks.lock(engine, common.find_workflow(arguments.workflow))
     text = common.json_text(found, indent=2)
     if arguments.target:
-        Path(arguments.target).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        with common.written(arguments.target, "--output"):
+            Path(arguments.target).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         common.say(arguments, f"{common.counted(len(found['packs']), 'pack')} locked in {arguments.target}")
     else:
         print(text)

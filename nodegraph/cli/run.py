@@ -6,7 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,21 +75,16 @@ def _profiling(arguments: Namespace, engine: Engine) -> Iterator[None]:
     if not arguments.profile:
         yield
         return
-    _write_trace(arguments, lambda path: path.open("a").close())
+    path = Path(arguments.profile)
+    with common.written(path, "--profile"):
+        path.open("a").close()
     profile = engine.profile()
     try:
         yield
     finally:
-        _write_trace(arguments, profile.write)
-    common.say(arguments, f"written to {common.shown_path(Path(arguments.profile))}")
-
-
-def _write_trace(arguments: Namespace, write: Callable[[Path], None]) -> None:
-    try:
-        write(Path(arguments.profile))
-    except OSError as error:
-        text = f"cannot write {arguments.profile!r}: {error.strerror}"
-        raise WorkflowInvalid([Problem("not-written", "--profile", text, "give a file in a folder that is there")]) from None
+        with common.written(path, "--profile"):
+            profile.write(path)
+    common.say(arguments, f"written to {common.shown_path(path)}")
 
 
 def _refuse_invalid(engine: Engine, workflow: Workflow) -> None:

@@ -168,6 +168,26 @@ def test_a_trace_that_cannot_be_written_is_refused_before_anything_runs(capsys: 
     assert json.loads(line)["problems"][0]["code"] == "not-written"
 
 
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        (["show", "w.json"], "--svg"),
+        (["show", "w.json"], "--png"),
+        (["schema"], "--output"),
+        (["packs", "lock", "w.json"], "--output"),
+        (["stubs"], "--output"),
+        (["packs", "new", "fresh"], "--at"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_with_its_flag(command: list[str], flag: str, capsys: Capture, place: Path) -> None:
+    write(SUM)
+    (place / "file").write_text("")
+    assert main([*command, flag, "file/within"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error[not-written] cannot write 'file/within")
+    assert f"\n  at  {flag}\n  fix make room there, or name a file in a folder that is there\n" in said
+
+
 def test_pictures_are_written_to_the_output_folder(capsys: Capture, place: Path) -> None:
     assert main(["run", write(PICTURE), "-q"]) == 0
     [line] = out(capsys)
