@@ -17,6 +17,7 @@ from nodegraph.cli.given import Axis, Given
 from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.metadata import GRID_KEY
 from nodegraph.plot import Heading, plot, side_by_side
+from nodegraph.typing_pass import declared_outputs
 from nodegraph.values import Image, Mask
 
 if TYPE_CHECKING:
@@ -43,32 +44,54 @@ def refuse_invalid(engine: Engine, workflow: Workflow, asked: Sequence[Given]) -
 
 
 class Kept:
-    """Gathers what runs gave. `add` is called for each run in order, `close` at the end, however it ends."""
+    """Gathers what runs gave. `add` is called for each run in order, `close` at the end, however it ends.
+
+    Both raise RunFailed when a file cannot be written.
+    """
 
     def __init__(self, arguments: Namespace, engine: Engine, workflow: Workflow, axes: Sequence[Axis], asked: Sequence[Given]):
         self.workflow, self.axes = workflow, axes
+        self.result: Result | None = None
         self.grid = _Grid(Path(arguments.grid), axes, _picture_output(engine, workflow, arguments.only)) if arguments.grid else None
-        self.table = _Table(Path(arguments.table), workflow, asked) if arguments.table else None
+        self.table = _Table(Path(arguments.table), _asked(workflow, arguments.only), asked) if arguments.table else None
 
     def add(self, given: Given, result: Result, files: dict[str, list[Path]]) -> None:
+        self.result = result
         if self.table:
-            self.table.add(given, result, files)
+            with common.written(self.table.path, "--table", result):
+                self.table.add(given, result, files)
         if self.grid:
             self.grid.add(given, result, files)
 
     def close(self) -> list[Path]:
         """Write what is to be written. Returns the paths."""
-        return [path for one in (self.grid, self.table) if one and (path := one.close(self.workflow))]
+        paths = []
+        for one, flag in ((self.table, "--table"), (self.grid, "--grid")):
+            if one:
+                with common.written(one.path, flag, self.result):
+                    paths += [one.close(self.workflow)]
+        return [path for path in paths if path]
+
+
+def _asked(workflow: Workflow, only: Sequence[str]) -> list[str]:
+    """The outputs that a run gives: those of the workflow, or what of them and of single nodes is asked for."""
+    return [name for name in workflow.outputs if not only or name in only] + [
+        name for name in dict.fromkeys(only) if name not in workflow.outputs and "." in name
+    ]
 
 
 def _picture_output(engine: Engine, workflow: Workflow, only: Sequence[str]) -> str:
-    """The first output that is a picture. Raises WorkflowInvalid when there is none."""
-    kinds = engine._template(workflow).output_types
-    for name, kind in kinds.items():
+    """The first output that may be a picture. Raises WorkflowInvalid when there is none."""
+    template = engine._template(workflow)
+    used = dict(zip(template.names, template.types, strict=True))
+    for name in _asked(workflow, only):
+        node, _, port = name.rpartition(".")
+        kind = template.output_types.get(name) or declared_outputs(used.get(node)).get(port, types.ANY)
         inner = types.without_none(kind)
-        if (not only or name in only) and str(inner.args[0] if inner.kind == "list" else inner) in ("image", "mask", "any"):
+        inner = inner.args[0] if inner.kind == "list" else inner
+        if str(inner) in ("image", "mask", "any") or inner.kind == "var":
             return name
-    fix = "sweep a workflow that gives an image" if not only else "ask for it with --only"
+    fix = "ask for one with --only OUTPUT or --only NODE.PORT" if only else "sweep a workflow that gives an image, or add --only NODE.PORT"
     raise WorkflowInvalid([Problem("no-picture", "--grid", "no output that is asked for is a picture", fix, workflow.file)])
 
 
@@ -108,8 +131,11 @@ class _Grid:
         buffer = io.BytesIO()
         picture.save(buffer, "PNG", pnginfo=info)
         aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        aside.write_bytes(buffer.getvalue())
-        aside.replace(self.path)
+        try:
+            aside.write_bytes(buffer.getvalue())
+            aside.replace(self.path)
+        finally:
+            aside.unlink(missing_ok=True)
         return self.path
 
 
@@ -122,14 +148,14 @@ def _pictures(value: Any) -> list[Any]:
 class _Table:
     """Rows that are written as runs end, so that what was done is known however it ends."""
 
-    def __init__(self, path: Path, workflow: Workflow, asked: Sequence[Given]):
+    def __init__(self, path: Path, outputs: Sequence[str], asked: Sequence[Given]):
         if path.suffix.lower() not in TABLES:
             text = f"a table is a {' or '.join(TABLES)} file, but is to be {str(path)!r}"
             raise WorkflowInvalid([Problem("bad-value", "--table", text, f"name a file{TABLES[0]}")])
         _refuse_no_folder(path, "--table")
         self.path = path
         self.inputs = list(dict.fromkeys(name for given in asked for name in given.shown))
-        self.outputs = list(workflow.outputs)
+        self.outputs = outputs
         self.count = 0
         self._file: IO[str] | None = None
 

@@ -135,6 +135,43 @@ def test_a_grid_needs_a_picture(capsys: Capture) -> None:
     assert "error[no-picture]" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("asked", ["paint.image", "pass.value"])
+def test_the_outputs_of_nodes_that_are_asked_for_are_in_grid_and_table(asked: str) -> None:
+    same = {"use": "switch", "with": {"condition": True}, "from": {"on_true": "paint.image", "on_false": "dim.image"}}
+    write({**PAINT, "nodes": {**PAINT["nodes"], "pass": same}})
+    asked_for = ["--only", asked, "--only", "image", "--only", "dim"]
+    assert main(["run", "w.json", "-q", *asked_for, "--sweep", "level=0,1", "--grid", "all.png", "--table", "all.csv"]) == 0
+    assert json.loads(PIL.Image.open("all.png").text[GRID_KEY])["output"] == "image"
+    with open("all.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [list(row) for row in rows] == [["run", "status", "level", "output.image", f"output.{asked}", "seconds"]] * 2
+    assert all(Path(row[f"output.{asked}"]).is_file() for row in rows)
+    assert main(["run", "w.json", "-q", "--only", asked, "--sweep", "level=0,1", "--grid", "one.png"]) == 0
+    assert json.loads(PIL.Image.open("one.png").text[GRID_KEY])["output"] == asked
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_table_that_cannot_be_written_is_told(capsys: Capture) -> None:
+    write(PAINT)
+    Path("full.csv").symlink_to("/dev/full")
+    assert main(["run", "w.json", "-q", "--sweep", "level=0,1", "--table", "full.csv"]) == 1
+    assert "error[not-written] cannot write 'full.csv': No space left on device\n  at  --table" in capsys.readouterr().err
+
+
+def test_a_grid_that_cannot_be_written_leaves_nothing_behind(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, raw: bytes) -> None:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    write(PAINT)
+    assert main(["run", "w.json", "-q", "--sweep", "level=0,1"]) == 0
+    there = sorted(Path().iterdir())
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["run", "w.json", "-q", "--sweep", "level=0,1", "--grid", "grid.png", "--table", "t.csv"]) == 1
+    assert "error[not-written] cannot write 'grid.png': No space left on device\n  at  --grid" in capsys.readouterr().err
+    assert sorted(Path().iterdir()) == sorted([*there, Path("t.csv")])
+
+
 def test_lists_are_swept_as_json(capsys: Capture) -> None:
     flow = {"inputs": {"items": {"type": "list[int]"}}, "nodes": {"l": {"use": "list_length", "from": {"items": "inputs.items"}}}}
     write({**flow, "outputs": {"count": "l.int"}})
