@@ -130,9 +130,9 @@ _MAX_WORD, _MAX_KNOWN = 100, 2000
 """A longer word is near to nothing, and of more names only those with the same first letter are looked at: comparing is slow."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?`, or nothing when no known name is near."""
-    return _question(_near(word, known))
+def did_you_mean(word: str, known: Iterable[str], written: Mapping[str, str] | None = None) -> str:
+    """`did you mean 'x'?`, or nothing when no known name is near. `written`: how names are to be written that are more than a name."""
+    return _question((written or {}).get(name, name) for name in _near(word, known))
 
 
 def did_you_mean_file(name: str, known: Iterable[str]) -> str:

@@ -39,19 +39,28 @@ def engine(arguments: Namespace) -> Iterator[Engine]:
 def find_workflow(name: str) -> Path:
     """The file that a person means: a path, or the name of a built-in workflow. Raises WorkflowInvalid."""
     path = Path(name)
-    if path.exists() and not path.is_dir():
-        return path
-    if not path.is_absolute() and ".." not in path.parts:
-        for folder in (Path(), builtin_workflows()):
-            for candidate in (folder / path, folder / f"{path}.json"):
-                if candidate.is_file():
-                    return candidate
+    try:
+        if found := _workflow_at(path):
+            return found
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        text, fix = f"cannot read {name!r}: {error.strerror}", "give the path of a workflow file"
+        raise WorkflowInvalid([Problem("file-missing", "", text, fix)]) from None
     if path.is_dir():
         raise WorkflowInvalid([Problem("file-missing", "", f"{name!r} is a folder", "give a workflow file in it", name)])
-    near = [one.name for one in path.parent.glob("*.json")] if path.parent.is_dir() else []
+    near = {one.name: str(one) for one in path.parent.glob("*.json") if one.is_file()} if path.parent.is_dir() else {}
     built_in = [one.stem for one in builtin_workflows().glob("*.json")]
-    fix = did_you_mean(path.name, dict.fromkeys([*near, *built_in])) or "give the path of a workflow file"
+    fix = did_you_mean(path.name, dict.fromkeys([*near, *built_in]), near) or "give the path of a workflow file"
     raise WorkflowInvalid([Problem("file-missing", "", f"there is no workflow {name!r}", fix)])
+
+
+def _workflow_at(path: Path) -> Path | None:
+    """The file of a path, with `.json` if that is left away, here or among those that are built in. Raises OSError."""
+    if path.exists() and not path.is_dir():
+        return path
+    if path.is_absolute() or ".." in path.parts:
+        return None
+    candidates = (folder / named for folder in (Path(), builtin_workflows()) for named in (path, Path(f"{path}.json")))
+    return next((one for one in candidates if one.is_file()), None)
 
 
 def save_outputs(result: Result, folder: Path, name: str) -> dict[str, list[Path]]:

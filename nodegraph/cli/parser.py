@@ -37,7 +37,8 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
 def _refuse_empty(arguments: argparse.Namespace) -> None:
     """Flags that are given nothing, as those whose variable is not set in a shell: they would count as not given."""
     for action in arguments.flags._actions:
-        if action.option_strings and getattr(arguments, action.dest, None) == "":
+        given = getattr(arguments, action.dest, None)
+        if action.option_strings and (given == "" or (isinstance(given, list) and "" in given)):
             flag = action.option_strings[-1]
             raise WorkflowInvalid([Problem("usage", flag, f"{flag} is empty", "give it a value, or leave it away")])
 

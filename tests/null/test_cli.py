@@ -360,6 +360,14 @@ def test_one_failing_run_does_not_stop_the_others(capsys: Capture) -> None:
         (["run", "w.json", "--set", "aa=1"], "error[unknown-input] the workflow has no input 'aa'"),
         (["run", "w.json", "--only", "sun"], "error[unknown-output] there is no output 'sun'"),
         (["run", "w.jsn"], "error[file-missing] there is no workflow 'w.jsn'\n  fix did you mean 'w.json'?"),
+        (["run", "packs/../w.jsn"], "error[file-missing] there is no workflow 'packs/../w.jsn'\n  fix did you mean 'packs/../w.json'?"),
+        (
+            ["run", "dangling-link.json"],
+            "error[file-missing] there is no workflow 'dangling-link.json'\n  fix give the path of a workflow file",
+        ),
+        (["run", "a" * 252], f"error[file-missing] cannot read '{'a' * 252}': File name too long\n  fix give the path of a workflow file"),
+        (["run", "w.json", "--set", "a=1", "--set", ""], "error[usage] --set is empty\n  at  --set\n  fix give it a value, or leave it"),
+        (["run", "w.json", "--packs", ""], "error[usage] --packs is empty"),
         (["run", "upscal"], "error[file-missing] there is no workflow 'upscal'\n  fix did you mean 'upscale'?"),
         (["run", "packs"], "error[file-missing] 'packs' is a folder"),
         (["run"], "error[usage] run needs a WORKFLOW"),
@@ -386,6 +394,7 @@ def test_one_failing_run_does_not_stop_the_others(capsys: Capture) -> None:
 )
 def test_a_wrong_call_exits_with_2_and_tells_how_to_mend_it(arguments: list[str], told: str, capsys: Capture) -> None:
     write(SUM)
+    Path("dangling-link.json").symlink_to("nowhere")
     assert main(arguments) == 2
     said = capsys.readouterr()
     assert said.err.startswith(told)
