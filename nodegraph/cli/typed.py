@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -146,7 +147,7 @@ def parse_json(text: str, wanted: type | None = None) -> Any:
         None: "text in JSON has quotes: '\"text\"'",
     }
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError(f"must be {words[wanted]}, but is nested too deeply", "write it flatter") from None
     except ValueError as error:
@@ -164,6 +165,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {key!r} stands in it twice")
         record[key] = value
     return record
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number
 
 
 def _no_constant(word: str) -> NoReturn:

@@ -229,6 +229,10 @@ def test_every_file_that_inputs_were_read_from_is_known(tmp_path: Path, monkeypa
             "error[bad-value] 'sizes' is '@~nobody-of-this-name/x', but there is no home of that name here\n",
         ),
         (["config=~nobody-of-this-name/x"], "error[bad-value] cannot read '~nobody-of-this-name/x': there is no home of that name here\n"),
+        (
+            ["extra=[1e999]"],
+            "error[bad-value] 'extra' must be JSON, but cannot be read: 1e999 is too large for a number\n  at  --set extra",
+        ),
         (["extra=[NaN]"], "error[bad-value] 'extra' must be JSON, but cannot be read: NaN is no number in JSON\n  at  --set extra"),
         (
             ["extra=" + "[" * 9000],
