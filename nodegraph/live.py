@@ -81,6 +81,7 @@ class Live:
         self._number = 0
         self._job: Job | None = None
         self._follower: threading.Thread | None = None
+        self._failed: Exception | None = None  # of a view
         self._lock = threading.Lock()
         self._extra: list[Path] = []
         self._stamps: dict[Path, Stamp | None] = {}  # of all files that are watched, as the last round read them
@@ -90,7 +91,7 @@ class Live:
         self.watcher = PackWatcher(engine, [path])
 
     def forever(self) -> None:
-        """Run, and run again on every save, until `close` is called from elsewhere."""
+        """Run, and run again on every save, until `close` is called from elsewhere. Raises what a view raises."""
         for _ in self:
             pass
 
@@ -104,9 +105,11 @@ class Live:
                     if self._new(changed):
                         break
                 else:
-                    return
+                    break
         finally:
             self.close()
+        if self._failed is not None:
+            raise self._failed
 
     def close(self) -> None:
         """Cancel what runs, and stop watching. Idempotent; from any thread."""
@@ -163,6 +166,13 @@ class Live:
 
     def _follow(self, this: Round, job: Job, begun: float) -> None:
         """Hand on what happens in a run, as long as it is the newest."""
+        try:
+            self._show_all(this, job, begun)
+        except Exception as error:  # of a view, as when who reads it has gone: there is nobody left to run for
+            self._failed = error
+            self.watcher.close()
+
+    def _show_all(self, this: Round, job: Job, begun: float) -> None:
         for event in job.events():
             self._tell(partial(_show, this, event), this)
         result = job.result()

@@ -359,3 +359,22 @@ def test_a_port_that_cannot_be_had(port: str, toys: Path, capsys: pytest.Capture
         Path("w.json").write_text('{"nodegraph": 1, "nodes": {}}')
         assert main(["watch", "w.json", "--port", port]) == 2
     assert f"error[bad-value] the page cannot be served at port {port}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("reader", "code", "told"), [("gone", 0, ""), ("full", 1, "error[system] No space left on device\n")])
+def test_the_command_ends_when_nobody_can_read_it(toys: Path, reader: str, code: int, told: str) -> None:  # noqa: F811
+    write(PAINT)
+    if reader == "full" and not Path("/dev/full").exists():
+        pytest.skip("needs a device that is always full")
+    stdout = subprocess.PIPE if reader == "gone" else os.open("/dev/full", os.O_WRONLY)
+    running = subprocess.Popen([sys.executable, "-m", "nodegraph", "watch", "w.json"], stdout=stdout, stderr=subprocess.PIPE, text=True)
+    if running.stdout is not None:
+        running.stdout.close()
+        running.stdout = None
+    else:
+        os.close(stdout)
+    try:
+        _, said = running.communicate(timeout=PATIENCE)
+    finally:
+        running.kill()
+    assert (running.returncode, said) == (code, told)
