@@ -67,7 +67,7 @@ PACKS = {
     "bad-toml": "A pack.toml or a nodegraph.toml cannot be read.",
     "bad-version": "The version of a pack is no whole number.",
     "facts-import": "The facts of a pack import something that `check` must not pay for.",
-    "file-exists": "A new pack would be written over something.",
+    "file-exists": "A new pack would be written over something, or into another pack.",
     "no-doc": "A node does not say what it does.",
     "no-pack": "A folder that is named as a pack is none.",
     "node-clash": "Two node types of one name.",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import keyword
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 from nodegraph.errors import PackInvalid, Problem, listing
 
@@ -72,6 +74,9 @@ def create(name: str, folder: Path, taken: Mapping[str, Path]) -> Path:
         problems.append(Problem("pack-clash", name, text, f"take another name: {listing(taken)} are taken"))
     elif target.exists() and (not target.is_dir() or any(target.iterdir())):
         problems.append(Problem("file-exists", name, f"{str(target)!r} is there already", "take another name, or another folder with --at"))
+    elif (outer := next((one for one in target.resolve().parents if (one / "pack.toml").is_file()), None)) is not None:
+        text = f"{str(folder)!r} lies in the pack {outer.name!r}, which would take the nodes of the new one for its own"
+        problems.append(Problem("file-exists", name, text, f"make it beside that one: --at {quote(os.path.relpath(outer.parent))}"))
     if problems:
         raise PackInvalid(problems)
     for path, text in files(name).items():

@@ -41,7 +41,7 @@ def check(arguments: Namespace) -> int:
 
     _refuse_wrong_call(arguments)
     path = Path(arguments.path)
-    if not path.exists():
+    if not path.is_dir():
         fix = _where_installed(path.name) or "name a folder with a pack.toml"
         return _told(arguments, [Problem("no-pack", "", f"there is no folder {str(path)!r}", fix)])
     folders = packs_in(path)

@@ -172,6 +172,20 @@ def test_new_pack_that_cannot_be_made(name, code, said, tmp_path, monkeypatch, c
     assert len(list(tmp_path.rglob("*"))) == 3
 
 
+def test_a_new_pack_is_not_made_in_another(tmp_path, monkeypatch, capsys):
+    assert main(["packs", "new", "outer", "--at", str(tmp_path)]) == 0
+    monkeypatch.chdir(tmp_path / "outer" / "tests")
+    capsys.readouterr()
+    assert main(["packs", "new", "inner"]) == 2
+    assert capsys.readouterr().err == (
+        "error[file-exists] '.' lies in the pack 'outer', which would take the nodes of the new one for its own\n"
+        "  at  inner\n  fix make it beside that one: --at ../..\n1 problem\n"
+    )
+    assert main(["packs", "new", "inner", "--at", "../.."]) == 0
+    assert main(["packs", "check", "../pack.toml"]) == 1
+    assert "there is no folder '../pack.toml'\n  fix name a folder with a pack.toml" in capsys.readouterr().out
+
+
 SMALLEST = """\
 from nodegraph import Image, node
 @node
