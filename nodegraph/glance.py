@@ -40,12 +40,16 @@ class Glance:
     picture: tuple[str, int, int] | None = None
 
 
-def glance(engine: Engine, workflow: Workflow, inputs: Mapping[str, Any], *, pictures: bool = True) -> list[Glance]:
-    """Every step of the plan. Raises WorkflowInvalid when there is none: mistakes, or inputs that are missing."""
-    plan, outputs, effects, *_ = engine._plan(workflow, inputs, ())
+def glance(
+    engine: Engine, workflow: Workflow, inputs: Mapping[str, Any], *, only: Iterable[str] = (), pictures: bool = True
+) -> list[Glance]:
+    """Every step of the plan; `only` as `submit` takes it. Raises WorkflowInvalid when there is none: mistakes, or inputs that are
+    missing."""
+    plan, outputs, effects, *_ = engine._plan(workflow, inputs, tuple(only))
     engine.cache.refresh()
     needed = _needed(engine, plan, [*(step for source in outputs.values() for step in steps_in(source)), *effects])
-    return [_step(engine, plan, step, step in needed, pictures) for step in range(len(plan))]
+    asked = {*effects} & {*plan.effects}
+    return [_step(engine, plan, step, step in needed, step in asked, pictures) for step in range(len(plan))]
 
 
 def _needed(engine: Engine, plan: Plan, roots: Iterable[int]) -> set[int]:
@@ -63,10 +67,10 @@ def _needed(engine: Engine, plan: Plan, roots: Iterable[int]) -> set[int]:
     return found
 
 
-def _step(engine: Engine, plan: Plan, step: int, needed: bool, pictures: bool) -> Glance:
+def _step(engine: Engine, plan: Plan, step: int, needed: bool, asked: bool, pictures: bool) -> Glance:
     path, use = plan.path(step), getattr(plan.types[step], "name", "each")
     key = plan.keys[step]
-    if step in plan.effects:
+    if asked:
         return Glance(path, use, "effect")
     found = engine.cache.linked(key) if key is not None else None
     if found is None:

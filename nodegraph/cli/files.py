@@ -133,7 +133,7 @@ def _draw(arguments: Namespace, workflow: Workflow) -> int:
             workflow = with_literals(workflow, given.overrides) if given.overrides else workflow
             values = given.shown
             try:
-                seen = looks(glance(engine, workflow, given.inputs, pictures=not arguments.plain)) if not arguments.plain else {}
+                seen = {} if arguments.plain else looks(glance(engine, workflow, given.inputs, only=arguments.only))
             except WorkflowInvalid as error:
                 reason = "; ".join(problem.text for problem in error.problems)
                 common.say(arguments, f"drawn without what is cached: {reason}")

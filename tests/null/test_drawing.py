@@ -166,6 +166,27 @@ def test_what_nothing_needs_is_idle() -> None:
         assert [one.state for one in glance(engine, workflow, {})] == ["run", "idle"]
 
 
+@pytest.mark.parametrize(
+    ("only", "states"),
+    [
+        ([], ["run", "run", "effect", "run"]),
+        (["image"], ["run", "idle", "idle", "run"]),
+        (["dim"], ["run", "run", "idle", "idle"]),
+        (["save"], ["run", "run", "effect", "idle"]),
+    ],
+)
+def test_what_is_not_asked_for_is_idle(only: list[str], states: list[str]) -> None:
+    used = {**PAINT["nodes"], "save": {"use": "save_image", "from": {"image": "dim.image"}}}
+    used["bright"] = {"use": "invert", "from": {"image": "paint.image"}}
+    workflow = Workflow.of({**PAINT, "nodes": used, "outputs": {"image": "bright.image"}})
+    with Engine() as engine:
+        assert [one.state for one in glance(engine, workflow, {}, only=only)] == states
+        drawing = ["show", write(workflow.to_json()), "--svg", "asked.svg", *(word for name in only for word in ("--only", name))]
+    assert main(drawing) == 0
+    shown = nodes(ElementTree.fromstring(Path("asked.svg").read_text()))
+    assert [shown[name].attrib["data-state"] for name in used] == states
+
+
 def test_items_of_a_list_are_one_node() -> None:
     flow = {"nodes": {"p": {"use": "paint", "each": {"level": [0.1, 0.2]}}}, "outputs": {"images": "p.image"}}
     workflow = Workflow.of(flow)
