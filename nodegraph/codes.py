@@ -114,7 +114,7 @@ COMMANDS = {
     "no-picture": "A labelled picture of a sweep is asked for, and no output is one.",
     "no-runs": "A sweep or a batch of nothing.",
     "not-installed": "An optional package is needed for this.",
-    "not-written": "A file of an output could not be written.",
+    "not-written": "A file could not be written.",
     "too-large": "Too much to be drawn.",
     "too-many-axes": "A labelled picture shows three sweeps at most.",
     "unknown-setting": "A setting that does not exist.",

@@ -81,7 +81,7 @@ class ModelFolder:
 
     def find(self, name: str) -> Path | None:
         """The path of a model by name. A name never leads out of the roots."""
-        if not name or "/" in name or "\\" in name or name.startswith("."):
+        if not _is_name(name):
             return None
         for root in self.roots:
             for path in (f"{root}/{name}", f"{root}/{name}.safetensors"):
@@ -233,14 +233,17 @@ class ModelFolder:
                 f"{str(path)!r} is no model folder and no safetensors file",
                 "give a folder with model_index.json, or a .safetensors file",
             )
-        name = name or source.name.removesuffix(".safetensors")
-        if self.find(name):
-            raise Refused("model-exists", f"there is a model {name!r} already", "give another --name")
+        name = name or Path(os.path.abspath(source)).name.removesuffix(".safetensors")
+        if not _is_name(name):
+            raise Refused("bad-name", f"{name!r} is no name for a model", "give a --name without slashes that does not begin with a dot")
         target = self.roots[0] / (name if source.is_dir() else f"{name}.safetensors")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, aside)
-        aside.rename(target)
+        if self.find(name) or os.path.lexists(target):
+            raise Refused("model-exists", f"there is a model {name!r} already", "give another --name")
+        try:
+            _copy(source, target)
+        except OSError as error:
+            text = f"{name!r} cannot be written into {str(self.roots[0])!r}: {error.strerror or error}"
+            raise Refused("not-written", text, "make room there, or name another folder with --models") from None
         return ModelInfo(name, _kind(target) or "", target, _size(target))
 
     def info(self, name: str) -> dict[str, Any]:
@@ -274,6 +277,25 @@ class ModelFolder:
             elif file.suffix == ".safetensors" and not _header_fits(file):
                 problems.append(Problem("damaged-weights", file.name, f"{file.name!r} is no whole safetensors file", "get it again"))
         return problems
+
+
+def _is_name(name: str) -> bool:
+    """Whether a model can be named so: it leads out of no root, and is not hidden in it."""
+    return bool(name) and "/" not in name and "\\" not in name and not name.startswith(".")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder at once, so that what is there is whole. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, aside)
+        aside.rename(target)
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
 
 
 def _candidates(root: Path) -> Iterator[Path]:

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "model-gone": "of a run, in tests/cpu",
     "model-exists": "of `models add`",
     "no-model": "of `models add`",
+    "not-written": "of `models add`",
     "damaged-weights": "of `models verify`",
 }
 """Codes that have their cases in other tests."""

@@ -606,6 +606,41 @@ def test_models(capsys: Capture, place: Path) -> None:
     assert "error[damaged-weights]" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["../mine", "a/mine", ".mine", "..", "a\\b"])
+def test_a_model_is_added_by_a_name_alone(name: str, capsys: Capture, place: Path) -> None:
+    source = weights(place / "net.safetensors")
+    there = sorted(place.rglob("*"))
+    assert main(["models", "add", str(source), "--name", name]) == 2
+    assert f"error[bad-name] {name!r} is no name for a model\n" in capsys.readouterr().err
+    assert sorted(one for one in place.rglob("*") if "cache" not in one.parts) == [one for one in there if "cache" not in one.parts]
+
+
+def test_the_folder_that_a_person_is_in_is_added_by_its_name(
+    capsys: Capture, place: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("made") / "painter"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    monkeypatch.chdir(folder)
+    assert main(["models", "add", "."]) == 0
+    assert out(capsys) == [str(place / "models" / "painter")]
+    assert (place / "models" / "painter" / "model_index.json").is_file()
+
+
+def test_a_model_that_cannot_be_copied_leaves_nothing_behind(capsys: Capture, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copy2", full)
+    assert main(["models", "add", str(weights(place / "net.safetensors"))]) == 2
+    assert "error[not-written] 'net' cannot be written into " in capsys.readouterr().err
+    assert list((place / "models").iterdir()) == []
+    (place / "models" / "net.safetensors").write_text("of somebody")
+    assert main(["models", "add", str(place / "net.safetensors")]) == 2
+    assert (place / "models" / "net.safetensors").read_text() == "of somebody"
+
+
 def test_models_that_cannot_be_added(capsys: Capture, place: Path) -> None:
     (place / "bad.ckpt").write_bytes(b"x")
     assert main(["models", "add", "bad.ckpt"]) == 2
