@@ -28,10 +28,16 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
     if further:
         flags = [flag for action in arguments.flags._actions for flag in action.option_strings]
         word = further[0].partition("=")[0]
-        fix = did_you_mean(word, flags) or f"see: {arguments.flags.prog} --help"
+        if word in flags and further[0] in given[: given.index(arguments.command.split()[-1])]:
+            raise _misplaced(word, arguments.flags.prog)
+        fix = (did_you_mean(word, flags) if word.startswith("-") else "") or f"see: {arguments.flags.prog} --help"
         raise WorkflowInvalid([Problem("usage", "", f"{arguments.flags.prog} does not know {word!r}", fix)])
     _refuse_empty(arguments)
     return arguments
+
+
+def _misplaced(word: str, command: str) -> WorkflowInvalid:
+    return WorkflowInvalid([Problem("usage", "", f"{word!r} stands before the command", f"write it behind: {command} {word} …")])
 
 
 def _refuse_empty(arguments: argparse.Namespace) -> None:
@@ -55,6 +61,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _refuse_unknown_command(parser: _Parser, given: Sequence[str]) -> None:
     """Say what was meant where argparse would list everything."""
+    first = given[0].partition("=")[0] if given else ""
+    if first.startswith("-") and first not in ("-", "--", "-h", "--help", "--version"):
+        raise _misplaced(first, "nodegraph COMMAND")
     words = [word for word in given if not word.startswith("-")]
     here: argparse.ArgumentParser = parser
     for word in words[:2]:

@@ -377,6 +377,13 @@ def test_one_failing_run_does_not_stop_the_others(capsys: Capture) -> None:
             ["run", "w.json", "--device", "gpu"],
             "error[bad-setting] 'device' must be auto, cpu, cuda or cuda:0, but is 'gpu'\n  at  --device",
         ),
+        (["-q", "run", "w.json"], "error[usage] '-q' stands before the command\n  fix write it behind: nodegraph COMMAND -q …"),
+        (["--packs", "packs", "run", "w.json"], "error[usage] '--packs' stands before the command\n"),
+        (
+            ["packs", "--json", "list"],
+            "error[usage] '--json' stands before the command\n  fix write it behind: nodegraph packs list --json",
+        ),
+        (["run", "w.json", "v.json"], "error[usage] nodegraph run does not know 'v.json'\n  fix see: nodegraph run --help"),
         (["rum", "w.json"], "error[usage] nodegraph has no command 'rum'\n  fix did you mean 'run'"),
         (["models", "lst"], "error[usage] nodegraph models has no command 'lst'\n  fix did you mean 'list'?"),
         (["models", "show", "x"], "error[unknown-model] there is no model 'x'\n  at  x\n  fix models here: '"),
