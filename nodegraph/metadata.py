@@ -111,9 +111,10 @@ def _text(path: Path) -> str:
     except (PIL.UnidentifiedImageError, SyntaxError, ValueError, TypeError):
         return ""
     except OSError as error:
-        raise WorkflowInvalid(
-            [Problem("file-missing", "", f"cannot read {str(path)!r}: {error.strerror or error}", "give the path of a picture")]
-        ) from None
+        text, fix = f"cannot read {str(path)!r}: {error.strerror}", "give the path of a picture"
+        if error.errno is None:  # of a decoder
+            text, fix = f"{str(path)!r} is damaged: {error}", "get the file again"
+        raise WorkflowInvalid([Problem("file-missing" if error.errno else "no-metadata", "", text, fix)]) from None
     return found.decode("ascii", "replace") if isinstance(found, bytes) else str(found)
 
 

@@ -290,6 +290,17 @@ def test_whatever_a_file_tells_is_refused_in_words(record: Any, capsys: Capture)
         assert code == 2 or (command[0] == "diff" and code == 0)
 
 
+@pytest.mark.parametrize("command", [["replay", "cut.png"], ["diff", "cut.png", "cut.png"]])
+def test_a_damaged_picture_is_told_from_one_that_is_not_there(command: list[str], capsys: Capture) -> None:
+    run(PAINT)
+    Path("cut.png").write_bytes(pictures()[0].read_bytes()[:300])
+    assert main(command) == 2
+    assert "error[no-metadata] 'cut.png' is damaged: Truncated File Read\n  fix get the file again" in capsys.readouterr().err
+    Path("cut.png").unlink()
+    assert main(command) == 2
+    assert "error[file-missing] " in capsys.readouterr().err
+
+
 def test_the_record_does_not_depend_on_the_cache() -> None:
     with Engine() as engine:
         first = engine.run(PAINT).metadata("image")
