@@ -24,6 +24,7 @@ from typing import Any
 from nodegraph import keys
 from nodegraph.ending import STORES, not_when_ending, when_ending
 from nodegraph.entries import Entry
+from nodegraph.looks import SETTLED
 from nodegraph.packing import Packed, Unpackable, unpack
 
 FORMAT = 4
@@ -431,9 +432,14 @@ class Store:
     # -- files' digests --------------------------------------------------------------------------------------------
 
     def file_digest(self, path: Path) -> bytes:
-        """The digest of a file, remembered by device, inode, size and time, so that a renamed file is not read again."""
+        """The digest of a file, remembered by device, inode, size and time, so that a file of a renamed folder is not read again.
+
+        The time is that of its last change of any kind: archives give all of their files one time of writing, and the next file gets
+        the inode of the last one.
+        """
         stat = path.stat()
-        name = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        changed = max(stat.st_mtime_ns, stat.st_ctime_ns)  # on Windows the latter is that of its making
+        name = (stat.st_dev, stat.st_ino, stat.st_size, changed)
         row = None
         with self._lock, self._guard("read"):
             if self._database is not None:
@@ -444,7 +450,7 @@ class Store:
         digest = keys.file_digest(path)
         with self._lock, self._guard("write to"):
             # a file changed within the clock's grain could change again without a new time: do not remember it yet
-            if self._database is not None and time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
+            if self._database is not None and time.time_ns() - changed > SETTLED:
                 self._database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", (*name, digest))
         return digest
 

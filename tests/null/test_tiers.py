@@ -20,7 +20,7 @@ import numpy
 import pytest
 from engine_nodes import CALLS, NODES, flow, make_engine, traced
 
-from nodegraph import Engine, Image, kinds, node
+from nodegraph import Engine, Image, keys, kinds, node
 from nodegraph.entries import OVERHEAD, Entry
 from nodegraph.execution import Execution
 from nodegraph.packing import Packed, Unpackable, unpack
@@ -736,3 +736,23 @@ def test_what_a_run_lets_go_when_it_ends_may_go_between_two_looks(tmp_path, monk
     run.stretch = SimpleNamespace(execute=lambda step: step + 1)  # type: ignore[assignment]
     assert run.execute(-2) == -1
     assert run.execute(-2) is None
+
+
+def test_a_file_in_the_place_of_another_of_its_size_and_time_is_read(tmp_path, monkeypatch):
+    """As from an archive, which gives all of its files one time: the next one may get the inode of the last one as well."""
+    file, store = tmp_path / "weights.safetensors", Store(tmp_path / "cache", 1 << 30)
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 10**10)  # long enough ago to be remembered
+
+    def unpacked(content: bytes) -> bytes:
+        file.write_bytes(content)
+        os.utime(file, (315532800, 315532800))
+        return store.file_digest(file)
+
+    first = unpacked(b"one")
+    assert unpacked(b"two") != first
+    with monkeypatch.context() as patched:
+        patched.setattr(keys, "file_digest", None)
+        store.file_digest(file)  # is remembered
+    assert unpacked(b"one") == first
+    store.close()
