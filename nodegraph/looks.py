@@ -61,6 +61,12 @@ def stamp(path: str | os.PathLike[str]) -> Stamp:
     return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns, found.st_mtime_ns)
 
 
+def changed_ns(found: os.stat_result) -> int:
+    """When a file was changed last in any way: archives give all of their files one time of writing, and the next file may get the
+    inode of the last one. On Windows only the time of writing tells of changes, beside that of its making."""
+    return max(found.st_mtime_ns, found.st_ctime_ns)
+
+
 def is_settled(*stamps: Stamp) -> bool:
     """Whether files were written so long ago that writing them again shows in their stamps."""
     return time.time_ns() - max((one.mtime_ns for one in stamps), default=0) > SETTLED
@@ -89,4 +95,4 @@ def _mode(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-__all__ = ["SETTLED", "Moment", "Stamp", "exists", "is_dir", "is_file", "is_settled", "stamp", "stat"]
+__all__ = ["SETTLED", "Moment", "Stamp", "changed_ns", "exists", "is_dir", "is_file", "is_settled", "stamp", "stat"]

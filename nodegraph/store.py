@@ -24,7 +24,7 @@ from typing import Any
 from nodegraph import keys
 from nodegraph.ending import STORES, not_when_ending, when_ending
 from nodegraph.entries import Entry
-from nodegraph.looks import SETTLED
+from nodegraph.looks import SETTLED, changed_ns
 from nodegraph.packing import Packed, Unpackable, unpack
 
 FORMAT = 4
@@ -432,13 +432,9 @@ class Store:
     # -- files' digests --------------------------------------------------------------------------------------------
 
     def file_digest(self, path: Path) -> bytes:
-        """The digest of a file, remembered by device, inode, size and time, so that a file of a renamed folder is not read again.
-
-        The time is that of its last change of any kind: archives give all of their files one time of writing, and the next file gets
-        the inode of the last one.
-        """
+        """The digest of a file, remembered by device, inode, size and time, so that a file of a renamed folder is not read again."""
         stat = path.stat()
-        changed = max(stat.st_mtime_ns, stat.st_ctime_ns)  # on Windows the latter is that of its making
+        changed = changed_ns(stat)
         name = (stat.st_dev, stat.st_ino, stat.st_size, changed)
         row = None
         with self._lock, self._guard("read"):

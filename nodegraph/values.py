@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self, Union
 
 from nodegraph import arrays
+from nodegraph.looks import changed_ns
 
 if TYPE_CHECKING:
     import numpy
@@ -361,7 +362,8 @@ Seed = Annotated[Union[int, list[int], Rng], SeedPort]
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file outside of the graph, with the digest of its bytes when it was looked at. Only the digest is its identity."""
+    """A file outside of the graph, with the digest of its bytes when it was looked at, and its size and the time of its last change of
+    any kind then. Only the digest is its identity."""
 
     path: str = field(compare=False)
     digest: bytes = b""
@@ -377,7 +379,7 @@ class File:
         stat = resolved.stat()
         if not S_ISREG(stat.st_mode) and not S_ISDIR(stat.st_mode):  # a folder says so itself; a pipe would be waited for without end
             raise OSError(EINVAL, "no file, but a pipe or a device", str(resolved))
-        return cls(str(resolved), file_digest(resolved), stat.st_size, stat.st_mtime_ns)
+        return cls(str(resolved), file_digest(resolved), stat.st_size, changed_ns(stat))
 
     def __fspath__(self) -> str:
         return self.path
@@ -386,7 +388,7 @@ class File:
         """Whether the same bytes still lie there."""
         try:
             stat = os.stat(self.path)
-            if (stat.st_size, stat.st_mtime_ns) == (self.size, self.mtime_ns):
+            if (stat.st_size, changed_ns(stat)) == (self.size, self.mtime_ns):
                 return True
             return stat.st_size == self.size and File.at(self.path).digest == self.digest
         except OSError:

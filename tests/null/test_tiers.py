@@ -20,7 +20,7 @@ import numpy
 import pytest
 from engine_nodes import CALLS, NODES, flow, make_engine, traced
 
-from nodegraph import Engine, Image, keys, kinds, node
+from nodegraph import Engine, File, Image, keys, kinds, node
 from nodegraph.entries import OVERHEAD, Entry
 from nodegraph.execution import Execution
 from nodegraph.packing import Packed, Unpackable, unpack
@@ -756,3 +756,21 @@ def test_a_file_in_the_place_of_another_of_its_size_and_time_is_read(tmp_path, m
         store.file_digest(file)  # is remembered
     assert unpacked(b"one") == first
     store.close()
+
+
+def test_a_result_behind_a_file_that_another_took_the_place_of_is_made_again(tmp_path):
+    @node
+    def chosen(name: str) -> File:
+        return File.at(name)
+
+    @node
+    def shout(file: File) -> str:
+        time.sleep(0.1)  # worth the disk
+        return Path(file).read_text(encoding="utf-8").upper()
+
+    nodes = {"file": {"use": "chosen", "with": {"name": str(tmp_path / "a.txt")}}, "shout": {"use": "shout", "from": {"file": "file.file"}}}
+    for text in ("one", "two"):
+        (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+        os.utime(tmp_path / "a.txt", (315532800, 315532800))
+        with Engine(nodes=[chosen, shout], cache=tmp_path / "cache") as engine:
+            assert engine.run(flow(nodes, {"text": "shout.text"})).outputs == {"text": text.upper()}
