@@ -51,7 +51,10 @@ class Leases:
         lock = filelock.FileLock(self._folder / f"{key.hex()[:SLOTS]}.lock", thread_local=False)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
+            try:
+                lock.acquire(timeout=0)
+            finally:
+                _refuse_marker(lock)
         except filelock.Timeout:
             return None
         except (OSError, NotImplementedError) as error:
@@ -95,6 +98,16 @@ class Leases:
                 if not self._waiting:
                     self._watcher = None
                     return
+
+
+def _refuse_marker(lock: Any) -> None:
+    """Raise NotImplementedError for what stands in for a lock where the file system has none: the mark of a process on another host that
+    was killed would be waited for without end."""
+    import filelock
+
+    if isinstance(lock, filelock.SoftFileLock):
+        lock.release()
+        raise NotImplementedError("the file system has no locks")
 
 
 def _nothing() -> None:

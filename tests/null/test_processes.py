@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from nodegraph import Engine, node
 from nodegraph.checkpoints import Checkpoints
-from nodegraph.leases import MOST
+from nodegraph.leases import MOST, Leases
 from nodegraph.store import Store
 
 SCRIPT = Path(long_nodes.__file__)
@@ -101,6 +102,20 @@ def test_nobody_looks_at_a_lease_that_nobody_waits_for(tmp_path, calls):
     assert calls() == ["slow_number 1"]
     holder.kill()
     holder.wait()
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_where_the_file_system_has_no_locks_nobody_waits_for_a_mark(tmp_path, monkeypatch, caplog):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    holder, other = Leases(tmp_path), Leases(tmp_path)
+    assert holder.take(b"key") is not None
+    assert other.take(b"key") is not None
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
