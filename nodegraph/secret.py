@@ -139,14 +139,14 @@ def salt_of(folder: Path | None) -> bytes:
     try:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(os.urandom(_SALT_BYTES))
             try:
+                with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                    file.write(os.urandom(_SALT_BYTES))
                 os.link(aside, path)  # whoever comes first makes it; all others read it
             except FileExistsError:
                 pass
             finally:
-                aside.unlink()
+                aside.unlink(missing_ok=True)
         salt = path.read_bytes()
         return salt if len(salt) == _SALT_BYTES else _process_salt
     except OSError:

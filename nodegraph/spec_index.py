@@ -126,8 +126,12 @@ class SpecIndex:
         with contextlib.suppress(OSError, ValueError, TypeError):
             text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
             target.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(f"{_digest(text)}\n{text}", encoding="utf-8")
-            os.replace(aside, target)
+            try:
+                aside.write_text(f"{_digest(text)}\n{text}", encoding="utf-8")
+                os.replace(aside, target)
+            except OSError:
+                aside.unlink(missing_ok=True)  # on a full disk each process would leave another
+                raise
 
     def _file(self, pack: Path) -> Path:
         assert self._folder is not None  # callers have looked

@@ -26,6 +26,7 @@ from nodegraph.ending import STORES, not_when_ending, when_ending
 from nodegraph.entries import Entry
 from nodegraph.looks import SETTLED, changed_ns
 from nodegraph.packing import Packed, Unpackable, unpack
+from nodegraph.secret import SALT_FILE
 
 FORMAT = 4
 INDEX = "index.sqlite"
@@ -53,6 +54,11 @@ CREATE TABLE IF NOT EXISTS links (id INTEGER PRIMARY KEY AUTOINCREMENT, plan BLO
 CREATE TABLE IF NOT EXISTS files (device INTEGER, inode INTEGER, size INTEGER, mtime_ns INTEGER, digest BLOB NOT NULL,
     PRIMARY KEY (device, inode, size, mtime_ns)) WITHOUT ROWID;
 """
+_STRAY = (
+    *("results/[0-9a-f][0-9a-f]/*.ng", "results/[0-9a-f][0-9a-f]/*.part"),
+    *("checkpoints/*.part", "packs/*.json.*.part", "catalogs/*.json.*.part", f".{SALT_FILE}.*"),
+)
+"""What a process may leave that is killed while it writes."""
 _COLUMNS = "key, head, body, digest, size, seconds, used"
 _SIZE = "SELECT coalesce(sum(size), 0) FROM results"
 _DROP = "DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS links;"
@@ -476,7 +482,7 @@ class Store:
 
     def _remove_stray(self) -> int:
         """Remove files without a result, which a process leaves that is killed while it writes. Returns how many."""
-        names = [path for suffix in ("ng", "part") for path in self.folder.glob(f"results/[0-9a-f][0-9a-f]/*.{suffix}")]
+        names = [path for pattern in _STRAY for path in self.folder.glob(pattern)]
         known = {self._path(key) for key in self._all_keys()}
         if self._database is None:  # nothing is known of any file
             return 0

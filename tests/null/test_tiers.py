@@ -144,6 +144,7 @@ print("done")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "done\n", done.stderr
     assert done.stderr.count("going on without the disk tier") <= 1
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".part" or path.name.startswith(".")]
     with Engine(nodes=[long_text], cache=tmp_path) as engine:
         assert engine.run(flow({"t": {"use": "long_text", "with": {"number": 0}}}, {"t": "t.text"})).ok
 
@@ -655,10 +656,15 @@ def test_what_a_full_disk_had_room_for_is_kept_and_nothing_else(tmp_path, monkey
 def test_prune_and_clear_remove_what_a_killed_process_left(tmp_path):
     store = with_arrays(tmp_path, 2)
     store._database.execute("DELETE FROM results")
-    for path in tmp_path.glob("results/*/*.ng"):
+    others = [tmp_path / name for name in ("packs/1f.json.7.part", "catalogs/1f.json.7.part", "checkpoints/1f.7.8.part", ".salt.7.1f")]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    for path in (*tmp_path.glob("results/*/*.ng"), *others):
         os.utime(path, (1, 1))
-    assert store.clear() == {"removed": 0, "freed": 0, "stray_files_removed": 2}
+    assert store.clear() == {"removed": 0, "freed": 0, "stray_files_removed": 6}
     assert not list(tmp_path.glob("results/*/*"))
+    assert not any(path.exists() for path in others)
     store.close()
 
 
