@@ -486,10 +486,13 @@ class Store:
         known = {self._path(key) for key in self._all_keys()}
         if self._database is None:  # nothing is known of any file
             return 0
-        stray = [path for path in names if path not in known and _old(path)]
-        for path in stray:
-            path.unlink(missing_ok=True)
-        return len(stray)
+        removed = 0
+        for path in names:
+            if path not in known and _old(path):
+                with suppress(OSError):  # it is another user's, or a folder: it stays
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def prune(self, bound: int) -> dict[str, Any]:
         """Remove what saves the least time for its bytes, oldest first among equals, until `bound` bytes are left; and files without

@@ -668,6 +668,19 @@ def test_prune_and_clear_remove_what_a_killed_process_left(tmp_path):
     store.close()
 
 
+def test_what_cannot_be_removed_stays(tmp_path):
+    store = with_arrays(tmp_path, 2)
+    folder = next(tmp_path.glob("results/*"))
+    (folder / "a.ng").mkdir()  # as another user's file in a shared folder
+    (folder / "b.ng").touch()
+    for path in folder.glob("?.ng"):
+        os.utime(path, (1, 1))
+    assert store.verify() == {"checked": 2, "damaged": 0, "stray_files_removed": 1}
+    assert store.clear()["removed"] == 2
+    assert not store.trouble
+    store.close()
+
+
 def test_an_index_that_cannot_be_had_is_no_damage_of_results(tmp_path, monkeypatch):
     monkeypatch.setattr("nodegraph.store.PATIENCE", 0.1)
     store = with_arrays(tmp_path, 2)
