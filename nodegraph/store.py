@@ -64,6 +64,8 @@ _SIZE = "SELECT coalesce(sum(size), 0) FROM results"
 _DROP = "DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS links;"
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What the process or the machine is short of: nothing is wrong with the file."""
+_CLOSED = (errno.EACCES, errno.EPERM, errno.ESTALE)
+"""Nothing is wrong with the file for those who may read it: it is another user's, or lies behind a network."""
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 log = logging.getLogger("nodegraph.store")
 
@@ -89,6 +91,7 @@ class Store:
         self._links = _KnownKeys("links", "plan")
         self._size = 0
         self._damaged = 0  # results that were found so
+        self._unreadable: set[bytes] = set()  # keys of results that others may read: here they are none
         self._seen_version = 0
         self._database: sqlite3.Connection | None = None
         self._inode = 0  # of the index
@@ -197,7 +200,7 @@ class Store:
     def get(self, key: bytes) -> Entry | None:
         """The result under a work key, without its values."""
         row = self._row(self._results, "SELECT key, head, size, seconds FROM results WHERE key = ?", key)
-        if row is None:
+        if row is None or key in self._unreadable:
             return None
         entry = None
         with self._guard("read"):
@@ -260,6 +263,10 @@ class Store:
         except (OSError, ValueError, Unpackable) as error:
             if getattr(error, "errno", 0) in _SHORT:
                 self.fail("read", error)
+                return None
+            if getattr(error, "errno", 0) in _CLOSED:
+                log.warning("a cached result cannot be read, so it is made again: %s", error)
+                self._unreadable.add(entry.key)
                 return None
             self._damaged += 1
             log.warning("a cached result is damaged and set aside: %s", error)
@@ -393,6 +400,7 @@ class Store:
                 self._database.execute(f"INSERT OR REPLACE INTO results ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 self._results.add(entry.key)
                 self._size += packed.size
+                self._unreadable.discard(entry.key)
             entry.stored = True
         if plan_key is not None:
             self._write_link(plan_key, entry.key, outside)
@@ -545,7 +553,8 @@ class Store:
         with self._lock:
             if self._database is not None:
                 self._database.execute("DELETE FROM results WHERE key = ?", (key,))
-        self._path(key).unlink(missing_ok=True)
+        with suppress(OSError):  # of another user: no row tells of it any more
+            self._path(key).unlink(missing_ok=True)
 
     def _set_aside(self, key: bytes) -> None:
         """Keep a damaged file for a person to look at, where it is never read again."""

@@ -21,6 +21,7 @@ import pytest
 from engine_nodes import CALLS, NODES, flow, make_engine, traced
 
 from nodegraph import Engine, File, Image, keys, kinds, node
+from nodegraph import store as store_module
 from nodegraph.entries import OVERHEAD, Entry
 from nodegraph.execution import Execution
 from nodegraph.packing import Packed, Unpackable, unpack
@@ -556,6 +557,37 @@ def test_a_result_that_cannot_be_opened_for_now_is_not_damaged(tmp_path, monkeyp
     store.close()
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ESTALE])
+def test_a_result_of_another_user_is_made_again_and_not_damaged(tmp_path, monkeypatch, caplog, number):
+    """One that runs with another umask has kept it."""
+    workflow = flow({"t": {"use": "long_text", "with": {"number": 5}}}, {"t": "t.text"})
+    for _ in range(2):
+        CALLED.clear()
+        with Engine(nodes=[long_text], cache=tmp_path / "engine") as engine, monkeypatch.context() as patched:
+            patched.setattr(store_module, "_content", lambda path: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+            assert engine.run(workflow).ok
+        assert CALLED == [5]
+    assert not engine.store.trouble
+    store = with_arrays(tmp_path, 2)
+    whole, closed = store_module._content, store._path(b"%020d" % 0)
+
+    def content(path: Path) -> memoryview:
+        if path == closed:
+            raise OSError(number, os.strerror(number), str(path))
+        return whole(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "_content", content)
+        assert store.read(store.get(b"%020d" % 0)) is None
+        assert store.verify() == {"checked": 1, "damaged": 0, "stray_files_removed": 0}
+    assert not store.trouble
+    assert "damaged" not in caplog.text
+    store.close()
+    store = Store(tmp_path, 1 << 30)
+    assert store.read(store.get(b"%020d" % 0)) is not None
+    store.close()
+
+
 def test_what_async_nodes_gave_leaves_memory_as_all_else_does(tmp_path):
     made: list[weakref.ref] = []
 
@@ -676,8 +708,11 @@ def test_what_cannot_be_removed_stays(tmp_path):
     for path in folder.glob("?.ng"):
         os.utime(path, (1, 1))
     assert store.verify() == {"checked": 2, "damaged": 0, "stray_files_removed": 1}
+    store._path(b"%020d" % 0).unlink()
+    store._path(b"%020d" % 0).mkdir()
     assert store.clear()["removed"] == 2
     assert not store.trouble
+    assert store.info()["results"] == 0
     store.close()
 
 
