@@ -100,6 +100,8 @@ class Store:
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # SQLite would make it for its owner alone to write to, whatever the umask lets a group do
+            os.close(os.open(self.folder / INDEX, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
         database = sqlite3.connect(self.folder / INDEX, timeout=PATIENCE, check_same_thread=False, isolation_level=None)
         try:
             self._inode = os.stat(self.folder / INDEX).st_ino
