@@ -52,7 +52,8 @@ class Checkpoints:
                 self._write(key, Packed(state))
             except OSError as error:
                 self._broken = True
-                log.warning("checkpoints cannot be written, so a run that is killed starts over: %s", error)
+                if not self._store.trouble:  # or else that has been said
+                    log.warning("checkpoints cannot be written, so a run that is killed starts over: %s", error)
         return max(EVERY, SHARE * (time.monotonic() - begun))
 
     def load(self, key: bytes) -> Any:

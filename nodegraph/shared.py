@@ -148,6 +148,8 @@ class Shared:
         and the step is told when the other has ended."""
         assert self.leases is not None
         assert self.cache.store is not None
+        if self.cache.store.trouble:  # nobody would find the result
+            return True
         give_back = self.leases.take(key)
         if give_back is None:
             log.info("%s waits: its work, or work that shares its lease, is being done", run.plan.path(step))
