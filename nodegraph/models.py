@@ -74,7 +74,7 @@ class ModelFolder:
         found: dict[str, ModelInfo] = {}
         for root in self.roots:
             for path in _candidates(root):
-                name = path.name.removesuffix(".safetensors") if path.is_file() else path.name
+                name = path.name.removesuffix(".safetensors") if os.path.isfile(path) else path.name
                 if name not in found and (kind := _kind(path)) is not None:
                     found[name] = ModelInfo(name, kind, path, _size(path))
         return sorted(found.values(), key=lambda one: one.name)
@@ -123,12 +123,21 @@ class ModelFolder:
                     "convert it to safetensors on a machine you trust",
                 )
             folder = root / name
-            if name and "/" not in name and os.path.isdir(folder):
+            within = bool(name) and "/" not in name
+            closed = [(one, why) for one in (folder, root / f"{name}.safetensors") if within and (why := _unreadable(one))]
+            if closed and not _unreadable(root):
+                text = f"the model {name!r} cannot be read: {closed[0][1]}: {str(closed[0][0])!r}"
+                return Refused("model-incomplete", text, "let its files be read and its folders be entered, or name another model")
+            if within and os.path.isdir(folder):
                 return Refused(
                     "model-incomplete",
                     f"the folder {name!r} holds no model: it has neither model_index.json nor config.json",
                     "add the missing parts, or name another model",
                 )
+        for root in self.roots:
+            if why := _unreadable(root):
+                text = f"there is no model {name!r}, but the folder of models {str(root)!r} cannot be read: {why}"
+                return Refused("unknown-model", text, "let it be read and entered, or name another folder: --models DIR")
         known = [one.name for one in self.list() if not kind or one.kind == kind]
         fix = did_you_mean(name, known) or (
             f"models {f'of kind {kind!r} ' if kind else ''}here: {listing(known)}" if known else "add one with: nodegraph models add PATH"
@@ -155,7 +164,7 @@ class ModelFolder:
         with self._lock:
             known = self._known
             if len(known) >= self._crowded:
-                known = {one: what for one, what in known.items() if one.exists()}
+                known = {one: what for one, what in known.items() if os.path.exists(one)}
                 self._crowded = max(64, 2 * len(known))
             # a new one, as other threads walk through the old
             self._known = {**known, path: _Known(paths, stamps, made, dict(files), settled)}
@@ -227,6 +236,8 @@ class ModelFolder:
                 f"{source.name!r} may be a pickle, which can run any code when it is opened",
                 "convert it to safetensors on a machine you trust",
             )
+        if why := _unreadable(source):
+            raise Refused("no-model", f"{str(path)!r} cannot be read: {why}", "let it be read and entered, or give another one")
         if not source.exists() or _kind(source) is None:
             raise Refused(
                 "no-model",
@@ -298,9 +309,28 @@ def _copy(source: Path, target: Path) -> None:
             aside.unlink(missing_ok=True)
 
 
-def _candidates(root: Path) -> Iterator[Path]:
-    if root.is_dir():
-        yield from sorted(one for one in root.iterdir() if not one.name.startswith(".") and (one.is_dir() or one.suffix == ".safetensors"))
+def _candidates(root: Path) -> list[Path]:
+    """What may be a model in a root; nothing where that cannot be looked into."""
+    try:
+        found = [one for one in sorted(root.iterdir()) if not one.name.startswith(".")]
+    except OSError:
+        return []
+    return [one for one in found if os.path.isdir(one) or one.suffix == ".safetensors"]
+
+
+def _unreadable(path: Path) -> str:
+    """Why a folder cannot be looked into or entered, or a file not be read; nothing where it can, or there is none."""
+    try:
+        if os.path.isdir(path):
+            os.listdir(path)
+            os.stat(path / ".")
+        else:
+            open(path, "rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
 
 
 def _paths(path: Path) -> dict[str, str]:

@@ -209,7 +209,10 @@ class PackReader:
                 fix = f"mend the entry point of {owner!r}, or uninstall it" if owner else "make it, or take it out of the setting 'packs'"
                 raise self._fail("no-pack", f"there is no folder {str(self.folder)!r}", fix) from None
             raise self._fail("no-pack", f"{str(self.folder)!r} has no {FILE}", f'write one: name = "{self.folder.name}"') from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        except OSError as error:
+            fix = "let it be read, or take its folder out of the setting 'packs'"
+            raise self._fail("bad-toml", f"{FILE} cannot be read: {error.strerror}", fix, str(path)) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise self._fail("bad-toml", f"{FILE} cannot be read: {error}", "mend the file", str(path)) from None
         for key in data:
             if key not in _KEYS:

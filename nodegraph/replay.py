@@ -120,7 +120,10 @@ def _folder(record: Mapping[str, Any], places: list[Path]) -> tuple[Path, list[P
 
 
 def _holds(path: Path, digest: str) -> bool:
-    return path.is_file() and keys.file_digest(path).hex() == digest
+    try:
+        return path.is_file() and keys.file_digest(path).hex() == digest
+    except OSError:  # it may not be read
+        return False
 
 
 def _missing(where: str, told: Mapping[str, Any], fix: str) -> Problem:

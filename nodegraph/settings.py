@@ -97,7 +97,7 @@ class Settings:
 
 def nearest(folder: Path) -> Path | None:
     """The nodegraph.toml of a folder or of the nearest one above it."""
-    return next((path for parent in (folder.resolve(), *folder.resolve().parents) if (path := parent / FILE).is_file()), None)
+    return next((path for parent in (folder.resolve(), *folder.resolve().parents) if os.path.isfile(path := parent / FILE)), None)
 
 
 def packs_in(folder: Path) -> list[Path]:
