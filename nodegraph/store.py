@@ -103,6 +103,7 @@ class Store:
         with suppress(FileExistsError):  # SQLite would make it for its owner alone to write to, whatever the umask lets a group do
             os.close(os.open(self.folder / INDEX, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
         database = sqlite3.connect(self.folder / INDEX, timeout=PATIENCE, check_same_thread=False, isolation_level=None)
+        database.text_factory = bytes  # there is no text in it: what a damaged one says is text is looked at like all else
         try:
             self._inode = os.stat(self.folder / INDEX).st_ino
             if _version(database) > FORMAT:
@@ -208,9 +209,10 @@ class Store:
         with self._guard("read"):
             try:
                 kind, ports, idents, outside = unpack(_headed(row))
-                entry = Entry(key, kind, tuple(ports), None, tuple(idents), row[3], tuple(outside))
-                entry.nbytes, entry.stored = row[2], True
-            except (ValueError, Unpackable):
+                entry = Entry(key, kind, tuple(ports), None, tuple(idents), float(row[3]), tuple(outside))
+                entry.nbytes, entry.stored = int(row[2]), True
+            except (TypeError, ValueError, OverflowError):  # an Unpackable is a TypeError
+                entry = None
                 self._damaged += 1
                 self._discard(key)
         return entry
@@ -510,8 +512,10 @@ class Store:
         removed = freed = stray = 0
         with self._guard("prune"), self._lock:
             if self._database is not None:
+                self._database.execute("DELETE FROM results WHERE typeof(key) != 'blob'")  # in a damaged index
                 rows = self._database.execute(
-                    "SELECT key, size FROM results ORDER BY seconds / (size + 1000.0) * (1 + 1 / (1 + max(0, ? - used) / 86400)), used",
+                    "SELECT key, coalesce(CAST(size AS INTEGER), 0) FROM results"
+                    " ORDER BY seconds / (size + 1000.0) * (1 + 1 / (1 + max(0, ? - used) / 86400)), used",
                     (time.time(),),
                 ).fetchall()
                 total = sum(size for _, size in rows)
@@ -549,7 +553,7 @@ class Store:
         with self._lock, self._guard("read"):
             if self._database is not None:
                 rows = self._database.execute("SELECT key FROM results").fetchall()
-        yield from (row[0] for row in rows)
+        yield from (row[0] for row in rows if row[0].__class__ is bytes)  # none in a damaged index
 
     def _discard(self, key: bytes) -> None:
         with self._lock:

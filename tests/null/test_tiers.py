@@ -840,3 +840,22 @@ def test_a_result_behind_a_file_that_another_took_the_place_of_is_made_again(tmp
         os.utime(tmp_path / "a.txt", (315532800, 315532800))
         with Engine(nodes=[chosen, shout], cache=tmp_path / "cache") as engine:
             assert engine.run(flow(nodes, {"text": "shout.text"})).outputs == {"text": text.upper()}
+
+
+DAMAGES = ["size = x'ff00'", "seconds = 'long'", "seconds = x'ff'", "head = CAST(x'ff00ff' AS TEXT)", "body = 'text'", "key = 'text'"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_row_costs_itself_alone(tmp_path, damage):
+    store = Store(tmp_path, 1 << 30)
+    for number in range(3):
+        store.put(Entry(b"%020d" % number, "values", ("text",), (f"{number}",), (b"=%d" % number,), 1.0), None, ())
+    store.flush()
+    store._database.execute(f"UPDATE results SET {damage} WHERE key = ?", (b"%020d" % 1,))
+    entries = [store.get(b"%020d" % number) for number in range(3)]
+    assert [entry and store.read(entry) for entry in entries] == [("0",), None, ("2",)]
+    assert store.verify()["checked"] == 2
+    assert store.clear()["removed"] == 2
+    assert not store.trouble
+    assert store.info()["results"] == 0
+    store.close()
