@@ -183,7 +183,11 @@ def _take(aside: Path, target: Path) -> bool:
             target.open("xb").close()
         except FileExistsError:
             return _replace_same(aside, target)
-        os.replace(aside, target)
+        try:
+            os.replace(aside, target)
+        except OSError:
+            target.unlink(missing_ok=True)  # nothing but the claim
+            raise
         return True
     return _replace_same(aside, target)
 
@@ -191,9 +195,13 @@ def _take(aside: Path, target: Path) -> bool:
 def _replace_same(aside: Path, target: Path) -> bool:
     import filecmp
 
-    if not target.is_file() or not filecmp.cmp(aside, target, shallow=False):
+    try:
+        if not target.is_file() or not filecmp.cmp(aside, target, shallow=False):
+            return False
+    except PermissionError:  # another user's, who lets nobody read it
         return False
-    os.replace(aside, target)
+    with suppress(PermissionError):  # another user's: the same bytes lie there
+        os.replace(aside, target)
     return True
 
 

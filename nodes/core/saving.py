@@ -119,7 +119,10 @@ def _holds(path: Path, data: bytes) -> bool:
                 return True
         finally:
             aside.unlink(missing_ok=True)
-    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+    try:
+        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+    except PermissionError:  # another user's, who lets nobody read it
+        return False
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -140,5 +143,9 @@ def _place(aside: Path, path: Path) -> bool:
             open(path, "xb").close()
         except FileExistsError:
             return False
-        os.replace(aside, path)
+        try:
+            os.replace(aside, path)
+        except OSError:
+            path.unlink(missing_ok=True)  # nothing but the claim
+            raise
     return True

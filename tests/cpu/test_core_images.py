@@ -558,6 +558,29 @@ def test_without_hard_links_files_are_still_claimed(tmp_path, monkeypatch):
     assert sorted(content(tmp_path)) == ["fox-2.png", "fox.png"]
 
 
+def test_a_name_that_was_claimed_in_vain_is_given_up(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.link", refuse)
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(Invalid, match="No space left"):
+        save_image(ONE, "fox", run=FakeRun(tmp_path))
+    assert not content(tmp_path)
+
+
+def test_a_file_of_another_user_is_let_be(tmp_path, monkeypatch):
+    save_image(ONE, "fox", run=FakeRun(tmp_path))
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(tmp_path), "read_bytes", refuse)
+        save_image(ONE, "fox", run=FakeRun(tmp_path))
+    assert sorted(content(tmp_path)) == ["fox-2.png", "fox.png"]
+
+
 METADATA = {"workflow": {"name": "Füchse", "nodes": {}}, "inputs": {"seed": 1}}
 
 

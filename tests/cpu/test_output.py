@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import json
 import os
 import wave
@@ -79,6 +81,31 @@ def test_without_links_on_the_file_system(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "link", refuse)
     test_other_content_never_overwrites(tmp_path)
+
+
+def refusing(number: int) -> Any:
+    def refuse(*args: object, **named: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def test_a_name_that_was_claimed_in_vain_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", refusing(errno.EPERM))
+    monkeypatch.setattr(os, "replace", refusing(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left"):
+        save_value(Image(image()), tmp_path, "a", {})
+    assert written(tmp_path) == []
+
+
+def test_files_of_another_user_are_let_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [first] = save_value(Image(image(level=0.1)), tmp_path, "a", {})
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", refusing(errno.EPERM))  # as in a sticky folder
+        assert save_value(Image(image(level=0.1)), tmp_path, "a", {}) == [first]
+        patched.setattr(filecmp, "cmp", refusing(errno.EACCES))
+        assert save_value(Image(image(level=0.1)), tmp_path, "a", {}) == [tmp_path / "a-2.png"]
+    assert written(tmp_path) == ["a-2.png", "a.png"]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
