@@ -253,8 +253,9 @@ class ModelFolder:
         try:
             _copy(source, target)
         except OSError as error:
-            text = f"{name!r} cannot be written into {str(self.roots[0])!r}: {error.strerror or error}"
-            raise Refused("not-written", text, "make room there, or name another folder with --models") from None
+            why = error.strerror or error.args[0][0][-1]  # of a folder, that of the first file
+            text = f"{name!r} cannot be written into {str(self.roots[0])!r}: {why}"
+            raise Refused("not-written", text, "make room there, or name another folder: --models DIR") from None
         return ModelInfo(name, _kind(target) or "", target, _size(target))
 
     def info(self, name: str) -> dict[str, Any]:

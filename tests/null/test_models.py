@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -282,3 +284,32 @@ def test_weights_that_are_written_over_while_they_are_in_use_make_no_result(tmp_
         MEDDLE.append(replace)
         assert engine.run(adding(2)).outputs["sum"] == 202  # those that are loaded are whole
         assert engine.run(adding(3)).outputs["sum"] == 303
+
+
+@pytest.mark.parametrize("part", ["model_index.json", "unet/config.json"])
+def test_a_model_that_there_is_no_room_for_leaves_nothing(models, tmp_path, monkeypatch, part):
+    copy = shutil.copyfile
+
+    def full(source, target, **options):
+        if os.fspath(source).endswith(part):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(source))
+        return copy(source, target, **options)
+
+    stock = ModelFolder([tmp_path / "stock"], lambda path: b"")
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", full)
+        with pytest.raises(Refused, match=r"'base' cannot be written into .*No space left on device") as caught:
+            stock.add(tmp_path / "base")
+    assert caught.value.code == "not-written"
+    assert os.listdir(tmp_path / "stock") == []
+    assert stock.add(tmp_path / "base").path == tmp_path / "stock" / "base"
+
+
+def test_a_model_is_added_under_a_name_and_over_nothing(models, tmp_path):
+    (tmp_path / "stock" / "mine").mkdir(parents=True)
+    stock = ModelFolder([tmp_path / "stock"], lambda path: b"")
+    for name, code in (("mine", "model-exists"), ("../mine", "bad-name"), (".mine", "bad-name")):
+        with pytest.raises(Refused) as caught:
+            stock.add(tmp_path / "base", name)
+        assert caught.value.code == code
+    assert os.listdir(tmp_path / "stock" / "mine") == []
