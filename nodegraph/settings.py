@@ -64,7 +64,7 @@ class Settings:
         cls, flags: Mapping[str, Any] | None = None, variables: Mapping[str, str] | None = None, folder: Path | None = None
     ) -> Settings:
         """Resolve all settings. A flag that is None is not given. Raises SettingsInvalid with everything that is wrong."""
-        folder = folder or Path.cwd()
+        folder = folder or _working_folder()
         file = nearest(folder)
         problems: list[Problem] = []
         layers = (
@@ -93,6 +93,14 @@ class Settings:
         """The packs among them that keys know by the version of their nodes, not by the bytes of their code: installed ones, unless
         they are installed to be worked on."""
         return frozenset(pack for one in installed_packs() if not one.editable for pack in packs_in(one.path))
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        text = "the working folder is no longer there: it was removed"
+        raise SettingsInvalid([Problem("file-missing", "", text, "go to one that is there: cd DIR")]) from None
 
 
 def nearest(folder: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,16 @@ def test_paths_in_the_file_start_from_the_file(project: Path) -> None:
 def test_a_list_replaces_the_list_behind_it(project: Path) -> None:
     write(project, 'models = ["a"]')
     assert Settings.load({}, {"NODEGRAPH_MODELS": f"/x{__import__('os').pathsep}y"}, project).models == (Path("/x"), project / "y")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a folder in use is not removed elsewhere")
+def test_a_working_folder_that_was_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SettingsInvalid, match="the working folder is no longer there"):
+        Settings.load()
 
 
 def test_without_anything_the_users_folders_are_used(project: Path) -> None:
