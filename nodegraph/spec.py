@@ -133,6 +133,8 @@ class NodeType:
         other = {name: made for name, port in self.inputs.items() if (made := as_written(port)) is not port.default}
         if other:  # Python would hand on the 1 of `amount: float = 1`, where a workflow that writes it gives 1.0 under the same key
             object.__setattr__(self, "call", partial(self.call, **other))
+        if changeable := {name: made for name, made in other.items() if isinstance(made, list | dict)}:
+            object.__setattr__(self, "call", _afresh(self.call, changeable))
 
     @property
     def key_name(self) -> str:
@@ -161,12 +163,22 @@ class NodeType:
 
 
 def as_written(port: Port) -> Any:
-    """The default of a port as the node gets it where a workflow writes it: ints as floats, a tuple as a list."""
+    """The default of a port as the node gets it where a workflow writes it: ints as floats, a tuple as a list. Lists and objects are
+    copies."""
     if type(port.default) is int:
         return float(port.default) if types.widens(port.type) else port.default
     if isinstance(port.default, list | tuple):
         return [as_written(replace(port, default=one)) for one in port.default]
-    return port.default
+    return kinds.apart(port.default) if isinstance(port.default, dict) else port.default
+
+
+def _afresh(call: Callable[..., Any], defaults: Mapping[str, Any]) -> Callable[..., Any]:
+    """A function that gets defaults of its own in each call: one that changes them in place would else change all later calls."""
+
+    def fresh(**inputs: Any) -> Any:
+        return call(**{name: kinds.apart(made) for name, made in defaults.items() if name not in inputs}, **inputs)
+
+    return fresh
 
 
 _ON_DEVICE = frozenset(name for cls, name in kinds.NAMES.items() if issubclass(cls, Handle))

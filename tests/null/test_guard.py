@@ -38,6 +38,13 @@ def append_to_list(items: list[int]) -> int:
 
 
 @node
+def append_to_default(a: int, items: list[int] = [1], named: object = {"b": [2]}, seen: Lazy[object] = {"c": [3]}) -> list[int]:  # noqa: B006
+    for one in (items, named["b"], seen.value["c"]):
+        one.append(a)
+    return [len(items), len(named["b"]), len(seen.value["c"])]
+
+
+@node
 async def darken_later(image: Image) -> Image:
     image.data.flags.writeable = True
     image.data[:] = 0
@@ -88,7 +95,8 @@ async def together(a: int) -> int:
     return a
 
 
-NODES = [together, make_image, darken_in_place, darken, append_to_list, darken_later, look, darken_beside, brightness, darken_and_fail]
+NODES = [together, make_image, darken_in_place, darken, append_to_list, append_to_default]
+NODES += [darken_later, look, darken_beside, brightness, darken_and_fail]
 
 
 @pytest.mark.parametrize("name", ["darken_in_place", "darken_later"])
@@ -105,6 +113,14 @@ def test_lists_are_watched_too():
     with Engine(nodes=NODES, cache=False, debug=True) as engine:
         (problem,) = engine.submit(flow({"n": {"use": "append_to_list", "with": {"items": [1, 2]}}}, {"n": "n.int"})).result().problems
         assert problem.code == "input-changed"
+
+
+def test_defaults_that_are_changed_in_place_are_those_of_one_call():
+    with Engine(nodes=NODES, cache=False) as engine:
+        nodes = {name: {"use": "append_to_default", "with": {"a": a}} for a, name in enumerate("xyz")}
+        nodes["given"] = {"use": "append_to_default", "with": {"a": 9, "items": [1, 2]}}
+        outputs = engine.run(flow(nodes, {name: f"{name}.ints" for name in nodes})).outputs
+        assert outputs == {"x": [2, 2, 2], "y": [2, 2, 2], "z": [2, 2, 2], "given": [3, 2, 2]}
 
 
 def test_what_is_changed_is_nobody_elses():
