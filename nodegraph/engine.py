@@ -162,7 +162,8 @@ class Engine:
         self._refuse_forked()
         shared = self._ready()
         with looks.Moment():
-            plan, outputs, effects, name, _ = self._plan(self._read(workflow), {**(inputs or {}), **more}, only, shared=shared)
+            source = self._read(workflow)
+            plan, outputs, effects, name, _ = self._plan(source, {**_by_name(source, "inputs", inputs), **more}, only, shared=shared)
             run = Execution(shared, plan, "preview", name, True, self.output, dict)
             return _preview(run, plan, outputs, effects)
 
@@ -223,15 +224,17 @@ class Engine:
         self._refuse_forked()
         self._refuse_nodes("run a workflow on the engine that runs it; return a Graph")
         source = self._read(workflow)
-        if token is not None and "token" in source.inputs and "token" not in (inputs or {}):
+        mapped, literals = _by_name(source, "inputs", inputs), _by_name(source, "overrides", overrides)
+        told = _by_name(source, "origins", origins)
+        if token is not None and "token" in source.inputs and "token" not in mapped:
             text, fix = "'token' is an input of this workflow, and the id of a run", "give the input in a mapping: {'token': …}"
             raise WorkflowInvalid([source.problem("ambiguous-input", ("inputs", "token"), text, fix)])
-        if overrides:
-            source = with_literals(source, overrides)
-        given = {name: str(value) if isinstance(value, Path) else value for name, value in {**(inputs or {}), **more}.items()}
+        if literals:
+            source = with_literals(source, literals)
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in {**mapped, **more}.items()}
         shared = self._ready()
         with collector.held(), looks.Moment():
-            plan, outputs, effects, name, provenance = self._plan(source, given, only, origins, shared)
+            plan, outputs, effects, name, provenance = self._plan(source, given, only, told, shared)
             run = Execution(shared, plan, token or os.urandom(6).hex(), name, cache, Path(output) if output else self.output, provenance)
             with self._lock:
                 if self._closed:
@@ -513,6 +516,18 @@ def _node_types(given: Any) -> list[NodeType]:
     if listed:
         from nodegraph.function_identity import identity_of
     return [one if isinstance(one, NodeType) else node_type(one, identity=identity_of(one)) for one in listed]
+
+
+def _by_name(workflow: Workflow, what: str, given: Any) -> Mapping[str, Any]:
+    """What is given by name: `inputs`, `overrides` or `origins`, none of them where it is None. Raises WorkflowInvalid."""
+    if given is None:
+        return {}
+    wrong = [name for name in given if not isinstance(name, str)] if isinstance(given, Mapping) else [given]
+    if not wrong:
+        return given
+    text = f"{what} are given by name, but this is {kinds.describe(wrong[0])}"
+    named = {"overrides": "{'NODE.INPUT': value}"}.get(what, f"{{{next(iter(workflow.inputs), 'NAME')!r}: …}}")
+    raise WorkflowInvalid([Problem("wrong-type", what, text, f"write them as a mapping such as {named}", workflow.file)])
 
 
 def _names_asked(template: Template, only: Any) -> list[str]:

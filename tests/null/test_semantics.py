@@ -1325,6 +1325,19 @@ def test_a_reader_ends_with_the_run_though_a_node_speaks_while_it_ends():
     assert [event.kind for event in log] == ["done"]
 
 
+@pytest.mark.parametrize("given", [5, "a", ["a"], {"a"}, [("a", 1)], {1: 2}, {None: 2}, {"a": 1, 2: 3}])
+def test_what_is_given_by_name_is_a_mapping(engine, given):
+    workflow = flow({"n": plus("inputs.a", 2)}, {"out": "n.int"}, inputs={"a": {"type": "int", "default": 1}})
+    asks = {"inputs": (engine.run, engine.submit, engine.plan)}
+    asks |= {name: (lambda source, wrong, name=name: engine.submit(source, **{name: wrong}),) for name in ("overrides", "origins")}
+    for what, several in asks.items():
+        for ask in several:
+            with pytest.raises(WorkflowInvalid, match=f"{what} are given by name, but this is ") as refused:
+                ask(workflow, given)
+            named = "{'NODE.INPUT': value}" if what == "overrides" else "{'a': …}"
+            assert refused.value.problems[0].fix == f"write them as a mapping such as {named}"
+
+
 @pytest.mark.parametrize("only", [None, 5, [None], ["out", 5], b"out"])
 def test_only_takes_names(engine, only):
     workflow = flow({"a": plus(1, 2)}, {"out": "a.int"})
