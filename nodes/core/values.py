@@ -186,10 +186,11 @@ def format_json(
     """A JSON value as text. Equal values give equal texts: keys are sorted."""
     try:
         return dumps(json, indent=indent, ensure_ascii=False, sort_keys=True, allow_nan=False)
-    except ValueError:
-        raise Invalid(
-            "JSON has no infinite numbers, and none that are no numbers", fix="use null or a finite number", port="json"
-        ) from None
+    except ValueError as error:
+        text, fix = "JSON has no infinite numbers, and none that are no numbers", "use null or a finite number"
+        if "digits" in str(error):  # of an int that Python does not spell
+            text, fix = f"the value has a whole number of more than {MAX_DIGITS:,} digits", "use a smaller number"
+        raise Invalid(text, fix=fix, port="json") from None
 
 
 @node

@@ -161,9 +161,12 @@ def test_what_is_no_json_is_invalid(text):
     assert caught.value.port == "text"
 
 
-@pytest.mark.parametrize("json", [math.nan, [math.inf]])
-def test_numbers_that_json_has_not_are_invalid(json):
-    with pytest.raises(Invalid) as caught:
+@pytest.mark.parametrize(
+    ("json", "said"),
+    [(math.nan, "no numbers"), ([math.inf], "infinite"), ([10**4300], "than 4,300 digits"), ({"a": [-(10**5000)]}, "than 4,300 digits")],
+)
+def test_numbers_that_json_has_not_are_invalid(json, said):
+    with pytest.raises(Invalid, match=said) as caught:
         values.format_json(json)
     assert caught.value.port == "json"
 
