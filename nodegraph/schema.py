@@ -244,16 +244,17 @@ _LITERALS: dict[Type, Json] = {
 
 
 def _writable(kind: Type) -> bool:
-    """Whether a file can hold a value of the type: an image, say, must be linked."""
+    """Whether a file can hold a value of the type: an image, say, must be linked, and of a list of images only none can be written."""
     if kind.kind == "union":
         return any(map(_writable, kind.args))
-    return all(map(_writable, kind.args)) if kind.kind == "list" else kind.kind == "var" or kind in _LITERALS
+    return kind.kind in ("list", "var") or kind in _LITERALS
 
 
 def _shape(kind: Type, limits: Json) -> Json:
     """The JSON that a type can be written as; limits bound its numbers and texts, wherever they stand in it."""
     if kind.kind == "list":
-        return {"type": "array", "items": _shape(kind.args[0], limits)}
+        items = kind.args[0]
+        return {"type": "array", **({"items": _shape(items, limits)} if _writable(items) else {"maxItems": 0})}
     if kind.kind == "union":
         return {"anyOf": [_shape(member, limits) for member in kind.args if _writable(member)]}
     return {**_LITERALS.get(kind, {}), **limits}

@@ -91,6 +91,8 @@ VALID = [
     one("test/load_model", with_={"name": "tiny-sd"}),
     one("pick", with_={"value": {"any": ["thing"]}, "more": 1}, from_={"further": "a.b"}),
     one("stack", from_={"images": ["a.image", "b.image"]}),
+    one("stack", with_={"images": []}),
+    one("stack", each={"images": [[], []]}),
     one("test/sample_later", with_={"x": 1}, from_={"y": "a.b"}),
     {"$schema": "./workflow.schema.json", "nodes": {}},
     one("./other.json", with_={"x": 1}),
@@ -120,6 +122,8 @@ INVALID = [
     one("sample", with_={"positive": "text"}),
     one("sample", each={"steps": [0]}),
     one("sample", each={"step": [1]}),
+    one("stack", with_={"images": ["a.png"]}),
+    one("stack", each={"images": ["a.png"]}),
     one("load", with_={"name": 5}),
     {"nodes": {"a": {"use": {"nodes": {"b": {"use": "sample", "with": {"steps": 0}}}}}}},
 ]
