@@ -95,6 +95,14 @@ def _written(result: Result, saved: Mapping[str, list[Path]]) -> list[Path]:
     return list(dict.fromkeys([*(path for paths in saved.values() for path in paths), *result.files]))
 
 
+_ALIKE = {
+    "same pixels": "  workflow, inputs, packs, models and versions are as they were: another program may have written the file anew",
+    "different": "  workflow, inputs, packs, models and versions are as they were. What is not recorded can be another: processor or GPU,"
+    "\n  the number of threads (set OMP_NUM_THREADS to what it was then), and whatever a node reads that is none of its inputs",
+}
+"""Why a file is made otherwise of what is the same, by the verdict."""
+
+
 def _print_verdict(arguments: Namespace, path: Path, made: list[Path], changes: list[Change]) -> int:
     same = [one for one in made if same_bytes(path, one)]
     shown = same or made
@@ -108,7 +116,7 @@ def _print_verdict(arguments: Namespace, path: Path, made: list[Path], changes: 
     if same:
         common.say(arguments, f"identical to {path}" + (f", although there is something else:\n{_listed(changes)}" if changes else ""))
         return DONE
-    reasons = _listed(changes) if changes else "nothing that is recorded is different: look at the machine, its threads, and the nodes"
+    reasons = _listed(changes) if changes else _ALIKE[verdict]
     lead = f"the same pixels as {path}, but not the same file" if verdict == "same pixels" else f"different from {path}"
     tell(f"{lead}:\n{reasons}", sys.stderr)
     return FAILED

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import PIL.Image
 import pytest
+from PIL.PngImagePlugin import PngInfo
 from toys import PAINT, toys, write  # noqa: F401
 
 from nodegraph import Engine, Image, WorkflowInvalid, kinds, metadata
@@ -231,6 +232,29 @@ def test_what_changed_is_named(capsys: Capture, toys: Path) -> None:  # noqa: F8
     assert said.startswith(f"different from {path}:\n  code of darker other (toy 3)")
     assert main(["replay", str(path), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["verdict"] == "different"
+
+
+def test_what_can_be_another_though_all_that_is_recorded_is_the_same(capsys: Capture, toys: Path, monkeypatch: Any) -> None:  # noqa: F811
+    module = toys / "packs" / "toy" / "toys.py"
+    module.write_text(module.read_text().replace("level * 0.8", "level * float(__import__('os').environ['LEVEL'])"))
+    monkeypatch.setenv("LEVEL", "0.8")
+    run(PAINT)
+    [path] = pictures()
+    monkeypatch.setenv("LEVEL", "0.7")
+    assert main(["replay", str(path), "--check"]) == 0
+    capsys.readouterr()
+    assert main(["replay", str(path), "-q", "--output", "again"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"different from {path}:\n  workflow, inputs, packs, models and versions are as they were.")
+    assert "OMP_NUM_THREADS" in said
+    monkeypatch.setenv("LEVEL", "0.8")
+    with PIL.Image.open(path) as picture:
+        told = PngInfo()
+        for name, text in picture.text.items():  # type: ignore[attr-defined]
+            told.add_text(name, text)
+        picture.save(path, pnginfo=told, compress_level=0)
+    assert main(["replay", str(path), "-q", "--output", "again"]) == 1
+    assert "another program may have written the file anew" in capsys.readouterr().err
 
 
 def test_a_replay_sets_values_of_nodes_too(capsys: Capture) -> None:
