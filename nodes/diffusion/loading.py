@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from .pixelspace import PixelSpace
 
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+_AT_LIMITS = {
+    "can't start new thread": "let the process have more threads: see ulimit -u and -v, and the limits of its container",
+    "Too many open files": "let the process open more files: see ulimit -n",
+}
+"""What is to be done where it is not the files of the model that are in the way, by words of the first error."""
 
 
 def read_configs(files: Files, device: str, dtype: str) -> dict[str, Mapping[str, Any]]:
@@ -166,6 +171,7 @@ def readable(what: str, folder: str = "", part: str = "", fix: str = "copy the m
         while first.__context__ is not None:  # the libraries hide what it came of, such as a want of memory, behind others
             first = first.__context__
         said = (str(error) or type(error).__name__).replace(folder or "\0", part)
+        fix = next((other for words, other in _AT_LIMITS.items() if words in str(first)), fix)
         raise Invalid(f"{what} cannot be read: {said}", fix=fix) from first
 
 

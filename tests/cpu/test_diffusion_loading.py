@@ -292,6 +292,28 @@ def test_memory_that_is_short_while_weights_are_read_is_no_damage(hidden: bool, 
     assert is_out_of_memory(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [(RuntimeError("can't start new thread"), "more threads"), (OSError(24, "Too many open files", "config.json"), "open more files")],
+)
+def test_limits_of_the_process_are_no_damage(error: Exception, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The advice was to copy the model folder again."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        try:
+            raise error
+        except Exception:
+            raise OSError("Unable to load weights from checkpoint file") from None
+
+    run = FolderRun()
+    model = nodes.load_model(run.model(model_folder("sd1")), run=run)
+    files = Files({name: run.paths[digest] for name, digest in model.denoiser.files})
+    monkeypatch.setattr("diffusers.UNet2DConditionModel.from_pretrained", refused)
+    with pytest.raises(Invalid) as caught:
+        loading.load_unet(files, "cpu", "float32")
+    assert fix in caught.value.fix
+
+
 def test_handles_name_only_their_own_files() -> None:
     run = FolderRun()
     model = nodes.load_model(run.model(model_folder("sd1")), run=run)
