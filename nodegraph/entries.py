@@ -18,6 +18,8 @@ garbage collector to walk through, which in large graphs costs as much as the no
 
 PINNED = 4096
 """Results of more bytes than this stay in memory while steps wait for them; smaller ones are soon computed again."""
+SLOW = 0.01
+"""So do those that took more seconds than this, however small."""
 
 
 class Smaller(NamedTuple):

@@ -18,7 +18,7 @@ from nodegraph import calling, collecting, keys, plain, recording, stretch
 from nodegraph.checkpoints import Kept
 from nodegraph.debt import Debt
 from nodegraph.ending import RUNS, not_when_ending, when_ending
-from nodegraph.entries import PINNED, PLAIN, Entry
+from nodegraph.entries import PINNED, PLAIN, SLOW, Entry
 from nodegraph.errors import Problem, WorkflowInvalid
 from nodegraph.failures import CANCELLED, Failure, internal
 from nodegraph.inputs import Gone, list_ident
@@ -537,7 +537,7 @@ class Execution:
             return None
         if result.__class__ is dict:
             self._forwarded = True
-        if isinstance(result, Entry) and result.nbytes > PINNED:
+        if isinstance(result, Entry) and (result.nbytes > PINNED or result.seconds > SLOW):
             self._pinned = True
             result.pins += 1 if waiting.__class__ is int else len(waiting)
         if waiting.__class__ is int:

@@ -622,6 +622,23 @@ def test_what_async_nodes_gave_leaves_memory_as_all_else_does(tmp_path):
         assert all(one() is None for one in made)
 
 
+def test_a_small_result_that_took_long_is_there_for_all_that_wait_for_it():
+    called = []
+
+    @node
+    def slow(a: int) -> int:
+        called.append(a)
+        time.sleep(0.02)
+        return a + 1
+
+    nodes = {"a": {"use": "slow", "with": {"a": 0}}, **{name: {"use": "slow", "from": {"a": "a.int"}} for name in "bcd"}}
+    with Engine(nodes=[slow], cache=False, memory=0) as engine:
+        outputs = engine.run(flow(nodes, {name: f"{name}.int" for name in "abcd"})).outputs
+        assert outputs == {"a": 1, "b": 2, "c": 2, "d": 2}
+        assert called.count(0) == 1, "it was computed again for each"
+        assert engine.cache.used == 0
+
+
 WAYS = {
     "plain": {"x": {"use": "plus", "with": {"a": 1}}},
     "async": {"x": {"use": "slow_async", "with": {"a": 1, "seconds": 0.01}}},
