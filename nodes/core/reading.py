@@ -175,15 +175,22 @@ def _one_plane(picture: PIL.ImageFile.ImageFile, path: str) -> Array:
     0 is white, Pillow turns over 8 bits alone. Or one of 8 bits with a sign, which Pillow takes for 8 without."""
     tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
     most = {"F": 1.0, "L": 255.0}.get(picture.mode, 4095.0 if tags.get(BITS) == (12,) else 65535.0)
-    values = np.asarray(picture).view(np.int8) if picture.mode == "L" else np.asarray(picture)
-    plane = _in_range(values.astype(np.float32), most, path)
+    signed, values = tags.get(SIGNS) == (2,), np.asarray(picture)
+    if picture.mode == "L":
+        values = values.view(np.int8)
+    elif picture.mode == "I" and not signed:
+        values = values.view(np.uint32)
+    plane = _in_range(values.astype(np.float32), most, path, signed)
     return 1 - plane if tags.get(PHOTOMETRIC) == 0 else plane
 
 
-def _in_range(plane: Array, most: float, path: str) -> Array:
+def _in_range(plane: Array, most: float, path: str, signed: bool) -> Array:
+    if np.isnan(plane).any():
+        raise Invalid(f"{path!r} has values that are no numbers", fix=f"put numbers from 0 to {most:g} in their place", port="file")
     if not (plane.min() >= 0 and plane.max() <= most):
         text = f"{path!r} has values from {plane.min():g} to {plane.max():g}"
-        raise Invalid(text, fix=f"scale them to 0..{most:g} first", port="file")
+        fix = f"scale them to 0..{most:g} first" + (", and save them as numbers without a sign" if signed else "")
+        raise Invalid(text, fix=fix, port="file")
     return plane / np.float32(most)
 
 

@@ -271,6 +271,37 @@ def test_grey_bytes_with_a_sign(tmp_path):
             load_image(File.at(path))
 
 
+@pytest.mark.parametrize("end", "<>")
+@pytest.mark.parametrize(("bits", "values"), [(16, [0, 5, 32767]), (16, [0, -5, 32767]), (32, [0, 5, 65535]), (32, [0, -5, 70000])])
+def test_grey_numbers_with_a_sign(tmp_path, end, bits, values):
+    """The advice was to scale them to what 16 bits with a sign do not hold."""
+    path = tmp_path / "signed.tiff"
+    pixels = np.array(values, f"i{bits // 8}").view(f"u{bits // 8}").reshape(1, 3, 1)
+    path.write_bytes(tiff(pixels, end, planes=False, packed=False, bits=bits, more={262: 1, 339: 2}))
+    if min(values) >= 0:
+        assert np.rint(load_image(File.at(path)).image.numpy()[0, 0, 0] * 65535.0).tolist() == values
+        return
+    with pytest.raises(Invalid, match="has values from -5 to ") as caught:
+        load_image(File.at(path))
+    assert caught.value.fix == "scale them to 0..65535 first, and save them as numbers without a sign"
+
+
+def test_numbers_of_32_bits_are_told_as_they_are(tmp_path):
+    """They were told as numbers below 0."""
+    path = tmp_path / "large.tiff"
+    path.write_bytes(tiff(np.array([0, 2**32 - 1]).reshape(1, 2, 1), "<", planes=False, packed=False, bits=32, more={262: 1}))
+    with pytest.raises(Invalid, match=r"has values from 0 to 4\.29497e\+09") as caught:
+        load_image(File.at(path))
+    assert caught.value.fix == "scale them to 0..65535 first"
+
+
+def test_a_float_tiff_of_what_is_no_number(tmp_path):
+    values = np.array([[0, np.nan, 1]], np.float32)
+    with pytest.raises(Invalid, match="has values that are no numbers") as caught:
+        load_image(written(tmp_path, PIL.Image.fromarray(values), "float.tiff"))
+    assert caught.value.fix == "put numbers from 0 to 1 in their place"
+
+
 def test_the_first_frame_of_an_animation(tmp_path):
     frames = [PIL.Image.new("RGB", (8, 8), color) for color in ("red", "lime")]
     for name in ("a.gif", "a.webp", "a.png"):
