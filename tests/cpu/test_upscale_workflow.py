@@ -101,6 +101,24 @@ def test_check_reads_headers_and_no_weights(engine, tmp_path):
     }
 
 
+def test_alpha_is_kept_as_the_workflow_says(engine, picture, tmp_path):
+    alpha = np.tile(np.linspace(0, 255, 51).round().astype(np.uint8), (37, 1))
+    with PIL.Image.open(picture) as opened:
+        opened.putalpha(PIL.Image.fromarray(alpha))
+        opened.save(picture)
+    nodes = {
+        "enlarged": {"use": str(UPSCALE), "from": {"image": "inputs.image"}},
+        "small": {"use": "load_image", "from": {"file": "inputs.image"}},
+        "size": {"use": "image_size", "from": {"image": "enlarged.image"}},
+        "alpha": {"use": "resize_mask", "from": {"mask": "small.mask", "width": "size.width", "height": "size.height"}},
+        "save": {"use": "save_image", "from": {"image": "enlarged.image", "mask": "alpha.mask"}},
+    }
+    [file] = engine.run({"inputs": {"image": {"type": "file"}}, "nodes": nodes, "outputs": {}}, image=str(picture)).files
+    with PIL.Image.open(file) as made:
+        assert (made.mode, made.size) == ("RGBA", (102, 74))
+        assert np.abs(np.asarray(made.getchannel("A").resize((51, 37), PIL.Image.Resampling.BOX), int) - alpha).max() <= 2
+
+
 def test_an_unknown_model_has_a_near_name(engine):
     workflow = graph("upscale")
     workflow["nodes"]["upscaler"] = {"use": "load_upscaler", "with": {"name": "waifu2x-foto-x2"}}
