@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -609,6 +610,32 @@ def test_a_preparation_of_pictures_that_does_not_fit_is_told_of(changes: dict[st
         unclip.encode_clip_image(encoder, Image(torch.rand(1, 3, 40, 80)), run=run)
     assert text in str(caught.value)
     assert caught.value.fix == "use the preprocessor_config.json that belongs to the image encoder"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("image_std", [0, 0, 0], "a number, or three, and none of them 0"),
+        ("image_std", [0.5, 0.5], "a number, or three, and none of them 0"),
+        ("image_std", [math.nan, 1, 1], "a number, or three, and none of them 0"),
+        ("image_mean", [math.nan, 0, 0], "a number, or three"),
+        ("image_mean", ["a"], "a number, or three"),
+        ("rescale_factor", math.inf, "a number"),
+        ("size", {"shortest_edge": 10**9}, "whole numbers from 1 to 10,000"),
+        ("crop_size", {"height": 0, "width": -1}, "whole numbers from 1 to 10,000"),
+    ],
+)
+def test_check_tells_of_a_preparation_of_pictures_that_cannot_be(name: str, value: Any, words: str, tmp_path: Path) -> None:
+    """Such ones came to embeddings that are no numbers, or filled the memory."""
+    folder = Path(shutil.copytree(unclip_folder("kandinsky_prior"), tmp_path / "models" / "prior"))
+    path = "image_processor/preprocessor_config.json"
+    flow = {"nodes": {"model": {"use": "load_unclip", "with": {"name": "prior"}}}}
+    with Engine(models=[tmp_path / "models"], cache=False, device="cpu") as engine:
+        assert engine.check(flow) == []
+        configured(path, **{name: value})(folder)
+        (problem,) = engine.check(flow)
+    assert problem.text == f"{path!r} of the model says {name!r} is {json.dumps(value)}; it must be {words}"
+    assert (problem.where, problem.fix) == ("nodes.model.with.name", "copy the model folder again")
 
 
 def test_embeddings_that_are_no_numbers_are_told_of_where_they_arise(tmp_path: Path) -> None:

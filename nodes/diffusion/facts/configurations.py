@@ -65,10 +65,29 @@ def _are(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value))
 
 
+def _are_all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether a value, or each of a list of them, which may be in lists again, fits; null is left to the class of the network."""
+    return lambda value: value is None or fits(value) or _are(_are_all(fits))(value)
+
+
+def _are_sides(value: Any) -> bool:
+    """Whether a preparation of pictures may say this of a size: pixels, or sides by name."""
+    sides = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return all(side is None or _is_count(side, _MOST_PIXELS) for side in sides)
+
+
 _SCHEDULERS = tuple(f"{part}/{config}" for part, config in CONFIGS.items() if "scheduler" in part)
 _ENCODERS = ("text_encoder/config.json", "prior_text_encoder/config.json", "image_encoder/config.json")
 _COUNT = (_is_count, "a whole number from 1 on")
 _BLOCKS = (_are(_is_count), "a list of whole numbers from 1 on")
+_MOST_WIDE, _MOST_LAYERS, _MOST_PIXELS = 100_000, 1_000, 10_000
+"""More than any network has, and any preparation of pictures gives: what is made by such numbers fills the memory."""
+_WIDE = (_are_all(lambda value: _is_count(value, _MOST_WIDE)), f"a whole number from 1 to {_MOST_WIDE:,}, or a list of them")
+_LAYERS = (_are_all(lambda value: _is_count(value, _MOST_LAYERS)), f"a whole number from 1 to {_MOST_LAYERS:,}, or a list of them")
+_ONE = (lambda value: value is None or _is_count(value, _MOST_WIDE), f"a whole number from 1 to {_MOST_WIDE:,}")
+_WIDTHS = ("cross_attention_dim", "attention_head_dim", "num_attention_heads", "norm_num_groups", "encoder_hid_dim", "embedding_dim")
+_CHANNELS = (lambda value: value is None or _is_number(value) or (_are(_is_number)(value) and len(value) == 3), "a number, or three")
+_SIDES = (_are_sides, f"whole numbers from 1 to {_MOST_PIXELS:,}")
 _FLAG = (lambda value: value in (False, True), "true or false")
 _WANTED: tuple[tuple[tuple[str, ...], dict[str, tuple[Callable[[Any], bool], str]]], ...] = (
     (
@@ -89,6 +108,35 @@ _WANTED: tuple[tuple[tuple[str, ...], dict[str, tuple[Callable[[Any], bool], str
             "encoder_block_out_channels": _BLOCKS,
             "scaling_factor": (lambda value: _is_number(value) and value != 0, "a number, and not 0"),
             "shift_factor": (lambda value: value is None or _is_number(value), "a number, or null"),
+        },
+    ),
+    (
+        tuple(f"{part}/config.json" for part in ("unet", "decoder", "prior", "vae", "movq", "super_res_first", "super_res_last")),
+        {**dict.fromkeys(_WIDTHS, _WIDE), **dict.fromkeys(("layers_per_block", "transformer_layers_per_block", "num_layers"), _LAYERS)},
+    ),
+    (
+        tuple(f"{part}/config.json" for part in ("unet", "decoder", "super_res_first", "super_res_last")),
+        {"block_out_channels": _WIDE},
+    ),
+    (
+        _ENCODERS,
+        {
+            **dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads", "projection_dim"), _ONE),
+            **dict.fromkeys(("max_position_embeddings", "image_size", "patch_size"), _ONE),
+            "num_hidden_layers": (lambda value: _is_count(value, _MOST_LAYERS), f"a whole number from 1 to {_MOST_LAYERS:,}"),
+            "vocab_size": (_is_count, "a whole number from 1 to 1,000,000"),
+        },
+    ),
+    (
+        tuple(f"{part}/{CONFIGS[part]}" for part in ("feature_extractor", "image_processor")),
+        {
+            "image_mean": _CHANNELS,
+            "image_std": (
+                lambda value: _CHANNELS[0](value) and value != 0 and not (isinstance(value, list) and 0 in value),
+                "a number, or three, and none of them 0",
+            ),
+            "rescale_factor": (lambda value: value is None or _is_number(value), "a number"),
+            **dict.fromkeys(("size", "crop_size"), _SIDES),
         },
     ),
     (
