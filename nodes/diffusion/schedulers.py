@@ -13,7 +13,7 @@ import torch
 from nodegraph import Invalid
 
 from .facts.configurations import LEARNED, prediction_of
-from .facts.samplers import OTHER_SCHEDULER, TWO_STEPS, WITH_VARIANCE, sampler_problem
+from .facts.samplers import FOUR_STEPS, OTHER_SCHEDULER, TWO_STEPS, WITH_VARIANCE, sampler_problem
 from .late import defer_scipy_stats
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ FLOW = {"euler": "FlowMatchEulerDiscreteScheduler", "heun": "FlowMatchHeunDiscre
 RESPACINGS = ("karras", "exponential", "beta")
 """Noise levels of Karras et al. 2022 (arXiv:2206.00364), geometric ones, and quantiles of a beta distribution
 (arXiv:2407.12173)."""
-FOUR_STEPS = 4
-"""The least that PNDM takes where it begins with Runge-Kutta steps."""
 
 
 def make_scheduler(
@@ -154,9 +152,8 @@ def set_timesteps(scheduler: SchedulerMixin, steps: int) -> None:
         raise Invalid("the model's scheduler shifts its noise levels by the picture's size, which this node does not do", port="model")
     if type(scheduler).__name__ == "UnCLIPScheduler" and steps < 2:
         raise Invalid(TWO_STEPS[0], fix=TWO_STEPS[1], port="steps")
-    if type(scheduler).__name__ == "PNDMScheduler" and not scheduler.config.skip_prk_steps and steps < FOUR_STEPS:
-        text = f"the scheduler of this model begins with Runge-Kutta steps, for which it takes {FOUR_STEPS} timesteps"
-        raise Invalid(text, fix=f"use at least {FOUR_STEPS} steps", port="steps")
+    if type(scheduler).__name__ == "PNDMScheduler" and not scheduler.config.skip_prk_steps and steps < 4:
+        raise Invalid(FOUR_STEPS[0], fix=FOUR_STEPS[1], port="steps")
     with invalid("steps"):
         scheduler.set_timesteps(steps, device="cpu")
 

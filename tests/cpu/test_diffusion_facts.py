@@ -565,3 +565,31 @@ def test_facts_are_named_like_nodes() -> None:
     load_all(registry, [Path(facts.__file__).parents[1]])
     own = {name for name, value in vars(facts).items() if inspect.isfunction(value) and value.__module__ == facts.__name__}
     assert {name for name in own if name[0] != "_"} <= set(registry.names())
+
+
+@pytest.mark.parametrize(("kind", "steps", "sampler", "around", "refused"), [
+    ("outdated-pndm", 3, "default", False, True),
+    ("outdated-pndm", 4, "default", False, False),
+    ("outdated-pndm", 3, "pndm", False, False),
+    ("outdated-pndm", 3, "default", True, False),
+    ("sd1", 3, "default", False, False),
+])  # fmt: skip
+def test_too_few_steps_for_those_of_runge_kutta(kind: str, steps: int, sampler: str, around: bool, refused: bool) -> None:
+    """They were refused when the sampler began, with all weights read. Around a mask the pipeline takes no such steps."""
+    latent = Facts(**latent_of(kind), inpaint=around or None)
+    given = {"sampler": Facts(value=sampler), "steps": Facts(value=steps), "strength": Facts(value=1.0), "start": Facts(value=0)}
+    known = facts.encode_text(of(kind)["encoder"])
+    found = facts.sample_latent(of(kind)["denoiser"], known, known, latent, sigmas=Facts(), guide=Facts(), **given)
+    assert found == Mismatch("steps", *samplers.FOUR_STEPS) if refused else isinstance(found, dict)
+
+
+def test_a_picture_from_a_file_takes_one_seed(tmp_path: Path) -> None:
+    nodes = {"load": {"use": "load_image", "with": {"file": "a.png"}}, "model": {"use": "load_model", "with": {"name": "sd1"}}}
+    linked = {"vae": "model.vae", "image": "load.image"}
+    nodes["encode"] = {"use": "encode_image", "from": linked, "with": {"seed": [1, 2]}}  # type: ignore[dict-item]
+    (tmp_path / "a.png").touch()
+    model_folder("sd1")
+    with Engine(models=[root()], cache=False, roots=[tmp_path]) as engine:
+        nodes["load"]["with"]["file"] = str(tmp_path / "a.png")  # type: ignore[index]
+        (problem,) = engine.check({"nodes": nodes, "outputs": {"latent": "encode.latent"}})
+    assert (problem.where, problem.text) == ("nodes.encode.with.seed", "a batch of 1 takes a seed for each picture, but 2 were given")

@@ -150,6 +150,14 @@ def solid_image(width: Facts, height: Facts, batch: Facts, color: Facts) -> Fact
     return _miscolored(color=color) or solid_mask(width, height, batch)
 
 
+def load_image() -> dict[str, Facts]:
+    return {"image": Facts(batch=1), "mask": Facts(batch=1)}
+
+
+def load_mask() -> Facts:
+    return Facts(batch=1)
+
+
 def image_size(image: Facts) -> dict[str, Facts]:
     return {name: Facts(value=image.get(name)) for name in SIZES}
 

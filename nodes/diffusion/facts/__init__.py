@@ -48,7 +48,16 @@ from .rules import (
     targets_problem,
     texts_problem,
 )
-from .samplers import TWO_STEPS, count_problem, first_of_strength, noise_problem, sampler_problem, steps_problem, variance_problem
+from .samplers import (
+    FOUR_STEPS,
+    TWO_STEPS,
+    count_problem,
+    first_of_strength,
+    noise_problem,
+    sampler_problem,
+    steps_problem,
+    variance_problem,
+)
 from .unclip import unclip_parts, unclip_problem
 
 NOTHING = Facts()
@@ -353,6 +362,9 @@ def sample_latent(
     count = steps.get("value")
     if count is not None and (problem := steps_problem(count, **taken) or count_problem(model, sampler.get("value", ""), count)):
         return Mismatch(*problem)
+    painted = bool(latent) and not latent.get("inpaint")  # around a mask there are no such steps
+    if count is not None and count < 4 and painted and model.get("runge_kutta") and sampler.get("value") == "default":
+        return Mismatch("steps", *FOUR_STEPS)
     first = start.get("value") or (first_of_strength(count, taken["strength"]) if count and "strength" in taken else 0)
     if latent.get("empty") and (first or add_noise.get("value") is False):
         return Mismatch("latent", *empty_problem(first, count))

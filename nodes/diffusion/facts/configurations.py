@@ -213,7 +213,8 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
     here makes), `condition` and `embedding_width` (see `_condition`), `distilled` (guidance is an input of it), `width`, `height`,
     `factor`, `multiple` (of so many cells each side is), `space`, `prediction`, `scheduler` (its class) and `most_steps` (it says
     so), and of noise levels that begin very high: `noise` (the first sigma), `leading` (most samplers leave it out), `rescaled`
-    (there is no end to it). `unlearned`: the scheduler takes a variance that the denoiser does not predict.
+    (there is no end to it). `unlearned`: the scheduler takes a variance that the denoiser does not predict. `runge_kutta`: it begins
+    with such steps.
     """
     config = read("unet/config.json") or read("transformer/config.json") or read("decoder/config.json") or {}
     scheduler = scheduler_config(read, "scheduler") or scheduler_config(read, "decoder_scheduler")
@@ -239,6 +240,7 @@ def denoiser_facts(read: Read) -> dict[str, Any]:
         "leading": (noise and _leaves_out_the_last(scheduler)) or None,
         "rescaled": scheduler.get("rescale_betas_zero_snr") or None,
         "unlearned": _lacks_variance(config, vae, scheduler) or None,
+        "runge_kutta": (scheduler.get("_class_name") == "PNDMScheduler" and not scheduler.get("skip_prk_steps")) or None,
         **condition,
     }
     if (cells := config.get("sample_size")) and vae:

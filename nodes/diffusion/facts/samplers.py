@@ -63,6 +63,8 @@ OTHER_SCHEDULER = "use a model with another scheduler"
 """What to do about a scheduler that nobody can name another for."""
 TWO_STEPS = ("the scheduler of this model spaces its steps between two ends", "use at least 2 steps")
 """What is wrong with one step of UnCLIPScheduler, as (text, fix)."""
+FOUR_STEPS = ("the scheduler of this model begins with Runge-Kutta steps, for which it takes 4 timesteps", "use at least 4 steps")
+"""What is wrong with fewer steps of such a PNDMScheduler, as (text, fix)."""
 
 
 def scheduler_problem(scheduler: str, sampler: str = "default") -> tuple[str, str, str] | None:
