@@ -396,8 +396,7 @@ class PackReader:
                 if name in self._sources:
                     reached[name] = self._digests[name]
                     stack += self._imported(name)
-                    if self._is_for_check(name):  # the folder is imported before what lies in it
-                        stack.append("facts")
+                    stack += [name[:dot] for dot, char in enumerate(name) if char == "."]  # folders are imported before what lies in them
                 elif name.startswith("/"):
                     pack, _, inside = name[1:].partition(".")
                     source = self._others[pack].modules.get(inside) if pack in self._others else None

@@ -105,6 +105,25 @@ def test_keys_follow_what_is_imported_however_that_is_written(packs, importing):
         assert answer(engine, "plum") == 11
 
 
+def test_keys_follow_the_folders_that_modules_lie_in(packs):
+    """Python imports them first, and they may do anything to what lies in them."""
+    write(
+        packs / "mine",
+        steps="STEP = 1\n",
+        sub__init=body("pear", "value + STEP", "from ..steps import STEP\nfrom . import inner\ninner.STEP = STEP"),
+        sub__inner=body("plum", "value + STEP", "STEP = 0"),
+        apart=body("quince", "value"),
+    )
+    with bare_engine(packs=[packs]) as engine:
+        assert [answer(engine, name) for name in ("plum", "pear", "quince")] == [2, 2, 1]
+        before = key_names(engine)
+        write(packs / "mine", steps="STEP = 10\n")
+        assert engine.reload()
+        after = key_names(engine)
+        assert {name for name in after if after[name] != before[name]} == {"plum", "pear"}
+        assert [answer(engine, name) for name in ("plum", "pear", "quince")] == [11, 11, 1]
+
+
 def test_unchanged_modules_stay_the_same_modules(packs):
     """So a class of theirs is one class, whatever else of the pack changes."""
     thing = HEAD + "class Thing:\n    def __init__(self, n): self.n = n\n    def parts(self): return {'n': self.n}, {}\n"
