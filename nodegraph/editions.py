@@ -49,7 +49,7 @@ class Source:
 
     __slots__ = ("__weakref__", "digest", "edition", "file", "identity", "name", "pack", "stamp", "text")
 
-    def __init__(self, edition: Edition, pack: str, name: str, file: Path, stamp: tuple[int, int], digest: bytes, identity: str):
+    def __init__(self, edition: Edition, pack: str, name: str, file: Path, stamp: tuple[int, ...], digest: bytes, identity: str):
         self.edition, self.pack, self.name, self.file, self.stamp = edition, pack, name, file, stamp
         self.digest, self.identity = digest, identity
         self.text: bytes | None = None
@@ -89,8 +89,7 @@ class Edition:
         known = _latest.get((str(file), name))
         if known is not None and known.pack == pack and known.identity == identity:
             return known
-        size, changed = stamp
-        return Source(self, pack, name, file, (size, changed), digest, identity)
+        return Source(self, pack, name, file, tuple(stamp), digest, identity)
 
     def commit(self, pack: str, sources: Mapping[str, Source]) -> None:
         """These are the modules of a pack now."""
@@ -214,11 +213,13 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
     def get_data(self, path: Any) -> bytes:
         source = self._source()
+        if str(path).endswith(".pyc") and os.stat(path).st_ctime_ns < os.stat(self.path).st_ctime_ns:
+            raise OSError("the text came later, and may be another with the size and time of the one that this was made of")
         return source.read() if source and path == self.path else super().get_data(path)
 
     def path_stats(self, path: Any) -> Any:
         source, stat = self._source(), os.stat(path)
-        if source is None or (stat.st_size, stat.st_mtime_ns) != source.stamp or time.time() - stat.st_mtime < SETTLED:
+        if source is None or (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) != source.stamp or time.time() - stat.st_mtime < SETTLED:
             raise OSError("bytecode would not be sure to be of this text")
         return super().path_stats(path)
 

@@ -351,7 +351,7 @@ class PackReader:
     def _has_bytecode(self, name: str) -> bool:
         """Whether Python has compiled this very text before, so that it need not be parsed to know that it can be."""
         inside = self._files[name]
-        size, changed = self.info.files[inside]
+        size, changed, _ = self.info.files[inside]
         try:
             with open(importlib.util.cache_from_source(str(self.folder / inside)), "rb") as file:
                 head = file.read(16)

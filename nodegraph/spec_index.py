@@ -23,7 +23,8 @@ from nodegraph.types import Type
 
 Record = dict[str, Any]
 Stamps = dict[str, list[int]]
-"""Size and modification time by path inside of the pack."""
+"""Size, time of the last change of the bytes, and of any change, by path inside of the pack: what is put in the place of a file may
+have its size and the first of these times, as `cp -p` gives it, but not the other."""
 _READERS = (
     "spec",
     "skeleton",
@@ -80,7 +81,7 @@ class SpecIndex:
 
     def put(self, pack: Path, files: Stamps, record: Record) -> None:
         """Keep the record of a pack. What cannot be written is not kept."""
-        if _is_settled(changed for _, changed in files.values()):
+        if _is_settled(changed for _, *times in files.values() for changed in times):
             _REMEMBERED[pack] = files, record
         if self._folder is not None:
             self.keep(pack, files, record, look(str(pack))[1])
@@ -163,7 +164,7 @@ def look(pack: str) -> tuple[Stamps, dict[str, int]]:
             elif (path.endswith(".py") and not entry.name.startswith(".")) or path == FILE:
                 with contextlib.suppress(OSError):
                     stat = os.stat(os.path.join(pack, path))
-                    files[path] = [stat.st_size, stat.st_mtime_ns]
+                    files[path] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     return dict(sorted(files.items())), folders
 
 
@@ -175,9 +176,9 @@ def _is_as_it_was(pack: str, known: Record) -> bool:
         for inside, changed in known["folders"].items():
             if os.stat(f"{pack}/{inside}").st_mtime_ns != changed:
                 return False
-        for inside, (size, changed) in known["files"].items():
+        for inside, seen in known["files"].items():
             stat = os.stat(f"{pack}/{inside}")
-            if stat.st_mtime_ns != changed or stat.st_size != size:
+            if [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] != seen:
                 return False
     except OSError:
         return False

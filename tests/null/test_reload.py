@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -50,7 +51,8 @@ def test_saved_file(packs):
 
 
 def test_same_size_in_the_same_instant(packs):
-    """Told which file was saved, reload believes neither its time nor bytecode."""
+    """Reload believes neither the time of its bytes nor bytecode; told which file was saved, nor that of any change, which may be the
+    same for a moment."""
     file = packs / "mine" / "nodes.py"
     write(packs / "mine", nodes=body("plum", "value + 1"))
     stat = file.stat()
@@ -59,8 +61,22 @@ def test_same_size_in_the_same_instant(packs):
             assert answer(engine, "plum") == number
             write(packs / "mine", nodes=body("plum", f"value + {number}"))
             os.utime(file, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
-            assert not engine.reload()
             assert engine.reload([file]).changed == ("mine",)
+
+
+def test_same_size_and_time_of_what_is_put_in_the_place_of_a_file(packs, monkeypatch):
+    """As `cp -p` and `rsync -t` may do: the old results were given, or the node failed, in a new process too."""
+    options = {"packs": [packs], "cache": str(packs.parent / "cache")}
+    long_ago = time.time_ns() - 10**12
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    for number in (1, 2, 3):
+        new_process()
+        write(packs / "mine", nodes=body("plum", f"value + {number}"))
+        for path in (packs / "mine" / "nodes.py", packs / "mine"):
+            os.utime(path, ns=(long_ago, long_ago))
+        with bare_engine(**options) as engine:
+            assert answer(engine, "plum") == 1 + number
+        time.sleep(0.02)  # as coarse as the clock of files may be
 
 
 def test_keys_follow_what_is_imported(packs):
