@@ -264,17 +264,11 @@ def _begin_mapped(run: Execution, step: int, mapped: Mapped) -> Settled:
     items: dict[str, list[Source]] = {}
     try:
         for port, source in mapped.each.items():
-            final = run.final(source)
-            if final.__class__ is list:
-                items[port] = final
-                continue
-            given = value_of(run, final)
-            if not isinstance(given, Sequence) or isinstance(given, str):
-                where = f"{run.plan.path(step)}.each.{port}"
-                return Settled(
-                    Failure(Problem("each-type", where, f"each takes a list, but {kinds.describe(given)} arrived", "give it a list"))
-                )
-            items[port] = [Const(one) if kinds.has_content_identity(one) else Item(final, number) for number, one in enumerate(given)]
+            found = items_of(run, source)
+            if found is None:
+                where, given = f"{run.plan.path(step)}.each.{port}", kinds.describe(value_of(run, source))
+                return Settled(Failure(Problem("each-type", where, f"each takes a list, but {given} arrived", "give it a list")))
+            items[port] = found
         note_outside(run, step, ())  # of an item that enters as its content nothing says where it is from
         return Settled(run.expand_mapped(step, mapped, items))
     except Gone as gone:
@@ -282,3 +276,14 @@ def _begin_mapped(run: Execution, step: int, mapped: Mapped) -> Settled:
         return None  # type: ignore[return-value]
     except WorkflowInvalid as error:
         return Settled(Failure(*(problem.at(run.plan.path(step)) for problem in error.problems)))
+
+
+def items_of(run: Execution, source: Source) -> list[Source] | None:
+    """The items of a settled list as sources; None if what is settled is none. Raises Gone."""
+    final = run.final(source)
+    if final.__class__ is list:
+        return final
+    given = value_of(run, final)
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return None
+    return [Const(one) if kinds.has_content_identity(one) else Item(final, number) for number, one in enumerate(given)]

@@ -23,7 +23,7 @@ from nodegraph.handles import ModelRef
 from nodegraph.literals import Pending, Refused
 from nodegraph.models import ModelFolder, Resident
 from nodegraph.packs import Reload, load_all, reload
-from nodegraph.plan import Identities, Plan, Scope, bind_inputs
+from nodegraph.plan import Identities, Mapped, Plan, Scope, bind_inputs
 from nodegraph.provenance import Provenance
 from nodegraph.registry import Registry
 from nodegraph.settings import Settings, size_given
@@ -606,6 +606,40 @@ def _needs(plan: Plan, step: int) -> list[int]:
     return [one for port, source in plan.sources[step].items() if port not in lazy for one in steps_in(source)]
 
 
+def _next_expanded(run: Execution, states: Mapping[int, str], known: Mapping[int, Entry], mapped: dict[int, list[int]]) -> list[int]:
+    """The steps of further mapped nodes that must run, and whose lists are known by now."""
+    for step in sorted(states):
+        if run.plan.types[step].__class__ is Mapped and step not in mapped and (made := _expanded(run, step, known, mapped)) is not None:
+            mapped[step] = made
+    return [one for made in mapped.values() for one in made if one not in states]
+
+
+def _expanded(run: Execution, step: int, known: Mapping[int, Entry], mapped: Mapping[int, list[int]]) -> list[int] | None:
+    """The steps that a mapped node comes to, as a run would add them; None where its lists are neither cached nor of such steps."""
+    from nodegraph.calling import items_of
+    from nodegraph.inputs import Gone
+    from nodegraph.sources import steps_in
+
+    plan, node = run.plan, run.plan.types[step]
+    for one in [one for source in node.each.values() for one in steps_in(source)]:
+        if one not in mapped and not (one in known and known[one].kind == "values"):
+            return None
+        run._grow()
+        run.done[one] = run.done[one] or known[one]
+    before = len(plan.effects)
+    try:
+        items = {port: found for port, source in node.each.items() if (found := items_of(run, source)) is not None}
+        if len(items) < len(node.each):
+            return None
+        outputs = list(node.used.outputs if isinstance(node.used, NodeType) else node.used.output_types)
+        made = plan.map_items(node.used, node.scope_name, node.shared, node.literals, items, plan.scopes[step], outputs, node.checked)
+    except (Gone, WorkflowInvalid):  # of which the run will tell
+        return None
+    run._grow()
+    run.done[step] = made
+    return [*(one for source in made.values() for one in steps_in(source)), *plan.effects[before:]]
+
+
 def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: list[int]) -> Preview:
     """Look every result up, as a run would, without running anything."""
     from nodegraph.sources import steps_in
@@ -614,14 +648,16 @@ def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: li
     states: dict[int, str] = {}
     behind: dict[int, list[int]] = {}
     skipped: set[int] = set()
+    known: dict[int, Entry] = {}
+    mapped: dict[int, list[int]] = {}
     stack = [step for source in outputs.values() for step in steps_in(source)] + list(effects)
-    while stack:
+    while stack or (stack := _next_expanded(run, states, known, mapped)):
         step = stack.pop()
         if step in states:
             continue
         key = plan.keys[step]
         if key is not None and (found := run.shared.cache.linked(key)) is not None:
-            states[step] = "cached"
+            states[step], known[step] = "cached", found[0]
             if found[0].kind == "skip":
                 skipped.add(step)
             behind[step] = _chosen(run, plan.sources[step], found[0])
@@ -631,6 +667,9 @@ def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: li
         states[step] = "effect" if isinstance(used, NodeType) and used.effect else "run"
         for source in plan.sources[step].values():
             stack.extend(steps_in(source))
+    for step, made in mapped.items():
+        if all(states[one] == "cached" for one in made):
+            states[step] = "cached"
     for step in sorted(states) if skipped else ():
         if not skipped.isdisjoint(behind[step] if step in behind else _needs(plan, step)):
             skipped.add(step)

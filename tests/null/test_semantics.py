@@ -999,9 +999,34 @@ def test_nodes_that_stand_for_several_can_be_asked_for(engine, tmp_path):
     assert engine.submit(workflow, only=["inner"]).result(timeout=5).ok
     assert (tmp_path / "x.txt").exists()
     states = {step.path: step.state for step in engine.plan(workflow, only=["late"]).steps}
-    assert (states["late"], states["inner/write"]) == ("run", "skip")
+    assert (states["late"], states["late[2]"], states["inner/write"]) == ("cached", "cached", "skip")
     with pytest.raises(WorkflowInvalid, match=r"did you mean 'late\.int'"):
         engine.submit(workflow, only=["lat.int"])
+
+
+def test_plan_knows_the_items_of_lists_that_are_cached(engine):
+    """They were told as to be run, until the list was there again."""
+    nodes = {
+        "list": {"use": "count_up", "from": {"n": "inputs.n"}},
+        "twice": {"use": "plus", "each": {"a": "list.ints"}, "from": {"b": "inputs.b"}},
+        "again": {"use": "plus", "each": {"a": "twice.int"}, "with": {"b": 1}},
+    }
+    inputs = {"n": {"type": "int", "default": 2}, "b": {"type": "int", "default": 5}}
+    workflow = flow(nodes, {"out": "again.int"}, inputs=inputs)
+
+    def states(**given: int) -> dict[str, str]:
+        return {step.path: step.state for step in engine.plan(workflow, given).steps}
+
+    assert states() == {"list": "run", "twice": "run", "again": "run"}
+    for count in (2, 0):
+        assert engine.run(workflow, n=count).outputs["out"] == [6, 7][:count]
+        items = [f"{name}[{index}]" for name in ("twice", "again") for index in range(count)]
+        assert states(n=count) == dict.fromkeys([*nodes, *items], "cached")
+    assert states(b=6) == {"list": "cached", **dict.fromkeys([path for path in states() if path != "list"], "run")}
+    save = {"use": "write_text", "each": {"text": "list.ints"}, "with": {"name": "{n}.txt"}}
+    with_effect = flow({**nodes, "save": save}, {}, inputs=inputs)
+    found = {step.path: step.state for step in engine.plan(with_effect).steps}
+    assert (found["save"], found["save[0]"], found["twice"]) == ("run", "effect", "skip")
 
 
 def test_a_node_asked_for_by_name_is_computed_whatever_it_turns_out_to_stand_for(engine):
