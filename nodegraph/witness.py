@@ -56,12 +56,14 @@ class Witness:
 
     def _part(self, method: str, model: str, path: str) -> Any:
         """What a file of a model says. It need not be asked again while the files of the model are as they were: one that came to be
-        would be among them."""
+        would be among them. What would be and is not, such as a file behind too many links, is none."""
         seen = self._ask("sight", model)
         question = method, (model, path)
+        listed = bool(seen) and path in seen[1]
+        none = bool(seen) and not listed and is_model_file(path)
         if question not in self._said:
-            self._said[question] = getattr(self._world, method)(model, path)
-        if not seen or (path not in seen[1] and not (self._said[question] is None and is_model_file(path))):
+            self._said[question] = None if none else getattr(self._world, method)(model, path)
+        if not (listed or none):
             self._asked.append(question)
         return self._said[question]
 

@@ -16,7 +16,7 @@ from small_packs import HEAD, write
 from nodegraph import Engine, Workflow, WorkflowInvalid, check, keys
 from nodegraph.facts import Facts
 from nodegraph.facts_pass import _Pass
-from nodegraph.models import ModelFolder
+from nodegraph.models import LINKS, ModelFolder
 
 NODES = (
     HEAD
@@ -99,6 +99,23 @@ def test_a_file_of_a_model_that_comes_to_be_is_seen(tmp_path: Path, path: str) -
         assert [problem.code for problem in engine.check(flow)] == ["facts-mismatch"]
         file.unlink()
         assert engine.check(flow) == []
+
+
+def test_a_file_behind_more_links_than_are_followed_is_none(tmp_path: Path) -> None:
+    """It was read, but no change of it was seen, and it is no part of what the model is known by."""
+    path = "/".join(f"l{number}" for number in range(LINKS + 1)) + "/config.json"
+    write(tmp_path / "mine", nodes=NODES, facts=FACTS.replace("config.json", path))
+    configured(tmp_path, 4)
+    folder = tmp_path / "models" / "plain"
+    for number in range(LINKS + 1):
+        target = tmp_path / f"t{number}"
+        target.mkdir()
+        (folder / f"l{number}").symlink_to(target)
+        folder = target
+    (folder / "config.json").write_text('{"width": 400}')
+    with Engine(packs=[tmp_path / "mine"], models=[tmp_path / "models"], cache=False) as engine:
+        assert engine.models.files("plain") == ["config.json"]
+        assert engine.check(FLOW) == []
 
 
 def test_a_default_names_what_lies_there_now(engine: Engine, tmp_path: Path) -> None:
