@@ -78,8 +78,9 @@ class Engine:
 
     What is None comes from the settings (`NODEGRAPH_*` variables, nodegraph.toml, the user's folders). `packs`: folders of packs
     beside the built-in ones. `nodes`: further node types, or functions marked with `@node`, which keys know by the source of their
-    module, their code and all that it refers to as it is then. `models`: folders of models beside those of packs. `cache`: the folder
-    of the disk tier; False for none.
+    module and of what it imports of the program's own, their code and all that it refers to as it is then; of lists, dicts and other
+    objects in the globals of a file, that source is all that counts. `models`: folders of models beside those of packs. `cache`: the
+    folder of the disk tier; False for none.
     `device`: `auto`, `cpu`, `cuda`, `cuda:1`. `dtype`: of weights; `auto` is float32 on a CPU, float16 elsewhere. `output`: where
     effects write. `threads`: of the CPU pool. `memory`, `disk`, `weights`: budgets in bytes. `roots`: folders that paths in
     workflow files may name beside their own. `strict`: keys also hold processor, GPU model and thread count. `debug`: a node that

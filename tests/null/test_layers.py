@@ -75,6 +75,7 @@ LAYERS = [
         "replay",
         "glance",
         "live",
+        "own_code",
         "function_identity",
         "engine",
     },
