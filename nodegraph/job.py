@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -151,7 +152,8 @@ def _nothing() -> None:
 
 
 class Job:
-    """A run that was submitted. Thread-safe; also awaitable."""
+    """A run that was submitted. Thread-safe; also awaitable. In a process that was forked off it tells what it knew by then; waiting for
+    more, and `cancel`, raise RuntimeError there."""
 
     def __init__(self, run: str, log: EventLog, cancel: Callable[[], None]):
         self.id = run
@@ -159,9 +161,11 @@ class Job:
         self._result: Result | None = None
         self._then: list[Callable[[], None]] = []
         self._done = threading.Condition(threading.Lock())
+        self._process = os.getpid()
 
     def events(self) -> Iterator[Event]:
         """Every event from the first on, waiting for those to come, until `done`."""
+        self._refuse_forked()
         return iter(self._log)
 
     @property
@@ -170,6 +174,9 @@ class Job:
 
     def result(self, timeout: float | None = None) -> Result:
         """The result, when it is there. Raises TimeoutError."""
+        self._refuse_forked()
+        if self._result is not None:
+            return self._result
         with self._done:
             result = self._done.wait_for(lambda: self._result, timeout)
         if result is None:
@@ -178,6 +185,7 @@ class Job:
 
     def cancel(self) -> None:
         """Stop as soon as the nodes at work allow, at the latest after their next step. Returns at once."""
+        self._refuse_forked()
         self._cancel()
 
     def finish(self, result: Result) -> None:
@@ -190,9 +198,17 @@ class Job:
             with suppress(RuntimeError):  # the loop that waited is closed
                 call()
 
+    def _refuse_forked(self) -> None:
+        """Raise RuntimeError in a process that was forked off amid the run: nobody there would end it, or let go of its locks."""
+        if self._result is None and self._process != os.getpid():
+            raise RuntimeError("the run is at work in the process that this one was forked off from: wait for it there")
+
     def __await__(self) -> Generator[Any, None, Result]:
         import asyncio
 
+        self._refuse_forked()
+        if self._result is not None:
+            return self._result
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 
