@@ -6,6 +6,10 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nodegraph.ending import in_forked
+
+_holding = False
+
 
 @contextmanager
 def held() -> Iterator[None]:
@@ -15,11 +19,25 @@ def held() -> Iterator[None]:
     10,000 nodes that costs more than reading, checking and planning it. Where several threads are inside, the first to leave
     lets it run again.
     """
+    global _holding
     if not gc.isenabled():
         yield
         return
+    _holding = True
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        _holding = False
+
+
+def _let_run() -> None:
+    """In a process that is forked off meanwhile: the thread that would let it run again is not there."""
+    global _holding
+    if _holding:
+        _holding = False
+        gc.enable()
+
+
+in_forked(_let_run)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph import keys, kinds
+from nodegraph.ending import in_forked
 from nodegraph.errors import PackInvalid, Problem
 
 ROOT = "nodegraph_packs"
@@ -39,6 +40,14 @@ _latest: dict[tuple[str, str], Source] = {}
 """(file, module) → the version of it that was read last. Older ones live as long as somebody uses them."""
 _newest: dict[str, dict[str, Source]] = {}
 """Pack → its modules as they were read last, by whichever engine."""
+
+
+def _unlock() -> None:
+    global _importing
+    _importing = threading.RLock()
+
+
+in_forked(_unlock)
 
 
 class Source:

@@ -1,4 +1,4 @@
-"""What is done when the process ends: a program that has closed no engine loses no result for it."""
+"""What is done when the process ends, so that a program that has closed no engine loses no result for it, and when it is forked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,12 +27,34 @@ def when_ending(call: Callable[[], None], part: int) -> None:
         if multiprocessing and multiprocessing.parent_process():  # one of its processes, which end by `os._exit`: that asks nobody
             from multiprocessing.util import Finalize
 
-            Finalize(None, _end, exitpriority=0)
+            Finalize(None, _end_last, exitpriority=0)
 
 
 def not_when_ending(call: Callable[[], None]) -> None:
     """It has been done by now."""
     _calls.pop(call, None)
+
+
+def in_forked(call: Callable[[], None]) -> None:
+    """Have this called in processes that are forked off, which have none of the threads: a lock that one holds stays held."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=call)
+
+
+def _end_last() -> None:
+    """Have the parts called when other threads have ended: multiprocessing asks before it waits for them, and they may be at work."""
+    try:
+        threading.Thread(target=_end_behind_others, name="nodegraph-end").start()  # which it waits for, too
+    except RuntimeError:  # there can be no more threads
+        _end()
+
+
+def _end_behind_others() -> None:
+    mine = threading.main_thread(), threading.current_thread()
+    while others := [one for one in threading.enumerate() if not one.daemon and one not in mine]:
+        for one in others:
+            one.join()
+    _end()
 
 
 @atexit.register

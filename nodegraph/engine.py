@@ -223,6 +223,8 @@ class Engine:
         if self._closed:
             raise RuntimeError("the engine is closed")
         self._refuse_forked()
+        if any(lane.closed for lane in self._lanes.values()):
+            raise RuntimeError("the program has ended, and this engine with it: run workflows before that, or make another engine here")
         self._refuse_nodes("run a workflow on the engine that runs it; return a Graph")
         source = self._read(workflow)
         mapped, literals = _by_name(source, "inputs", inputs), _by_name(source, "overrides", overrides)

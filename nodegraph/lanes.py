@@ -61,7 +61,7 @@ class Lane:
         self._idle = 0
         self._waited_for = 0  # workers
         self._watching = False
-        self._closed = False
+        self.closed = False
 
     def push(self, executor: Executor, steps: list[int]) -> None:
         """Make steps ready. They are taken in the given order."""
@@ -74,7 +74,7 @@ class Lane:
         with self._wake:
             if self._idle:
                 self._wake.notify()
-            elif len(self._workers) < self.threads and not self._closed:
+            elif len(self._workers) < self.threads and not self.closed:
                 if not self._workers:
                     when_ending(self._end, LANES)
                 worker = _Worker()
@@ -135,7 +135,7 @@ class Lane:
         empty = 0
         while True:
             with self._wake:
-                if self._closed:
+                if self.closed:
                     return None
                 if not self._waited_for and (item := self._pop()):
                     self._waited_for, me.waited_for = 1, True
@@ -172,7 +172,7 @@ class Lane:
     def close(self, seconds: float | None = None) -> None:
         """Let the workers end after the step they are in, and wait until they have, or for so many seconds."""
         with self._wake:
-            self._closed = True
+            self.closed = True
             self._wake.notify_all()
         until = None if seconds is None else time.monotonic() + seconds
         for worker in self._workers:
@@ -193,6 +193,7 @@ class LoopLane:
         self._loop: Any = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self.closed = False
 
     def push(self, executor: Executor, steps: list[int]) -> None:
         import asyncio
@@ -212,6 +213,7 @@ class LoopLane:
 
     def close(self, seconds: float | None = None) -> None:
         """Let the loop end, and wait until it has, or for so many seconds; what is at work in it is left there."""
+        self.closed = True
         if self._loop is not None and self._thread is not None and self._thread.is_alive():
             with suppress(RuntimeError):  # another thread has just closed it
                 self._loop.call_soon_threadsafe(self._loop.stop)

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nodegraph.declarations import STAR, Declaration, Imported, declarations, imports, seen_imports
+from nodegraph.ending import in_forked
 from nodegraph.errors import did_you_mean
 from nodegraph.placeholders import BUILTINS, REAL, Placeholder, stand_in
 from nodegraph.spec import SKELETONS
@@ -28,6 +29,14 @@ from nodegraph.spec import SKELETONS
 PATIENCE = 2.0
 """Seconds of processor time that the statements of one module may take together; a busy or sleeping machine uses up none of it."""
 _looking = threading.RLock()
+
+
+def _unlock() -> None:
+    global _looking
+    _looking = threading.RLock()
+
+
+in_forked(_unlock)
 
 
 class Missing(ImportError):

@@ -155,6 +155,110 @@ with engine() as open_:
     assert run(tmp_path, program) == refused * 2 + "{'out': 3}\n" * 2
 
 
+def test_a_process_that_is_forked_off_does_not_wait_for_a_run_of_the_other(tmp_path: Path) -> None:
+    """Its result and its events were waited for without end."""
+    program = """
+open_ = engine()
+job = open_.submit(flow("slow", seconds=0.5))
+begun()
+async def awaited():
+    return await job
+if os.fork() == 0:
+    for call in (job.result, job.events, job.cancel, lambda: asyncio.run(awaited())):
+        try:
+            call()
+        except RuntimeError as error:
+            print(error, flush=True)
+    sys.exit()
+assert os.wait()[1] == 0
+print(job.result().outputs, flush=True)
+if os.fork() == 0:
+    print(job.result().outputs, len(list(job.events())), asyncio.run(awaited()).outputs, flush=True)
+    sys.exit()
+assert os.wait()[1] == 0
+"""
+    refused = "the run is at work in the process that this one was forked off from: wait for it there\n"
+    assert run(tmp_path, program) == refused * 4 + "{'out': 3}\n{'out': 3} 6 {'out': 3}\n"
+
+
+def test_what_other_threads_do_while_a_process_is_forked_off_does_not_stay(tmp_path: Path) -> None:
+    """The garbage collector stayed held, and so did locks under which packs are read and imported."""
+    program = """
+import gc, threading
+from nodegraph import collector, editions, skeleton
+ready, over = threading.Event(), threading.Event()
+def other():
+    with collector.held(), editions._importing, skeleton._looking:
+        ready.set()
+        over.wait()
+thread = threading.Thread(target=other)
+thread.start()
+ready.wait()
+child = os.fork()
+if child == 0:
+    print(gc.isenabled(), editions._importing.acquire(timeout=1), skeleton._looking.acquire(timeout=1), flush=True)
+    os._exit(0)
+assert os.wait()[1] == 0
+print(gc.isenabled(), editions._importing.acquire(timeout=0.01), skeleton._looking.acquire(timeout=0.01))
+over.set()
+thread.join()
+print(gc.isenabled())
+"""
+    assert run(tmp_path, program) == "True True True\nFalse False False\nTrue\n"
+
+
+def test_a_call_at_the_end_that_comes_behind_the_engines_is_told(tmp_path: Path) -> None:
+    """What was to be called at the end before nodegraph was imported is called after engines have ended: a run in it never did."""
+    program = """
+import atexit
+def last():
+    try:
+        kept.run(flow("slow", seconds=0.02))
+    except RuntimeError as error:
+        print(error)
+    with engine() as other:
+        print(other.run(flow("slow", seconds=0.02)).outputs)
+atexit.register(last)
+"""
+    path = tmp_path / "program.py"
+    path.write_text(f"{program}{CODE}kept = engine()\nprint(kept.run(flow('slow', seconds=0.01)).outputs)")
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    ended = "the program has ended, and this engine with it: run workflows before that, or make another engine here"
+    assert (done.stdout, done.stderr) == (f"{{'out': 3}}\n{ended}\n{{'out': 3}}\n", "")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("how", ["threading.Thread(target=runs).start()", "pool.append(ThreadPoolExecutor(2)); pool[0].submit(runs)"])
+def test_a_process_of_multiprocessing_waits_for_its_threads(method: str, how: str, tmp_path: Path) -> None:
+    """Its engines were ended while threads had still something to run: the next run never ended, nor did the process."""
+    (tmp_path / "program.py").write_text(f"""{CODE}
+import multiprocessing, threading
+from concurrent.futures import ThreadPoolExecutor
+
+kept, pool = [], []
+
+def runs():
+    for turn in range(4):
+        print(kept[0].run(flow("slow", seconds=0.1 + turn / 1000)).outputs, flush=True)
+
+def work():
+    kept.append(engine())
+    kept[0].run(flow("slow", seconds=0))
+    {how}
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context({method!r}).Process(target=work)
+    process.start()
+    process.join(20)
+    process.kill()
+    print(process.exitcode)
+""")
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.stdout, done.stderr) == ("{'out': 3}\n" * 4 + "0\n", "")
+    assert calls(tmp_path, "slow") == 5
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("program", ["print(engine().run({0}).outputs)", "kept.append(engine())\n    print(kept[0].run({0}).outputs)"])
 def test_a_process_of_multiprocessing_keeps_its_results(method: str, program: str, tmp_path: Path) -> None:
