@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -48,9 +48,7 @@ class Link(Generic[T_co]):
 
     def __format__(self, how: str) -> str:
         """Raises WorkflowInvalid: what the link will give is not known yet, and its name is no part of the text."""
-        text, fix = f"{self!r} cannot stand in a text", "let a node make the text: w.format_text(template='… {name} …', name=link)"
-        self._builder._refuse(True, "link-in-text", (), text, fix)
-        return repr(self)
+        return self._builder._not_in_text(self)
 
 
 class Each(Generic[T_co]):
@@ -80,6 +78,10 @@ class NodeBase:
 
     def __repr__(self) -> str:
         return f"<node {self._name!r}>"
+
+    def __format__(self, how: str) -> str:
+        """Raises WorkflowInvalid, as that of a link."""
+        return self._builder._not_in_text(self)
 
 
 class Node(NodeBase):
@@ -175,6 +177,11 @@ class BuilderBase:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _not_in_text(self, one: Link[Any] | NodeBase) -> str:
+        text, fix = f"{one!r} cannot stand in a text", "let a node make the text: w.format_text(template='… {name} …', name=link)"
+        self._refuse(True, "link-in-text", (), text, fix)
+        return repr(one)
+
     def _add(self, use: Any, name: str, ports: Mapping[str, Any]) -> Node:
         use = use.to_workflow() if isinstance(use, BuilderBase) else self._path_of(use) if isinstance(use, Workflow) else use
         if isinstance(use, os.PathLike):
@@ -217,7 +224,8 @@ class BuilderBase:
         text = f"{port!r} of {node!r} is a node"
         self._refuse(isinstance(given, NodeBase), "not-a-link", place, text, "say which of its outputs: node.port")
         if section == "each":
-            wrong = isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable)
+            unordered = isinstance(given, Mapping | Set)  # the items of a set come in another order in each process
+            wrong = unordered or isinstance(given, str | bytes) or not isinstance(given, Iterable)
             self._refuse(
                 wrong, "each-type", place, f"{port!r} of {node!r} is mapped over {kinds.describe(given)}", "give a list, or a link"
             )

@@ -166,6 +166,8 @@ def test_mistakes_have_the_line_of_the_call() -> None:
         (lambda w, node: w.join_texts(texts=w.each([node.text, "b"])), "mixed-list"),
         (lambda w, node: w.format_json(json={"a": [node.text]}), "mixed-list"),
         (lambda w, node: w.text(value=f"{node.text}, in oil"), "link-in-text"),
+        (lambda w, node: w.text(value=f"{node}, in oil"), "link-in-text"),
+        (lambda w, node: w.text(value=w.each({"a", "b"})), "each-type"),
         (lambda w, node: w.text(value=w.each(node)), "not-a-link"),
         (lambda w, node: w.text(value=w.each("abc")), "each-type"),
         (lambda w, node: w.text(value=w.each(5)), "each-type"),
