@@ -7,12 +7,14 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 RUNS, LANES, STORES = range(3)
 """What ends first, and what is still needed for that."""
 _calls: dict[Callable[[], None], tuple[int, int]] = {}  # with the process that asked: one that is forked off has none of its threads
+_begun = 0.0  # when the end has
 _process = 0  # the one that was last looked at
 log = logging.getLogger("nodegraph")
 
@@ -57,8 +59,15 @@ def _end_behind_others() -> None:
     _end()
 
 
+def left(seconds: float) -> float:
+    """What is left of so many seconds since the process began to end: all parts wait at the same time."""
+    return max(0.0, _begun + seconds - time.monotonic())
+
+
 @atexit.register
 def _end() -> None:
+    global _begun
+    _begun = time.monotonic()
     for call, (_, process) in sorted(_calls.items(), key=lambda item: item[1]):
         if process == os.getpid():
             try:

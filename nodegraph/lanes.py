@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-from nodegraph.ending import LANES, not_when_ending, when_ending
+from nodegraph.ending import LANES, left, not_when_ending, when_ending
 
 POLL = 0.002
 """Seconds between looks of the one idle worker that watches a lane."""
@@ -181,7 +181,7 @@ class Lane:
         not_when_ending(self._end)
 
     def _end(self) -> None:
-        self.close(ENDING)
+        self.close(left(ENDING))
 
 
 class LoopLane:
@@ -228,8 +228,8 @@ class LoopLane:
 
         assert self._loop is not None
         with suppress(TimeoutError, RuntimeError):  # a step does not let others have their turn; the loop has ended
-            asyncio.run_coroutine_threadsafe(_others_done(), self._loop).result(ENDING)
-        self.close(ENDING)
+            asyncio.run_coroutine_threadsafe(_others_done(), self._loop).result(left(ENDING))
+        self.close(left(ENDING))
 
 
 async def _others_done() -> None:

@@ -79,6 +79,24 @@ def test_a_program_that_ends_amid_a_run_waits_a_moment_and_no_longer(use: str, s
     assert (calls(tmp_path, "quick"), calls(tmp_path, "slow")) == (1, 1)
 
 
+def test_a_program_that_ends_amid_runs_of_several_engines_waits_once(tmp_path: Path) -> None:
+    """It waited for each engine by itself: a second for each, and two where there were async steps."""
+    program = """
+import atexit, threading
+ended = []
+atexit._clear()  # what nodegraph does is called between these two
+atexit.register(lambda: print(round(time.monotonic() - ended[0], 1) < 2.5, calls_of("later")))
+atexit.register(ending._end)
+atexit.register(lambda: ended.append(time.monotonic()))
+engines = [Engine(nodes=[slow, later, quick], cache=f"cache{number}") for number in range(4)]
+jobs = [one.submit(flow(use, seconds=30)) for one in engines for use in ("slow", "later")]
+while calls_of("begun") < 8:
+    time.sleep(0.01)
+"""
+    head = "from nodegraph import ending\ndef calls_of(name):\n    return len(open(name).read()) if os.path.exists(name) else 0\n"
+    assert run(tmp_path, head + program) == "True 0\n"
+
+
 def test_a_process_that_is_forked_off_closes_nothing(tmp_path: Path) -> None:
     program = """
 open_ = engine()
