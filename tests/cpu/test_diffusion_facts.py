@@ -296,6 +296,7 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("scheduler/scheduler_config.json", {"steps_offset": 1.5}),
     ("scheduler/scheduler_config.json", {"clip_sample_range": [None]}),
     ("scheduler/scheduler_config.json", {"shift_terminal": [1, 2]}),
+    ("scheduler/scheduler_config.json", {"shift_terminal": 10**400}),
     ("text_encoder/config.json", {"architectures": 5}),
     ("text_encoder/config.json", {"architectures": "CLIPTextModel"}),
     ("text_encoder/config.json", {"architectures": [5]}),
