@@ -10,20 +10,18 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import collector, keys, kinds, looks, secret
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
-from nodegraph.entries import Entry
 from nodegraph.errors import PackInvalid, Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
 from nodegraph.handles import ModelRef
 from nodegraph.literals import Pending, Refused
 from nodegraph.models import ModelFolder, Resident
 from nodegraph.packs import Reload, load_all, reload
-from nodegraph.plan import Identities, Mapped, Plan, Scope, bind_inputs
+from nodegraph.plan import Identities, Plan, Scope, bind_inputs
 from nodegraph.provenance import Provenance
 from nodegraph.registry import Registry
 from nodegraph.settings import Settings, size_given
@@ -39,6 +37,7 @@ from nodegraph.world import World
 if TYPE_CHECKING:
     from nodegraph.execution import Execution
     from nodegraph.job import Job, Result
+    from nodegraph.preview import Preview
     from nodegraph.profile import Profile
     from nodegraph.shared import Shared
 
@@ -51,25 +50,6 @@ FILES = 16
 """Workflow files that an engine remembers as it read them last."""
 WEIGHTS = 8 << 30
 """Bytes of weights that stay resident while nobody uses them, unless said otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
-    """One step as `plan` shows it. `state` is `cached`, `run`, `skip` (nothing needs it, or what it takes is skipped) or `effect`."""
-
-    path: str
-    use: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a run would do."""
-
-    steps: list[PlannedStep] = field(default_factory=list)
-
-    def count(self, state: str) -> int:
-        return sum(step.state == state for step in self.steps)
 
 
 class Engine:
@@ -159,6 +139,7 @@ class Engine:
     def plan(self, workflow: Any, inputs: Mapping[str, Any] | None = None, *, only: str | Iterable[str] = (), **more: Any) -> Preview:
         """What a run would do. Raises WorkflowInvalid."""
         from nodegraph.execution import Execution
+        from nodegraph.preview import preview
 
         self._refuse_forked()
         shared = self._ready()
@@ -166,7 +147,7 @@ class Engine:
             source = self._read(workflow)
             plan, outputs, effects, name, _ = self._plan(source, {**_by_name(source, "inputs", inputs), **more}, only, shared=shared)
             run = Execution(shared, plan, "preview", name, True, self.output, dict)
-            return _preview(run, plan, outputs, effects)
+            return preview(run, outputs, effects)
 
     def reload(self, paths: Iterable[str | Path] | None = None) -> Reload:
         """Register packs again whose files have changed, for the runs and checks that come; what runs now ends with the code it
@@ -590,95 +571,4 @@ def _output_names(plan: Plan, step: int) -> list[str]:
     return list(used.outputs) if isinstance(used, NodeType) else []
 
 
-def _chosen(run: Execution, sources: Mapping[str, Source], entry: Entry) -> list[int]:
-    """The steps behind a result that stands for an input that the node chose: what is cached is the choice alone."""
-    from nodegraph.sources import steps_in
-
-    record: Any = run.shared.cache.load(entry) if entry.kind == "graph" else None
-    if not record or record["nodes"]:
-        return []
-    return [step for link in record["outputs"].values() for step in steps_in(sources.get(link.partition(".")[2]))]
-
-
-def _needs(plan: Plan, step: int) -> list[int]:
-    """The steps without whose results a step is not called."""
-    from nodegraph.sources import steps_in
-
-    used = plan.types[step]
-    lazy = {port for port in plan.sources[step] if isinstance(used, NodeType) and (declared := used.port(port)) and declared.lazy}
-    return [one for port, source in plan.sources[step].items() if port not in lazy for one in steps_in(source)]
-
-
-def _next_expanded(run: Execution, states: Mapping[int, str], known: Mapping[int, Entry], mapped: dict[int, list[int]]) -> list[int]:
-    """The steps of further mapped nodes that must run, and whose lists are known by now."""
-    for step in sorted(states):
-        if run.plan.types[step].__class__ is Mapped and step not in mapped and (made := _expanded(run, step, known, mapped)) is not None:
-            mapped[step] = made
-    return [one for made in mapped.values() for one in made if one not in states]
-
-
-def _expanded(run: Execution, step: int, known: Mapping[int, Entry], mapped: Mapping[int, list[int]]) -> list[int] | None:
-    """The steps that a mapped node comes to, as a run would add them; None where its lists are neither cached nor of such steps."""
-    from nodegraph.calling import items_of
-    from nodegraph.inputs import Gone
-    from nodegraph.sources import steps_in
-
-    plan, node = run.plan, run.plan.types[step]
-    for one in [one for source in node.each.values() for one in steps_in(source)]:
-        if one not in mapped and not (one in known and known[one].kind == "values"):
-            return None
-        run._grow()
-        run.done[one] = run.done[one] or known[one]
-    before = len(plan.effects)
-    try:
-        items = {port: found for port, source in node.each.items() if (found := items_of(run, source)) is not None}
-        if len(items) < len(node.each):
-            return None
-        outputs = list(node.used.outputs if isinstance(node.used, NodeType) else node.used.output_types)
-        made = plan.map_items(node.used, node.scope_name, node.shared, node.literals, items, plan.scopes[step], outputs, node.checked)
-    except (Gone, WorkflowInvalid):  # of which the run will tell
-        return None
-    run._grow()
-    run.done[step] = made
-    return [*(one for source in made.values() for one in steps_in(source)), *plan.effects[before:]]
-
-
-def _preview(run: Execution, plan: Plan, outputs: dict[str, Source], effects: list[int]) -> Preview:
-    """Look every result up, as a run would, without running anything."""
-    from nodegraph.sources import steps_in
-
-    run.shared.cache.refresh()
-    states: dict[int, str] = {}
-    behind: dict[int, list[int]] = {}
-    skipped: set[int] = set()
-    known: dict[int, Entry] = {}
-    mapped: dict[int, list[int]] = {}
-    stack = [step for source in outputs.values() for step in steps_in(source)] + list(effects)
-    while stack or (stack := _next_expanded(run, states, known, mapped)):
-        step = stack.pop()
-        if step in states:
-            continue
-        key = plan.keys[step]
-        if key is not None and (found := run.shared.cache.linked(key)) is not None:
-            states[step], known[step] = "cached", found[0]
-            if found[0].kind == "skip":
-                skipped.add(step)
-            behind[step] = _chosen(run, plan.sources[step], found[0])
-            stack += behind[step]
-            continue
-        used = plan.types[step]
-        states[step] = "effect" if isinstance(used, NodeType) and used.effect else "run"
-        for source in plan.sources[step].values():
-            stack.extend(steps_in(source))
-    for step, made in mapped.items():
-        if all(states[one] == "cached" for one in made):
-            states[step] = "cached"
-    for step in sorted(states) if skipped else ():
-        if not skipped.isdisjoint(behind[step] if step in behind else _needs(plan, step)):
-            skipped.add(step)
-            states[step] = states[step] if step in behind else "skip"
-    names = [used.name if isinstance(used, NodeType) else "each" for used in plan.types]
-    return Preview([PlannedStep(plan.path(step), names[step], states.get(step, "skip")) for step in range(len(plan))])
-
-
-__all__ = ["Engine", "PlannedStep", "Preview", "choose_device", "run", "with_literals"]
+__all__ = ["Engine", "choose_device", "run", "with_literals"]

@@ -77,6 +77,7 @@ LAYERS = [
         "live",
         "own_code",
         "function_identity",
+        "preview",
         "engine",
     },
     {"cli", "testing", "__init__", "__main__"},
