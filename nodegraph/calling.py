@@ -67,7 +67,7 @@ class Call:
             with self.lane.occupied(self.traits.seconds):
                 outcome = self.attempt()
         except BaseException as error:  # in a worker's thread nothing but the node's own code raises
-            outcome = error.with_traceback(None) if memory.is_out_of_memory(error) else self.raised(error)
+            outcome = memory.without_frames(error) if memory.is_out_of_memory(error) else self.raised(error)
         try:
             return self.settled(outcome)
         finally:

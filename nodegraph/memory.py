@@ -33,6 +33,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
+def without_frames(error: BaseException) -> BaseException:
+    """The error, no longer holding the frames that it and those it came of passed through: what is in them could not be freed."""
+    behind, seen = [error], set()
+    while behind:
+        one = behind.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            behind += [came_of for came_of in (one.__cause__, one.__context__) if came_of is not None]
+    return error
+
+
 def climb(call: Call, reason: str) -> Any:
     """The outcome of a call that has run out of memory once, with more and more room."""
     reasons = [reason]

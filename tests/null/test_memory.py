@@ -7,7 +7,7 @@ import gc
 import sys
 import time
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import fake_device
 import numpy as np
@@ -68,8 +68,8 @@ def fresh_device(engine: Engine, limit: int) -> None:
     TRIED.clear()
 
 
-def engine_on(models, limit: int, **options) -> Engine:
-    made = Engine(nodes=[named_weights, work_with, broken_work, first_of], models=[models], cache=False, **options)
+def engine_on(models, limit: int, more=(), **options) -> Engine:
+    made = Engine(nodes=[named_weights, work_with, broken_work, first_of, *more], models=[models], cache=False, **options)
     made._ready().device = fake_device.NAME
     fresh_device(made, limit)
     return made
@@ -123,6 +123,28 @@ def load_pair(files: Files, device: str, dtype: str) -> tuple[fake_device.FakeWe
     return load_fake(files, device, dtype), load_fake(files, device, dtype)
 
 
+class Pair(NamedTuple):
+    first: fake_device.FakeWeights
+    second: fake_device.FakeWeights
+
+
+def load_named_pair(files: Files, device: str, dtype: str) -> Pair:
+    one = load_fake(files, device, dtype)
+    return Pair(one, one)
+
+
+def test_idle_weights_in_a_named_tuple_move_to_the_host_and_back(make_models):
+    with engine_on(make_models(a=2000), 10_000) as engine:
+        borrow = functools.partial(engine.resident.use, Upscaler.of(engine.models.ref("a")), load_named_pair, fake_device.NAME, "float32")
+        with borrow() as pair:
+            pass
+        assert engine.resident.held() == 2000, "a network that stands in two places is one"
+        assert engine.resident.rest() == 2000
+        assert (FAKE.used, engine.resident.held()) == (0, 2000)
+        with borrow() as again:
+            assert (again, FAKE.used) == (pair, 2000)
+
+
 def test_weights_that_do_not_fit_leave_nothing_of_them_on_the_device(make_models):
     """The first of two networks fits, the second does not."""
     with engine_on(make_models(a=2000), 10_000) as engine:
@@ -155,6 +177,26 @@ def test_what_the_host_has_no_room_for_is_let_go(make_models, monkeypatch):
         assert engine.resident.rest() == 4000
         assert (engine.cache.device_used, len(engine.cache), engine.resident.held()) == (0, kept - 1, 0)
         engine.cache.settle()  # counts its bytes
+
+
+@node(smaller=1, lane="device")
+def hides_what_it_came_of(a: int, *, run: Run) -> int:
+    """Holds memory when it runs out of it, in a frame of an error that it raises another one from, as libraries do."""
+    TRIED.append(FAKE.used)
+    working = fake_device.on_device(FAKE, np.zeros(3000, np.uint8))
+    try:
+        fake_device.on_device(FAKE, np.zeros(500 if run.smaller else 3000, np.uint8))
+    except OutOfMemory as error:
+        raise Invalid("it cannot be read") from error
+    return a + len(working)
+
+
+def test_the_errors_behind_a_want_of_memory_hold_nothing(make_models):
+    """They had what the failed attempt held while the next one ran, and a variant that would have fitted failed too."""
+    with engine_on(make_models(a=1000), 4000, more=[hides_what_it_came_of]) as engine:
+        nodes = {"x": {"use": "hides_what_it_came_of", "with": {"a": 1}}}
+        assert engine.run(flow(nodes, {"out": "x.int"})).outputs == {"out": 3001}
+        assert TRIED == [0, 0]
 
 
 def test_other_faults_are_not_tried_again(make_models):
