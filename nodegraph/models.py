@@ -627,16 +627,20 @@ def _moved(module: Any, place: str) -> Any:
     if isinstance(module, Mapping):
         return {name: _moved(one, place) for name, one in module.items()}
     if isinstance(module, tuple | list):
-        return type(module)(_moved(one, place) for one in module)
+        moved = [_moved(one, place) for one in module]
+        return type(module)(*moved) if hasattr(module, "_fields") else type(module)(moved)  # a NamedTuple takes them one by one
     return module.to(place) if hasattr(module, "parameters") else module
 
 
 def _weight_bytes(module: Any) -> int:
-    """The bytes of the parameters and buffers of a module, or of the modules in a tuple, list or dict."""
-    if isinstance(module, Mapping):
-        return sum(map(_weight_bytes, module.values()))
-    if isinstance(module, tuple | list):
-        return sum(map(_weight_bytes, module))
-    if not hasattr(module, "parameters") or not hasattr(module, "buffers"):
-        return 0
-    return sum(int(one.nbytes) for kind in (module.parameters, module.buffers) for one in kind())
+    """The bytes of the parameters and buffers of a module, or of the modules in a tuple, list or dict, each tensor once."""
+    return sum(int(one.nbytes) for one in {id(one): one for one in _tensors(module)}.values())
+
+
+def _tensors(module: Any) -> Iterator[Any]:
+    if isinstance(module, Mapping | tuple | list):
+        for one in module.values() if isinstance(module, Mapping) else module:
+            yield from _tensors(one)
+    elif hasattr(module, "parameters") and hasattr(module, "buffers"):
+        yield from module.parameters()
+        yield from module.buffers()
