@@ -66,9 +66,9 @@ class ArPrior(ModelMixin, ConfigMixin):
         _, _, directions = torch.linalg.svd(images - mean, full_matrices=False)
         self.mean.copy_(mean)
         self.components.copy_(directions[: self.config.codes])
-        ranks = (torch.arange(self.config.levels) + 0.5) / self.config.levels
+        ranks = (torch.arange(self.config.levels, device=images.device) + 0.5) / self.config.levels
         self.centres.copy_(torch.quantile((images - mean) @ self.components.T, ranks, dim=0).T)
-        shares = torch.arange(1, self.config.similarities) / self.config.similarities
+        shares = torch.arange(1, self.config.similarities, device=images.device) / self.config.similarities
         self.similarity_bounds.copy_(torch.quantile((images * texts).sum(dim=1), shares))
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:

@@ -101,6 +101,13 @@ def ar_prior() -> tuple[ArPrior, torch.Tensor, torch.Tensor]:
     return prior, images, texts
 
 
+def test_codes_are_fitted_where_the_embeddings_are() -> None:
+    with torch.device("meta"):  # which mixes with the host as little as a GPU does
+        prior = ArPrior(32, 16, codes=10, levels=64, width=16, num_layers=2, num_attention_heads=2)
+        images = torch.empty(500, 32)
+    prior.fit(images, images)
+
+
 def test_codes_hold_what_pca_holds() -> None:
     prior, images, _ = ar_prior()
     codes = prior.encode(images)
