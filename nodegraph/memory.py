@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from nodegraph.entries import Entry
 
 log = logging.getLogger("nodegraph.memory")
-_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "cublas_status_alloc_failed")
+_WORDS = (
+    *("out of memory", "out of device memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
+    *("alloc failed", "allocation failed"),  # the libraries of CUDA: CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_…_ALLOCATION_FAILED
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error, or one that it was raised from, says that memory is short: OutOfMemory, MemoryError, and what torch raises."""
     if isinstance(error, OutOfMemory | MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    if isinstance(error, RuntimeError) and any(word in said(error).lower() for word in _WORDS):
+    if isinstance(error, RuntimeError) and any(word in said(error).lower().replace("_", " ") for word in _WORDS):
         return True
     return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 

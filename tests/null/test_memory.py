@@ -212,6 +212,10 @@ def test_an_error_of_torch_is_known_by_its_words():
     assert is_out_of_memory(OutOfMemory("x"))
     assert is_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"))
     assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"))
+    assert is_out_of_memory(RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"))
+    assert is_out_of_memory(RuntimeError("Triton Error [CUDA]: CUDA_ERROR_OUT_OF_MEMORY"))
+    assert is_out_of_memory(RuntimeError("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
