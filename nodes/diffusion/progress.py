@@ -20,13 +20,18 @@ def packed(done: int, latents: torch.Tensor, generators: list[torch.Generator], 
     return {"done": done, "latents": _packed(latents), "generators": _packed(states), "scheduler": history(scheduler)}
 
 
-def unpacked(state: Mapping[str, Any], generators: list[torch.Generator], scheduler: SchedulerMixin) -> tuple[int, torch.Tensor]:
-    """Set generators and scheduler to where they were. Returns the steps that are done, and the latents."""
-    for generator, kept in zip(generators, _unpacked(state["generators"]), strict=True):
+def unpacked(
+    state: Mapping[str, Any], generators: list[torch.Generator], scheduler: SchedulerMixin, device: torch.device
+) -> tuple[int, torch.Tensor]:
+    """Set generators and scheduler to where they were. Returns the steps that are done, and the latents.
+
+    What was not on the host comes to `device`: it may have been on another of its kind, which need not be there any more.
+    """
+    for generator, kept in zip(generators, _unpacked(state["generators"], device), strict=True):
         generator.set_state(kept)
     for name, value in state["scheduler"].items():
-        setattr(scheduler, name, _unpacked(value))
-    return int(state["done"]), _unpacked(state["latents"])
+        setattr(scheduler, name, _unpacked(value, device))
+    return int(state["done"]), _unpacked(state["latents"], device)
 
 
 def history(scheduler: SchedulerMixin) -> dict[str, Any]:
@@ -51,11 +56,11 @@ def _packed(value: Any) -> Any:
     return value
 
 
-def _unpacked(value: Any) -> Any:
+def _unpacked(value: Any, device: torch.device) -> Any:
     if isinstance(value, list):
-        return [_unpacked(item) for item in value]
+        return [_unpacked(item, device) for item in value]
     if isinstance(value, Mapping):
         array = value["tensor"]
         tensor = array if isinstance(array, torch.Tensor) else torch.from_numpy(array.copy())
-        return tensor.to(value["device"])
+        return tensor if value["device"] == "cpu" else tensor.to(device)
     return value

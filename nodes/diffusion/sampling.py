@@ -121,7 +121,7 @@ class Sampling:
         """
         latents, before = self.begin(), 0
         if resumed is not None:
-            before, latents = progress.unpacked(resumed, self.generators, self.scheduler)
+            before, latents = progress.unpacked(resumed, self.generators, self.scheduler, self.unet.device)
         timesteps, span = self.scheduler.timesteps, self.span()
         options = schedulers.step_options(self.scheduler, self.settings.eta, self.generators)
         for done, index in enumerate(span[before:], before + 1):

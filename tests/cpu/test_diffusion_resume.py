@@ -11,6 +11,7 @@ import torch
 from nodegraph import Latent
 from nodegraph.kinds import content
 from nodegraph.packing import Packed, unpack
+from nodes.diffusion.progress import unpacked
 from tests.cpu.test_diffusion_sampling import RUN, SAMPLERS, inpainting, sample
 from tests.cpu.tiny_models import FolderRun
 
@@ -49,6 +50,18 @@ class ResumedRun(FolderRun):
 
     def checkpoint(self, state: Callable[[], Any]) -> None:
         self.steps += 1
+
+
+def test_a_sampling_goes_on_on_another_device_than_it_began_on() -> None:
+    """Keys hold the kind of a device, not its number: what was on the second GPU is taken up by the first."""
+    from diffusers import DDIMScheduler
+
+    there = {"tensor": torch.ones(1, 4, 2, 2), "device": "cuda:1"}
+    here = {"tensor": torch.ones(1), "device": "cpu"}
+    state = {"done": 3, "latents": there, "generators": [], "scheduler": {"sample": there, "betas": here}}
+    scheduler = DDIMScheduler()
+    done, latents = unpacked(state, [], scheduler, torch.device("meta"))
+    assert (done, latents.device.type, scheduler.sample.device.type, scheduler.betas.device.type) == (3, "meta", "meta", "cpu")
 
 
 def resumed(after: int, **options: Any) -> tuple[Any, int]:
