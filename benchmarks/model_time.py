@@ -105,7 +105,7 @@ def wall(model: Path, device: str, rounds: int) -> dict[str, Any]:
             begun = time.perf_counter()
             makers[name].picture(numbers[name])
             if device != "cpu":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(device)
             return time.perf_counter() - begun
 
         if not torch.equal(makers["graph"].picture(0).cpu(), makers["pipeline"].picture(0).cpu().float()):
@@ -144,7 +144,7 @@ def memory(which: str, model: Path, device: str) -> dict[str, int]:
         return {"bytes": peak_rss()}
     import torch
 
-    return {"bytes": torch.cuda.max_memory_allocated()}
+    return {"bytes": torch.cuda.max_memory_allocated(device)}
 
 
 def report(model: Path, device: str, rounds: int) -> None:

@@ -30,7 +30,8 @@ _READING = {_aten._local_scalar_dense.default, _aten.nonzero.default, _aten.equa
 
 
 class Waits:
-    """How often the host has waited for all work of the device: to read a number of it, or to fetch a tensor."""
+    """How often the host has waited for all work of the device: to read a number of it, or to copy a tensor between them, which waits
+    for the stream in both directions (`memcpy_and_sync`) where it is not asked not to."""
 
     count = 0
 
@@ -101,12 +102,19 @@ class _Computed(TorchDispatchMode):
 def _computed(function: Any, arguments: Any, options: dict[str, Any]) -> Any:
     given = tree_leaves((arguments, options))
     there = any(isinstance(one, OnGpu) for one in given)
+    makes = options.get("device") is not None and torch.device(options["device"]).type == PLACE.type
+    if (there or makes) and any(isinstance(one, torch.Generator) for one in given):  # there are none of a GPU here
+        raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({function})")
     on_host = [one for one in given if isinstance(one, torch.Tensor) and not isinstance(one, OnGpu) and one.dim()]
     if there and on_host and function not in _BETWEEN and not (function in _INDEXING and isinstance(arguments[0], OnGpu)):
         raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! ({function})")
     Waits.count += there and function in _READING
+    if function is _aten._to_copy.default:
+        Waits.count += makes and not options.get("non_blocking")
+    elif function is _aten.copy_.default:
+        Waits.count += there and not all(isinstance(one, OnGpu) for one in arguments[:2]) and not (len(arguments) > 2 and arguments[2])
     if options.get("device") is not None:
-        there = torch.device(options["device"]).type == PLACE.type
+        there = makes
         options = {**options, "device": torch.device("cpu")} if there else options
     elif function is _aten.copy_.default:
         there = isinstance(arguments[0], OnGpu)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,24 @@ TXT2IMG = FOLDER / "txt2img.json"
 PROMPT = "a large red circle on the left on a white background"
 WORKFLOWS = ["classifier_guidance", "hires", "img2img", "inpaint", "instruct_edit", "resolve_wording", "unclip_large", "upscale"]
 """Together they have every model and every node that computes on a device."""
+WAITS = [("ddim", False), ("ddpm", True), ("dpm++_2m", False), ("lcm", True), ("pndm", False)]
+"""Samplers, and whether their steps draw noise, which is drawn on the host: to bring it to a device waits for the step before."""
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Products and convolutions in float32 without TF32. The flags are functions behind `__getattr__`: pytest cannot set them back."""
+    import torch
+
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        for flag in flags:
+            flag.allow_tf32 = False
+        yield
+    finally:
+        for flag, allowed in zip(flags, before, strict=True):
+            flag.allow_tf32 = allowed
 
 
 def pictures(folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 from absent_gpu import PLACE, Waits, absent_gpu, held
-from shipped import PROMPT, TXT2IMG, WORKFLOWS, painted, pictures
+from shipped import PROMPT, TXT2IMG, WAITS, WORKFLOWS, full_precision, painted, pictures
 
 from nodegraph import Engine, Image, Latent, Run, RunFailed, node, noderun
 
@@ -21,6 +21,11 @@ def on_device(run: Run, value: float) -> Latent:
 @node(lane="device")
 def mixes(latent: Latent) -> Latent:
     return Latent(latent.data + torch.ones(64))
+
+
+@node(lane="device")
+def draws_there(run: Run) -> Latent:
+    return Latent(torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0), device=run.device))
 
 
 @node
@@ -59,16 +64,29 @@ def test_half_precision(name: str, dtype: str, files: dict[str, str]) -> None:
     assert held(found.data).isfinite().all()
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++_2m", "euler_ancestral", "lcm", "pndm", "unipc"])
-def test_no_step_of_a_sampling_waits_for_the_device(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("sampler", "draws"), [*WAITS, ("euler", False), ("euler_ancestral", True)])
+def test_no_step_of_a_sampling_waits_for_the_device_but_to_bring_noise(sampler: str, draws: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noderun, "PREVIEW", 1e9)  # but for the first and the last step
     waits = []
     with absent_gpu(), Engine(cache=False) as engine:
-        for steps in (6, 12):
+        for steps in (5, 6, 12):
             Waits.count = 0
             engine.run(TXT2IMG, prompt=PROMPT, sampler=sampler, steps=steps)
             waits.append(Waits.count)
-    assert waits[0] == waits[1]
+    assert waits[2] - waits[1] == (6 if draws else 0)
+
+
+def test_what_is_drawn_on_a_gpu_is_not_drawn_from_a_generator_of_the_host() -> None:
+    with absent_gpu(), Engine(cache=False, nodes=[draws_there]) as engine, pytest.raises(RunFailed, match="device type for generator"):
+        engine.run({"nodes": {"a": {"use": "draws_there"}}, "outputs": {"out": "a.latent"}})
+
+
+def test_full_precision_is_asked_for_and_given_back() -> None:
+    """The flags are no attributes of an ordinary kind: pytest cannot set them back."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with full_precision():
+        assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (False, False)
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
 @pytest.mark.parametrize(("use", "said"), [("mixes", "two devices, cuda:0 and cpu"), ("hands_to_numpy", "can't convert cuda:0")])

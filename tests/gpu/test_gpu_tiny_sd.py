@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shipped import full_precision
 
 from nodegraph import Engine
 
@@ -15,10 +16,10 @@ PROMPT = "a large red circle on the left on a white background"
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
 
 
+@full_precision()
 def test_bit_identical_to_the_pipeline_in_float32():
     import diffusers
 
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(MODEL, dtype=torch.float32, local_files_only=True).to("cuda")
     pipeline.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": 8, "guidance_scale": 4.0, "output_type": "pt"}
