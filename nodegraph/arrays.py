@@ -181,6 +181,12 @@ def in_use(device: str) -> int:
     return int(backend.memory_allocated(device)) if hasattr(backend, "memory_allocated") else 0
 
 
+def devices(kind: str) -> int | None:
+    """How many devices of a kind torch can use, such as `cuda`; None where it does not count them, as on a CPU."""
+    backend = _backend(kind)
+    return int(backend.device_count()) if hasattr(backend, "device_count") and kind != "cpu" else None
+
+
 def _backend(device: str) -> Any:
     """torch's module of a kind of device, such as torch.cuda; None where there is none, or torch is not imported."""
     return getattr(sys.modules.get("torch"), device.partition(":")[0], None)

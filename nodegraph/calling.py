@@ -145,7 +145,21 @@ class Call:
         """The outcome of a call that raised. Cancelled is one only in a run that was cancelled."""
         if isinstance(error, Cancelled) and self.run_.cancelled:
             return CANCELLED
-        return Failure(*failed(self.path, self.used, error))
+        told = failed(self.path, self.used, error)
+        return Failure(*([self._without_device(told[0])] if self.used.on_device and self._lacks_device() else told))
+
+    def _lacks_device(self) -> bool:
+        kind, _, number = self.run_.shared.device.partition(":")
+        count = arrays.devices(kind)
+        return count is not None and int(number or 0) >= count
+
+    def _without_device(self, told: Problem) -> Problem:
+        """What is told of a node that failed where there is no device for it, whatever it failed of."""
+        device = self.run_.shared.device
+        kind = device.partition(":")[0]
+        fix = f"use --device {kind}:0, or cpu" if arrays.devices(kind) else f"use --device cpu, or install a torch and a driver for {kind}"
+        reason = told.text.removeprefix(f"{self.used.name!r} failed: ").partition("\n")[0]
+        return Problem("no-device", self.path, f"{self.used.name!r} runs on {device}, which is not here: {reason}", fix)
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, alive: Callable[[], Any]) -> None:

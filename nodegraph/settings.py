@@ -254,7 +254,9 @@ def parse_cache(value: Any, folder: Path) -> Path | Literal[False]:
 
 def _device(value: Any, folder: Path) -> str:
     kind, colon, number = value.partition(":") if isinstance(value, str) else ("", "", "")
-    if (kind not in ("auto", "cpu") or colon) and (kind not in ("cuda", "mps", "xpu") or (colon and not number.isdigit())):
+    if (kind not in ("auto", "cpu") or colon) and (
+        kind not in ("cuda", "mps", "xpu") or (colon and not (number.isascii() and number.isdigit()))
+    ):
         raise _Refused(f"must be {DEVICES}")
     return str(value)
 

@@ -141,6 +141,7 @@ def absent_gpu(dtype: str = "float32") -> Iterator[None]:
         patch.setattr(torch.cuda, "_lazy_init", lambda: None)
         patch.setattr(engine, "choose_device", lambda device, kind: (str(PLACE), dtype))
         patch.setattr(arrays, "settle", lambda device: None)
+        patch.setattr(arrays, "devices", lambda kind: 1)
         patch.setattr(Call, "_call", call)
         swaps = torch.__future__.get_swap_module_params_on_conversion()
         torch.__future__.set_swap_module_params_on_conversion(True)

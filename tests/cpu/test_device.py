@@ -28,6 +28,11 @@ def draws_there(run: Run) -> Latent:
     return Latent(torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0), device=run.device))
 
 
+@node(lane="device")
+def finds_no_device() -> Latent:
+    raise RuntimeError("CUDA error: invalid device ordinal\nCUDA kernel errors might be asynchronously reported")
+
+
 @node
 def hands_to_numpy(latent: Latent) -> float:
     return float(numpy.asarray(latent.data).mean())
@@ -95,6 +100,17 @@ def test_what_a_gpu_refuses_is_refused(use: str, said: str) -> None:
     flow = {"nodes": nodes, "outputs": {"out": f"b.{'float' if use == 'hands_to_numpy' else 'latent'}"}}
     with absent_gpu(), Engine(cache=False, nodes=[on_device, mixes, hands_to_numpy]) as engine, pytest.raises(RunFailed, match=said):
         engine.run(flow)
+
+
+@pytest.mark.parametrize(("there", "fix"), [(0, "use --device cpu, or install"), (1, "use --device cuda:0, or cpu")])
+def test_a_device_that_is_not_here_is_told(there: int, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told by the frames of torch, or as files of a model that cannot be read."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    with Engine(cache=False, device="cuda:1", nodes=[finds_no_device]) as engine:
+        (problem,) = engine.submit({"nodes": {"a": {"use": "finds_no_device"}}, "outputs": {"out": "a.latent"}}).result().problems
+    assert (problem.code, problem.where, problem.detail) == ("no-device", "a", "")
+    assert problem.text == "'finds_no_device' runs on cuda:1, which is not here: RuntimeError: CUDA error: invalid device ordinal"
+    assert problem.fix.startswith(fix)
 
 
 def test_results_of_a_device_stay_on_it_sink_to_the_host_and_come_back_from_disk(tmp_path: Path) -> None:
