@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -78,10 +79,21 @@ class ClassSteer:
 
     def gradient(self, noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """∇ log p(class | noisy latents), of their shape."""
-        with torch.enable_grad():
+        with torch.enable_grad(), _repeatable():
             given = noisy.detach().requires_grad_()
             logits = self.classify(given, timestep.to(given.device))
             return torch.autograd.grad(logits.log_softmax(dim=1)[:, self.place].sum(), given)[0]
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Some ways of cuDNN back through a convolution add in whatever order threads come: the same inputs would give other bytes."""
+    cudnn: Any = torch.backends.cudnn
+    before, cudnn.deterministic = cudnn.deterministic, True
+    try:
+        yield
+    finally:
+        cudnn.deterministic = before
 
 
 def signal_share(scheduler: SchedulerMixin, timestep: float) -> float:

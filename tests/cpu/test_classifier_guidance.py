@@ -67,6 +67,18 @@ def test_bayes_rule(kind: str, timestep: int) -> None:
         assert torch.allclose(found, wanted, atol=1e-6 * float(1 / kept))
 
 
+def test_the_way_back_is_one_that_gives_the_same_bytes_again() -> None:
+    """cuDNN has others too, whose sums depend on the order in which threads come."""
+    asked = []
+
+    def classify(given: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        given.register_hook(lambda gradient: asked.append(torch.backends.cudnn.deterministic))
+        return log_densities(given, 0.5)
+
+    ClassSteer(classify, 1, 1.0).gradient(torch.zeros(1, *SHAPE), torch.tensor(500))
+    assert (asked, torch.backends.cudnn.deterministic) == ([True], False)
+
+
 @pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
 def test_a_whole_sampling_ends_in_the_class(name: str) -> None:
     """Guided steps of several schedulers end at the mean of the class that is asked for; free ones anywhere."""

@@ -156,7 +156,7 @@ def test_devices(project: Path, device: str) -> None:
     assert Settings.load({"device": device}, {}, project).device == device
 
 
-@pytest.mark.parametrize("device", ["", "cpu:0", "cuda:", "cuda:x", "tpu"])
+@pytest.mark.parametrize("device", ["", "cpu:0", "cuda:", "cuda:x", "cuda:²", "tpu"])
 def test_what_is_no_device(project: Path, device: str) -> None:
     with pytest.raises(SettingsInvalid):
         Settings.load({"device": device}, {}, project)
