@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import collector, keys, kinds, looks, secret
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
+from nodegraph.devices import choose_device
 from nodegraph.errors import PackInvalid, Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
 from nodegraph.handles import ModelRef
 from nodegraph.literals import Pending, Refused
@@ -353,7 +354,7 @@ class Engine:
                     one_arena()
                     workers = self.settings.threads or max(4, os.cpu_count() or 1)
                     self._lanes.update({"cpu": Lane("cpu", workers), "device": Lane("device", 1), "async": LoopLane()})
-                    device, dtype = choose_device(self.settings.device, self.settings.dtype)
+                    device, dtype = choose_device(self.settings.device, self.settings.dtype, self._index)
                     numerics = keys.canonical([device.partition(":")[0], dtype, *(_strict_facts() if self.settings.strict else [])])
                     shared = Shared(self.cache, self.resident, self.checker, Identities(numerics), self._lanes, device, dtype)
                     shared.debug = self.settings.debug
@@ -457,30 +458,6 @@ def with_literals(workflow: Workflow, overrides: Mapping[str, Any]) -> Workflow:
     return changed
 
 
-def choose_device(device: str, dtype: str) -> tuple[str, str]:
-    """The device and dtype that `auto` means here. Imports torch only where it must look for a GPU."""
-    if device == "auto":
-        device = "cuda:0" if _has_nvidia() and _torch_sees_cuda() else "cpu"
-    elif device == "cuda":
-        device = "cuda:0"
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "float16"
-    return device, dtype
-
-
-def _has_nvidia() -> bool:
-    """Whether there is an NVIDIA driver at all: a cheap question that spares importing torch."""
-    return any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/dxg", r"C:\Windows\System32\nvcuda.dll"))
-
-
-def _torch_sees_cuda() -> bool:
-    with contextlib.suppress(ImportError):
-        import torch
-
-        return bool(torch.cuda.is_available())
-    return False
-
-
 def _strict_facts() -> list[str]:
     import platform
 
@@ -571,4 +548,4 @@ def _output_names(plan: Plan, step: int) -> list[str]:
     return list(used.outputs) if isinstance(used, NodeType) else []
 
 
-__all__ = ["Engine", "choose_device", "run", "with_literals"]
+__all__ = ["Engine", "run", "with_literals"]

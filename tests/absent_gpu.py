@@ -139,7 +139,7 @@ def absent_gpu(dtype: str = "float32") -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "_lazy_init", lambda: None)
-        patch.setattr(engine, "choose_device", lambda device, kind: (str(PLACE), dtype))
+        patch.setattr(engine, "choose_device", lambda *asked: (str(PLACE), dtype))
         patch.setattr(arrays, "settle", lambda device: None)
         patch.setattr(arrays, "devices", lambda kind: 1)
         patch.setattr(Call, "_call", call)
