@@ -83,7 +83,7 @@ def start(folder: Path, sampler: str, steps: int) -> Child:
     """Fork a process that paints the picture."""
     given = {"prompt": PROMPT, "sampler": sampler, "steps": steps, "seed": 3}
     flags = [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
-    places = ["--cache", str(folder / "cache"), "--output", str(folder / "output")]
+    places = ["--cache", str(folder / "cache"), "--output", str(folder / "output"), "--device", "cpu"]  # a GPU does not survive a fork
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:
