@@ -101,11 +101,19 @@ def ar_prior() -> tuple[ArPrior, torch.Tensor, torch.Tensor]:
     return prior, images, texts
 
 
-def test_codes_are_fitted_where_the_embeddings_are() -> None:
-    with torch.device("meta"):  # which mixes with the host as little as a GPU does
+def test_codes_are_fitted_where_the_embeddings_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def quantile(values: torch.Tensor, ranks: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+        asked.append((values.device, ranks.device))
+        return torch.empty((len(ranks), *values.shape[1:]), device=values.device)
+
+    monkeypatch.setattr(torch, "quantile", quantile)
+    with torch.device("meta"):
         prior = ArPrior(32, 16, codes=10, levels=64, width=16, num_layers=2, num_attention_heads=2)
         images = torch.empty(500, 32)
     prior.fit(images, images)
+    assert asked == [(images.device, images.device)] * 2, "a GPU mixes with the host as little"
 
 
 def test_codes_hold_what_pca_holds() -> None:
