@@ -109,9 +109,8 @@ def test_codes_are_fitted_where_the_embeddings_are(monkeypatch: pytest.MonkeyPat
         return torch.empty((len(ranks), *values.shape[1:]), device=values.device)
 
     monkeypatch.setattr(torch, "quantile", quantile)
-    with torch.device("meta"):
-        prior = ArPrior(32, 16, codes=10, levels=64, width=16, num_layers=2, num_attention_heads=2)
-        images = torch.empty(500, 32)
+    prior = ArPrior(32, 16, codes=10, levels=64, width=16, num_layers=2, num_attention_heads=2).to("meta")
+    images = torch.empty(500, 32, device="meta")
     prior.fit(images, images)
     assert asked == [(images.device, images.device)] * 2, "a GPU mixes with the host as little"
 
