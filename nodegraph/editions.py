@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph import keys, kinds
-from nodegraph.ending import in_forked
+from nodegraph.ending import ForkSafeLock
 from nodegraph.errors import PackInvalid, Problem
 
 ROOT = "nodegraph_packs"
@@ -34,20 +34,12 @@ ROOT = "nodegraph_packs"
 SETTLED = 2.0
 """Seconds after which a changed file is sure to have another time than its bytecode remembers, which counts whole seconds."""
 _numbers = count(1)
-_importing = threading.RLock()
+_importing = ForkSafeLock()
 _editions: weakref.WeakValueDictionary[str, Edition] = weakref.WeakValueDictionary()
 _latest: dict[tuple[str, str], Source] = {}
 """(file, module) → the version of it that was read last. Older ones live as long as somebody uses them."""
 _newest: dict[str, dict[str, Source]] = {}
 """Pack → its modules as they were read last, by whichever engine."""
-
-
-def _unlock() -> None:
-    global _importing
-    _importing = threading.RLock()
-
-
-in_forked(_unlock)
 
 
 class Source:
@@ -153,7 +145,7 @@ class Late:
 
 def load(source: Source) -> python_types.ModuleType:
     """Import a module for real, and let its classes be port types. Whatever the module does when it is imported may be raised."""
-    with _importing:
+    with _importing.held():
         if source.module not in sys.modules:
             source.edition.keep(source.pack)
         return importlib.import_module(source.module)
@@ -161,7 +153,7 @@ def load(source: Source) -> python_types.ModuleType:
 
 def load_alone(source: Source) -> python_types.ModuleType:
     """Import one module and nothing else of its pack: the pack's `__init__.py` may import anything."""
-    with _importing:
+    with _importing.held():
         name = source.module
         if name not in sys.modules:
             spec = importlib.util.spec_from_file_location(name, source.file, loader=_Loader(name, source))

@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 RUNS, LANES, STORES = range(3)
@@ -41,6 +42,22 @@ def in_forked(call: Callable[[], None]) -> None:
     """Have this called in processes that are forked off, which have none of the threads: a lock that one holds stays held."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=call)
+
+
+class ForkSafeLock:
+    """A reentrant lock that is free in a process that is forked off while another thread holds it."""
+
+    def __init__(self) -> None:
+        self._renew()
+        in_forked(self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        with self._lock:  # the same is let go again in a process that is forked off meanwhile
+            yield
 
 
 def _end_last() -> None:

@@ -20,11 +20,12 @@ from nodegraph.devices import choose_device
 from nodegraph.errors import PackInvalid, Problem, RunFailed, WorkflowInvalid, did_you_mean, listing
 from nodegraph.handles import ModelRef
 from nodegraph.literals import Pending, Refused
-from nodegraph.models import ModelFolder, Resident
+from nodegraph.models import ModelFolder
 from nodegraph.packs import Reload, load_all, reload
 from nodegraph.plan import Identities, Plan, Scope, bind_inputs
 from nodegraph.provenance import Provenance
 from nodegraph.registry import Registry
+from nodegraph.resident import Resident
 from nodegraph.settings import Settings, size_given
 from nodegraph.sources import Source
 from nodegraph.spec import NodeType, Port, node_type

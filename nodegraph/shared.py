@@ -16,8 +16,8 @@ from nodegraph.checkpoints import Checkpoints
 from nodegraph.heap import Heap
 from nodegraph.lanes import MOMENT
 from nodegraph.leases import LONG, Leases
-from nodegraph.models import Resident
 from nodegraph.plan import Identities
+from nodegraph.resident import Resident
 from nodegraph.spec import NodeType, Port
 from nodegraph.states import WAITING
 

@@ -13,7 +13,6 @@ import functools
 import importlib
 import importlib.util
 import sys
-import threading
 import time
 import types as python_types
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -21,22 +20,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from nodegraph.declarations import STAR, Declaration, Imported, declarations, imports, seen_imports
-from nodegraph.ending import in_forked
+from nodegraph.ending import ForkSafeLock
 from nodegraph.errors import did_you_mean
 from nodegraph.placeholders import BUILTINS, REAL, Placeholder, stand_in
 from nodegraph.spec import SKELETONS
 
 PATIENCE = 2.0
 """Seconds of processor time that the statements of one module may take together; a busy or sleeping machine uses up none of it."""
-_looking = threading.RLock()
-
-
-def _unlock() -> None:
-    global _looking
-    _looking = threading.RLock()
-
-
-in_forked(_unlock)
+_looking = ForkSafeLock()
 
 
 class Missing(ImportError):
@@ -160,7 +151,7 @@ class SkeletonLoader:
     @contextmanager
     def importable(self, module: python_types.ModuleType) -> Iterator[None]:
         """While type hints are looked up, which is done in sys.modules: one thread at a time, as another may read the same pack."""
-        with _looking:
+        with _looking.held():
             sys.modules[module.__name__] = module
             try:
                 yield

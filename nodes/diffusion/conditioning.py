@@ -130,7 +130,7 @@ def _guidance_embedding(unet: UNet2DConditionModel, guidance: float, count: int)
     if width is None:
         return None
     half = width // 2
-    frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.log(torch.tensor(10000.0)) / (half - 1)))
-    angles = (torch.tensor(guidance - 1).repeat(count) * 1000.0)[:, None] * frequencies[None, :]
+    frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.log(torch.tensor(10000.0, dtype=torch.float32)) / (half - 1)))
+    angles = (torch.tensor(guidance - 1, dtype=torch.float32).repeat(count) * 1000.0)[:, None] * frequencies[None, :]
     embedded = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
     return functional.pad(embedded, (0, width % 2)).to(unet.device, unet.dtype)

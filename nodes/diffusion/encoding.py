@@ -51,9 +51,9 @@ def weighted_tokens(prompt: str, tokenizer: CLIPTokenizer, emphasis: bool) -> li
 
 def chunk_weights(rows: Sequence[Sequence[Token]], length: int) -> torch.Tensor:
     """Weights [rows, length]; 1 for start, end and padding."""
-    weights = torch.ones(len(rows), length)
+    weights = torch.ones(len(rows), length, dtype=torch.float32)
     for row, tokens in zip(weights, rows, strict=True):
-        row[1 : len(tokens) + 1] = torch.tensor([weight for _, weight in tokens])
+        row[1 : len(tokens) + 1] = torch.tensor([weight for _, weight in tokens], dtype=torch.float32)
     return weights
 
 

@@ -84,7 +84,7 @@ def _mixed(guesses: list[torch.Tensor], misses: list[torch.Tensor], rate: float)
     products = changes.mT @ changes
     ridge = RIDGE * products.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + torch.finfo(products.dtype).tiny
     aimed = changes.mT @ missed.flatten(1).float()[..., None]
-    shares = torch.linalg.solve(products + ridge * torch.eye(products.shape[-1], device=products.device), aimed)
+    shares = torch.linalg.solve(products + ridge * torch.eye(products.shape[-1]).to(products), aimed)
     return guess - ((steps + rate * changes) @ shares)[..., 0].view_as(guess).to(guess.dtype)
 
 

@@ -18,7 +18,7 @@ def preview(latents: torch.Tensor, space: str) -> Image:
     if space == "pixels":
         return Image((latents / 2 + 0.5).clamp(0, 1))
     if factors := RGB.get(space):
-        return Image((torch.einsum("nchw,cr->nrhw", latents, torch.tensor(factors)) / 2 + 0.5).clamp(0, 1))
+        return Image((torch.einsum("nchw,cr->nrhw", latents, torch.tensor(factors, dtype=torch.float32)) / 2 + 0.5).clamp(0, 1))
     channels = latents[:, torch.arange(3) % latents.shape[1]]
     low, high = channels.amin(dim=(1, 2, 3), keepdim=True), channels.amax(dim=(1, 2, 3), keepdim=True)
     return Image((channels - low) / (high - low).clamp(min=1e-6))

@@ -36,7 +36,7 @@ class SentenceEncoder(torch.nn.Module):
     def encode(self, texts: Sequence[str], report: Callable[[int], None] = lambda done: None) -> torch.Tensor:
         """Float32 [n,D] of length 1, in order. Texts of one length go together, so that nothing is padded."""
         rows = [self.tokenizer.encode(text).ids for text in texts]
-        vectors = torch.empty(len(texts), self.bert.config.hidden_size)
+        vectors = torch.empty(len(texts), self.bert.config.hidden_size, dtype=torch.float32)
         order = sorted(range(len(rows)), key=lambda place: (len(rows[place]), place))
         done = 0
         while done < len(order):

@@ -75,7 +75,7 @@ def enlarge(network: Network, pictures: Tensor, tile: int, done: Callable[[], No
     """
     height, width = pictures.shape[2:]
     scale, multiple = network.scale, network.multiple
-    result = torch.empty(len(pictures), 3, height * scale, width * scale)
+    result = pictures.new_empty(len(pictures), 3, height * scale, width * scale)
     for picture, output in zip(pictures.split(1), result.split(1), strict=True):
         whole = extended(picture, network.margin, multiple)
         for box in boxes(height + -height % multiple, width + -width % multiple, tile, multiple):

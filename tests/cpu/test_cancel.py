@@ -15,7 +15,7 @@ import pytest
 from nodegraph import Engine
 from nodegraph.job import Job
 from nodegraph.kinds import content
-from nodegraph.models import Resident
+from nodegraph.resident import Resident
 
 WORKFLOW = json.loads((Path(__file__).resolve().parents[2] / "workflows" / "txt2img.json").read_text())
 WORKFLOW["nodes"]["save"] = {"use": "save_image", "from": {"image": "decode.image"}, "with": {"name": "picture"}}

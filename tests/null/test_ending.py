@@ -206,18 +206,20 @@ import gc, threading
 from nodegraph import collector, editions, skeleton
 ready, over = threading.Event(), threading.Event()
 def other():
-    with collector.held(), editions._importing, skeleton._looking:
+    with collector.held(), editions._importing.held(), skeleton._looking.held():
         ready.set()
         over.wait()
 thread = threading.Thread(target=other)
 thread.start()
 ready.wait()
+def tell():
+    print(gc.isenabled(), *(one._lock.acquire(timeout=0.1) for one in (editions._importing, skeleton._looking)), flush=True)
 child = os.fork()
 if child == 0:
-    print(gc.isenabled(), editions._importing.acquire(timeout=1), skeleton._looking.acquire(timeout=1), flush=True)
+    tell()
     os._exit(0)
 assert os.wait()[1] == 0
-print(gc.isenabled(), editions._importing.acquire(timeout=0.01), skeleton._looking.acquire(timeout=0.01))
+tell()
 over.set()
 thread.join()
 print(gc.isenabled())

@@ -37,7 +37,7 @@ LAYERS = [
     },
     {
         *("entries", "packing", "store", "checkpoints", "leases", "eviction", "cache"),
-        *("models", "world", "heap", "lanes", "settings", "distributions", "devices"),
+        *("models", "resident", "world", "heap", "lanes", "settings", "distributions", "devices"),
     },
     {
         "job",

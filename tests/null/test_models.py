@@ -226,6 +226,36 @@ def test_weights_that_are_written_again_as_they_were_are_the_same(tmp_path):
         assert engine.run(SAYING).outputs["said"] == "one"
 
 
+LOADING: list[int] = []
+
+
+def load_slowly(files: Files, device: str, dtype: str) -> int:
+    LOADING.append(1)
+    time.sleep(0.05)
+    return LOADING.pop() + len(LOADING)
+
+
+@node
+def count_loads(name: Annotated[ModelRef, Kind("said")], *, run: Run) -> int:
+    """How many weights were being loaded when these were."""
+    with run.use(Handle.of(name), load_slowly) as count:
+        return count
+
+
+def test_weights_are_loaded_one_after_another(tmp_path):
+    """Libraries change torch for all threads while they load, and what two at once change back in the wrong order stays changed."""
+    for name in ("one", "two"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        write_said(tmp_path / "models" / name, name)
+    nodes = {name: {"use": "count_loads", "with": {"name": name}} for name in ("one", "two")}
+    flow = {"nodegraph": 1, "nodes": nodes, "outputs": {name: f"{name}.int" for name in nodes}}
+    engines = [Engine(models=[tmp_path / "models"], nodes=[count_loads], cache=False) for _ in range(2)]
+    jobs = [engine.submit(flow) for engine in engines]
+    assert [job.result().outputs for job in jobs] == [{"one": 1, "two": 1}] * 2
+    for engine in engines:
+        engine.close()
+
+
 class Mapped:
     """Weights that lie in their file, as those do that torch reads from safetensors."""
 
