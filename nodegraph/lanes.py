@@ -226,15 +226,16 @@ class LoopLane:
     def _end(self) -> None:
         import asyncio
 
-        assert self._loop is not None
-        with suppress(TimeoutError, RuntimeError):  # a step does not let others have their turn; the loop has ended
-            asyncio.run_coroutine_threadsafe(_others_done(), self._loop).result(left(ENDING))
+        loop, ended = self._loop, threading.Event()
+        assert loop is not None
+
+        def look(*_: Any) -> None:
+            if tasks := asyncio.all_tasks(loop):
+                next(iter(tasks)).add_done_callback(look)
+            else:
+                ended.set()
+
+        with suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(look)
+            ended.wait(left(ENDING))  # not for ever: a step may not let others have their turn
         self.close(left(ENDING))
-
-
-async def _others_done() -> None:
-    """Wait for all other tasks of the loop."""
-    import asyncio
-
-    if others := asyncio.all_tasks() - {asyncio.current_task()}:
-        await asyncio.wait(others)
