@@ -6,7 +6,7 @@ passes: names, links and literals (`compiling`), types (`typing_pass`), facts (`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,10 +50,13 @@ class Checker:
         self._open: list[str] = []
         self._depth = 0
 
-    def template(self, workflow: Workflow) -> Template:
-        """The workflow compiled; its problems are in the template's `all_problems`. Raises Refused when it is nested too deeply."""
+    def template(self, workflow: Workflow, given: Collection[str] = ()) -> Template:
+        """The workflow compiled; its problems are in the template's `all_problems`. `given`: its inputs that have a value, so that
+        what is wrong with their defaults is no problem; then it is not kept. Raises Refused when it is nested too deeply."""
         if not self._depth:
             self.world.look_up()
+        if given:
+            return self._compile(workflow, given=given)
         kept = workflow._compiled
         if kept is not None and kept[0] is self.registry and kept[1] == self.registry.generation and not self._stale(kept[2]):
             return kept[2]
@@ -126,7 +129,7 @@ class Checker:
         except (OSError, Refused, WorkflowInvalid):
             return False
 
-    def _compile(self, workflow: Workflow, ports: Mapping[str, Port] | None = None) -> Template:
+    def _compile(self, workflow: Workflow, ports: Mapping[str, Port] | None = None, given: Collection[str] = ()) -> Template:
         if self._depth > MAX_DEPTH:
             text = f"workflows use each other more than {MAX_DEPTH} deep"
             raise Refused("too-deep", text, "use fewer workflows inside of workflows; a loop is the node 'repeat'")
@@ -137,7 +140,7 @@ class Checker:
         self._open.append(str(workflow._stamp[0]) if workflow._stamp else "")
         self._depth += 1
         try:
-            made = Compilation(self, with_present_ports(workflow, self.registry), ports).template
+            made = Compilation(self, with_present_ports(workflow, self.registry), ports, given).template
             made.said = self.world.since(mark)
             return made
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import islice
 from sys import intern
@@ -77,11 +77,12 @@ class Signature:
 
 
 class Compilation:
-    """One workflow on its way to a template. `ports`: the inputs of a graph that a node returned."""
+    """One workflow on its way to a template. `ports`: the inputs of a graph that a node returned. `values`: the inputs that have a
+    value, in the place of their defaults."""
 
-    def __init__(self, checker: Checker, workflow: Workflow, ports: Mapping[str, Port] | None = None):
+    def __init__(self, checker: Checker, workflow: Workflow, ports: Mapping[str, Port] | None = None, values: Collection[str] = ()):
         self.checker, self.registry, self.world = checker, checker.registry, checker.world
-        self.workflow = workflow
+        self.workflow, self.values = workflow, values
         self.template = template = Template(workflow)
         template.names = list(workflow.nodes)
         self.index = {name: number for number, name in enumerate(template.names)}
@@ -140,6 +141,8 @@ class Compilation:
             except Refused as error:
                 self.report(error.code, ("inputs", name, "type"), error.text, error.fix)
                 port = Port(name, types.ANY)
+            if name in self.values:
+                port = replace(port, default=REQUIRED)
             self._choices_fit(port)
             if port.default is not REQUIRED:
                 self._default_fits(port)
@@ -275,6 +278,9 @@ class Compilation:
             return None
         try:
             child = self.checker.template(use) if isinstance(use, Workflow) else self.checker.used_file(use, self.workflow.folder)
+            values = {*node.from_, *node.each, *(port for port, value in node.with_.items() if value is not None)}
+            if values and child.all_problems:
+                child = self.checker.template(child.workflow, values)
         except Refused as error:
             self.report(error.code, path, error.text, error.fix)
             return None

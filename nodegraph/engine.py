@@ -130,11 +130,13 @@ class Engine:
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    def check(self, workflow: Any) -> list[Problem]:
-        """Every problem of a workflow (a path, a dict, a Workflow), in file order. Nothing is run and no weight is read."""
+    def check(self, workflow: Any, given: Mapping[str, Any] | None = None) -> list[Problem]:
+        """Every problem of a workflow (a path, a dict, a Workflow), in file order. Nothing is run and no weight is read.
+
+        `given`: inputs of a run, by name. What is wrong with their defaults alone is no problem of that run."""
         try:
             with collector.held(), looks.Moment():
-                return self._template(self._read(workflow)).all_problems
+                return self._judged(self._read(workflow), given or {}, self.checker)[1]
         except WorkflowInvalid as error:
             return list(error.problems)
 
@@ -215,8 +217,7 @@ class Engine:
         if token is not None and "token" in source.inputs and "token" not in mapped:
             text, fix = "'token' is an input of this workflow, and the id of a run", "give the input in a mapping: {'token': …}"
             raise WorkflowInvalid([source.problem("ambiguous-input", ("inputs", "token"), text, fix)])
-        if literals:
-            source = with_literals(source, literals)
+        source = with_literals(source, literals)
         given = {name: str(value) if isinstance(value, Path) else value for name, value in {**mapped, **more}.items()}
         shared = self._ready()
         with collector.held(), looks.Moment():
@@ -308,9 +309,19 @@ class Engine:
         self._files[name] = read
         return read
 
-    def _template(self, workflow: Workflow, checker: Checker | None = None) -> Template:
+    def _template(self, workflow: Workflow) -> Template:
         with self._lock:
-            return (checker or self.checker).template(workflow)
+            return self.checker.template(workflow)
+
+    def _judged(self, workflow: Workflow, given: Mapping[str, Any], checker: Checker) -> tuple[Template, list[Problem]]:
+        """What check makes of a workflow for a run that is given these inputs: null leaves one at its default."""
+        with self._lock:
+            template = checker.template(workflow)
+            problems = template.all_problems
+            if problems and (values := {name for name, value in given.items() if value is not None}):
+                template = checker.template(workflow, values)
+                problems = template.all_problems
+        return template, problems
 
     def _plan(
         self,
@@ -321,8 +332,8 @@ class Engine:
         shared: Shared | None = None,
     ) -> tuple[Plan, dict[str, Source], list[int], str, Provenance]:
         shared = shared or self._ready()
-        template = self._template(workflow, shared.checker)
-        if problems := template.all_problems:
+        template, problems = self._judged(workflow, given, shared.checker)
+        if problems:
             raise WorkflowInvalid(problems)
         resolver = _Resolver(self, shared.checker)
         plan = Plan(shared.identities, resolver)
@@ -435,6 +446,8 @@ def run(workflow: Any, inputs: Mapping[str, Any] | None = None, /, **more: Any) 
 
 def with_literals(workflow: Workflow, overrides: Mapping[str, Any]) -> Workflow:
     """The workflow with other literals, by `node.port`. Raises WorkflowInvalid."""
+    if not overrides:
+        return workflow
     record = copy.deepcopy(workflow.to_json())
     problems = []
     for place, value in overrides.items():
@@ -455,7 +468,7 @@ def with_literals(workflow: Workflow, overrides: Mapping[str, Any]) -> Workflow:
     if problems:
         raise WorkflowInvalid(problems)
     changed = Workflow.of(record)
-    changed._folder, changed._file = workflow.folder, workflow.file
+    changed._place(workflow._positions, workflow._file, workflow._folder, workflow._at)
     return changed
 
 

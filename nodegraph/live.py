@@ -147,14 +147,17 @@ class Live:
 
     def _submit(self, changed: frozenset[Path], begun: float) -> Round:
         workflow = Workflow.load(self.path)
-        template, files = self._checked(workflow)
-        if problems := template.all_problems:
+        try:
+            workflow, inputs, shown, origins, extra = self._read(workflow)
+        except Problems as error:
+            _, problems, files = self._checked(workflow, {})
             self._watch_files(files)
-            raise Problems(problems)
-        workflow, inputs, shown, origins, extra = self._read(workflow)
+            raise Problems(problems or error.problems) from None
         self._extra = [Path(one) for one in extra]
-        template, files = self._checked(workflow)
+        template, problems, files = self._checked(workflow, inputs)
         self._watch_files(files)  # before anything reads them: what is saved from now on is seen
+        if problems:
+            raise Problems(problems)
         job = self.engine.submit(workflow, inputs, origins=origins, only=self._only)
         this = Round(self._number, workflow, template, inputs, shown, origins, tuple(sorted(changed)))
         self._job = job
@@ -217,11 +220,11 @@ class Live:
         self._stamps = {path: known[path] if path in known else _stamp(path) for path in watched}
         self.watcher.watch(watched)
 
-    def _checked(self, workflow: Workflow) -> tuple[Template, list[Path]]:
-        """What check makes of a workflow, and the files that it read or looked for: workflows that are used, and files that are named
-        in them. One that is missing or broken is mended by a save, too."""
+    def _checked(self, workflow: Workflow, given: Mapping[str, Any]) -> tuple[Template, list[Problem], list[Path]]:
+        """What check makes of a workflow, what is wrong with it, and the files that it read or looked for: workflows that are used, and
+        files that are named in them. One that is missing or broken is mended by a save, too."""
         with self.engine._lock:
-            template = self.engine._template(workflow)
+            template, problems = self.engine._judged(workflow, given, self.engine.checker)
             files = self.engine.checker.world.files_asked()
         self._read_stamps.clear()
         for one in _templates(template):
@@ -229,7 +232,7 @@ class Live:
                 name, seen = one.workflow._stamp
                 files.append(Path(name))
                 self._read_stamps[Path(name)] = seen.mtime_ns, seen.size
-        return template, files
+        return template, problems, files
 
     def _publish(self, this: Round, result: Result) -> dict[str, list[Path]]:
         """Write outputs under names that stay the same, so that a viewer shows the newest: `txt2img-image.png`."""

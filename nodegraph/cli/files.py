@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,18 +37,14 @@ def check(arguments: Namespace) -> int:
 
 def plan(arguments: Namespace) -> int:
     """Each step with what it uses: whether it would run, is cached, or is not needed."""
-    from nodegraph.cli.given import runs
+    from nodegraph.cli.given import valid_runs
     from nodegraph.engine import with_literals
     from nodegraph.workflow import Workflow
 
     workflow = Workflow.load(common.find_workflow(arguments.workflow))
     with common.engine(arguments) as engine:
-        problems = engine.check(workflow)
-        if problems:
-            raise WorkflowInvalid(problems)
-        [given] = runs(arguments, workflow, engine.registry)
-        changed = with_literals(workflow, given.overrides) if given.overrides else workflow
-        steps = engine.plan(changed, given.inputs, only=tuple(arguments.only)).steps
+        _, [given] = valid_runs(arguments, workflow, engine)
+        steps = engine.plan(with_literals(workflow, given.overrides), given.inputs, only=tuple(arguments.only)).steps
     if arguments.json:
         common.print_json([{"node": step.path, "use": step.use, "state": step.state} for step in steps])
         return DONE
@@ -120,18 +117,21 @@ def show(arguments: Namespace) -> int:
 def _draw(arguments: Namespace, workflow: Workflow) -> int:
     """An SVG, a PNG, or both; with what is cached, if the inputs that are needed are given."""
     from nodegraph.boxes import Look
-    from nodegraph.cli.given import runs
+    from nodegraph.cli.given import valid_runs
     from nodegraph.drawing import draw
     from nodegraph.engine import with_literals
     from nodegraph.glance import glance, looks
 
     with common.engine(arguments) as engine:
-        problems = engine.check(workflow)
-        seen, values = {one: Look("failed") for one in _nodes_with(problems, workflow)}, {}
-        if not problems:
-            [given] = runs(arguments, workflow, engine.registry)
-            workflow = with_literals(workflow, given.overrides) if given.overrides else workflow
-            values = given.shown
+        problems: Sequence[Problem] = ()
+        seen, values = {}, {}
+        try:
+            _, [given] = valid_runs(arguments, workflow, engine)
+        except WorkflowInvalid as error:
+            problems = error.problems
+            seen = {one: Look("failed") for one in _nodes_with(problems, workflow)}
+        else:
+            workflow, values = with_literals(workflow, given.overrides), given.shown
             try:
                 seen = {} if arguments.plain else looks(glance(engine, workflow, given.inputs, only=arguments.only))
             except WorkflowInvalid as error:
@@ -144,7 +144,7 @@ def _draw(arguments: Namespace, workflow: Workflow) -> int:
     return WRONG if problems else DONE
 
 
-def _nodes_with(problems: list[Problem], workflow: Workflow) -> set[str]:
+def _nodes_with(problems: Sequence[Problem], workflow: Workflow) -> set[str]:
     """The nodes that problems of the workflow's own file stand at."""
     return {name for problem in problems for name in workflow.nodes if f"{problem.where}.".startswith(f"nodes.{name}.")}
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodegraph import types
 from nodegraph.cli import media, typed
@@ -24,6 +24,9 @@ from nodegraph.registry import Registry
 from nodegraph.spec import Port
 from nodegraph.types import Type
 from nodegraph.workflow import Workflow, is_path
+
+if TYPE_CHECKING:
+    from nodegraph.engine import Engine
 
 RANDOM = "random"
 RANDOM_LIMIT = 2**32
@@ -64,6 +67,19 @@ class Axis:
 def runs(arguments: Namespace, workflow: Workflow, registry: Registry) -> list[Given]:
     """One Given for each run that is asked for, in order. Raises WorkflowInvalid with everything that is wrong."""
     return asked(arguments, workflow, registry)[1]
+
+
+def valid_runs(arguments: Namespace, workflow: Workflow, engine: Engine) -> tuple[list[Axis], list[Given]]:
+    """What is asked for, of a workflow that is without problems with the values of the first run. Raises WorkflowInvalid."""
+    from nodegraph.engine import with_literals
+
+    try:
+        axes, given = asked(arguments, workflow, engine.registry)
+    except WorkflowInvalid as error:
+        raise WorkflowInvalid(engine.check(workflow) or error.problems) from None
+    if problems := engine.check(with_literals(workflow, given[0].overrides), given[0].inputs):
+        raise WorkflowInvalid(problems)
+    return axes, given
 
 
 def asked(arguments: Namespace, workflow: Workflow, registry: Registry) -> tuple[list[Axis], list[Given]]:

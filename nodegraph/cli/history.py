@@ -35,10 +35,11 @@ def replay(arguments: Namespace) -> int:
     with common.engine(arguments) as engine:
         [given] = runs(arguments, Workflow.of(record["workflow"]), engine.registry)
     again = prepare(record, [Path.cwd(), path.resolve().parent], media.read, given.inputs)
-    again = replace(again, workflow=with_literals(again.workflow, given.overrides)) if given.overrides else again
+    again = replace(again, workflow=with_literals(again.workflow, given.overrides))
     arguments.roots = [*(arguments.roots or []), *map(str, again.roots)]
     with common.engine(arguments) as engine:
-        _refuse_invalid(engine, again)
+        if problems := engine.check(again.workflow, again.inputs):
+            raise WorkflowInvalid(problems)
         changes = again.changes(engine)
         if arguments.check:
             return _print_check(arguments, path, changes)
@@ -51,12 +52,6 @@ def _as_recorded(arguments: Namespace, machine: Mapping[str, Any]) -> None:
         arguments.dtype = machine["dtype"]
     if arguments.device is None and machine.get("device") == "cpu":
         arguments.device = "cpu"
-
-
-def _refuse_invalid(engine: Engine, again: Replay) -> None:
-    problems = engine.check(again.workflow)
-    if problems:
-        raise WorkflowInvalid(problems)
 
 
 def _print_check(arguments: Namespace, path: Path, changes: list[Change]) -> int:

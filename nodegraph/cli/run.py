@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph.cli import CANCELLED, DONE, FAILED, WRONG, common, problem_of, sweep
-from nodegraph.cli.given import Given, asked
+from nodegraph.cli.given import Given, valid_runs
 from nodegraph.cli.memory_limit import MemoryLimit
 from nodegraph.cli.packs import refuse_other_packs
 from nodegraph.cli.printing import give, tell
@@ -55,8 +55,7 @@ def _run(arguments: Namespace) -> int:
     with common.engine(arguments) as engine, _profiling(arguments, engine):
         if locked := getattr(arguments, "locked", None):
             refuse_other_packs(engine, locked)
-        _refuse_invalid(engine, workflow)
-        axes, given = asked(arguments, workflow, engine.registry)
+        axes, given = valid_runs(arguments, workflow, engine)
         _say_drawn(arguments, given)
         if len(given) > 1:
             sweep.refuse_invalid(engine, workflow, given)
@@ -85,12 +84,6 @@ def _profiling(arguments: Namespace, engine: Engine) -> Iterator[None]:
         with common.written(path, "--profile"):
             profile.write(path)
     common.say(arguments, f"written to {common.shown_path(path)}")
-
-
-def _refuse_invalid(engine: Engine, workflow: Workflow) -> None:
-    problems = engine.check(workflow)
-    if problems:
-        raise WorkflowInvalid(problems)
 
 
 def _say_drawn(arguments: Namespace, asked: Sequence[Given]) -> None:

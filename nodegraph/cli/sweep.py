@@ -36,7 +36,7 @@ def refuse_invalid(engine: Engine, workflow: Workflow, asked: Sequence[Given]) -
     found: dict[str, Problem] = {}
     for given in asked:
         try:
-            engine.plan(with_literals(workflow, given.overrides) if given.overrides else workflow, given.inputs)
+            engine.plan(with_literals(workflow, given.overrides), given.inputs)
         except WorkflowInvalid as error:
             found.update({problem.render(): problem for problem in error.problems if problem.render() not in found})
     if found:

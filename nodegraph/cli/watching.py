@@ -92,8 +92,7 @@ class _Reader:
         files += [Path(self.arguments.inputs)] if self.arguments.inputs else []
         named = [Path(os.path.expanduser(text.partition("=@")[2])) for text in self.arguments.sets if "=@" in text]
         files += [path for path in named if _is_file(path)]
-        changed = with_literals(workflow, given.overrides) if given.overrides else workflow
-        return changed, given.inputs, given.shown, given.origins, files
+        return with_literals(workflow, given.overrides), given.inputs, given.shown, given.origins, files
 
 
 def _is_file(text: str | Path) -> bool:

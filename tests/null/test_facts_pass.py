@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from small_packs import HEAD, write
 
-from nodegraph import Engine
+from nodegraph import Engine, WorkflowInvalid
 
 NODES = (
     HEAD
@@ -92,3 +93,55 @@ def test_open_ports_are_known_however_they_are_given(engine: Engine, section: st
         fill = {"use": "fill", section: given}
         fill["with"] = {**fill.get("with", {}), "text": text}
         assert [one.code for one in engine.check({"nodes": {**nodes, "fill": fill}})] == codes
+
+
+def asking(width: int) -> dict[str, Any]:
+    """A workflow that joins what it cuts at a width that it is given with what it cuts at 32, and reads a file that it is given."""
+    nodes = {
+        "cut": {"use": "cut", "from": {"width": "inputs.width"}},
+        "other": {"use": "cut", "with": {"width": 32}},
+        "join": {"use": "join", "from": {"a": "cut.ints", "b": "other.ints"}},
+        "text": {"use": "load_text", "from": {"file": "inputs.file"}},
+    }
+    inputs = {"width": {"type": "int", "default": width}, "file": {"type": "file", "default": "nowhere.txt"}}
+    return {"inputs": inputs, "nodes": nodes, "outputs": {"all": "join.ints", "text": "text.text"}}
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_what_is_wrong_with_a_default_alone_does_not_matter_where_a_value_is_given(engine: Engine, tmp_path: Path, width: int) -> None:
+    """A workflow of somebody else's, whose models or files are not here, could not be run with one's own."""
+    (tmp_path / "here.txt").write_text("read")
+    flow, given = asking(width), {"width": 32, "file": str(tmp_path / "here.txt")}
+    assert engine.check(flow)
+    for _ in range(2):
+        assert engine.run(flow, given).outputs == {"all": [32, 32], "text": "read"}
+        assert len(engine.plan(flow, given).steps) == 4
+        assert engine.check(flow, given) == []
+    wrong = {"file-missing": [{"width": 32}, {**given, "file": None}], "facts-mismatch": [{**given, "width": 64}]}
+    for code, bad in [(code, bad) for code, several in wrong.items() for bad in several]:
+        with pytest.raises(WorkflowInvalid) as caught:
+            engine.run(flow, bad)
+        assert [problem.code for problem in caught.value.problems] == [code]
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_what_is_wrong_with_a_default_of_a_child_does_not_matter_where_it_is_given_a_value(
+    engine: Engine, tmp_path: Path, inline: bool
+) -> None:
+    (tmp_path / "here.txt").write_text("read")
+    (tmp_path / "child.json").write_text(json.dumps({"nodegraph": 1, **asking(64)}))
+    child = {"use": asking(64) if inline else "./child.json", "with": {"width": 32, "file": "here.txt"}}
+    outer = tmp_path / "outer.json"
+
+    def codes(**section: Any) -> list[str]:
+        nodes = {"read": {"use": "read", "with": {"text": "32"}}, "child": {**child, **section}, "again": child}
+        outer.write_text(json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"all": "child.all", "text": "child.text"}}))
+        return [problem.code for problem in engine.check(outer)]
+
+    assert codes() == []
+    assert engine.run(outer).outputs == {"all": [32, 32], "text": "read"}
+    assert codes(**{"from": {"width": "read.int"}, "with": {"file": "here.txt"}}) == []
+    assert engine.run(outer).outputs["all"] == [32, 32]
+    assert codes(**{"with": {"width": 32}}) == ["file-missing"]
+    assert codes(**{"with": {"width": 8, "file": "here.txt"}}) == ["facts-mismatch"]
+    assert codes(**{"with": {"width": 32, "file": "there.txt"}}) == ["file-missing"]
