@@ -1,13 +1,14 @@
 """What the graph adds to a model's own time and memory: txt2img.json against diffusers' pipeline on the same weights.
 
-    python benchmarks/model_time.py [--models tiny-sd sd15-unet] [--rounds 9] [--device cpu]
+    python benchmarks/model_time.py [--models tiny-sd sd15-unet] [--processes 6] [--rounds 9] [--device cpu]
 
 Warm, taking turns, each time another prompt and seed, so that neither can answer from what it has computed before; the first pair
-is compared bit for bit. `sd15-unet` is a folder of random weights with the denoiser of Stable Diffusion 1.5 (860 million
-parameters) between a small text encoder and a small VAE; it is made for the run, needs 4 GB of disk and about as much memory, and is
-sampled at 256x256 with two steps. Peaks of memory are those of processes of their own, from the import to one picture, in three pairs:
-those of a large model vary by 2 % with the holes that malloc happens to leave. On a GPU also the share of the sampling during which it
-is busy, from torch's profiler.
+is compared bit for bit. A large model is up to a fifth faster or slower for as long as a process lasts, by where in memory its weights
+came to lie, so that the ratio is the median of several processes, in which one and the other load first by turns. `sd15-unet` is a
+folder of random weights with the denoiser of Stable Diffusion 1.5 (860 million parameters) between a small text encoder and a small VAE;
+it is made for the run, needs 4 GB of disk and twice as much memory, and is sampled at 256x256 with two steps. Peaks of memory are those
+of processes of their own, from the import to one picture, in three pairs: those of a large model vary by 2 % with the holes that malloc
+happens to leave. On a GPU also the share of the sampling during which it is busy, from torch's profiler.
 """
 
 from __future__ import annotations
@@ -92,13 +93,17 @@ def prompt(number: int) -> str:
     return f"a large {colours[number % 5]} {shapes[number % 3]} on the left on a white background"
 
 
-def wall(model: Path, device: str, rounds: int) -> dict[str, Any]:
-    """Seconds of both, taking turns in this process."""
+def wall(model: Path, device: str, rounds: int, first: str) -> dict[str, Any]:
+    """Seconds of both, taking turns in this process. `first`: which of them loads its weights before the other."""
     import torch
 
     numbers = {"graph": 0, "pipeline": 0}
     with tempfile.TemporaryDirectory() as folder:
-        makers: dict[str, Any] = {"graph": Graph(model, device, Path(folder)), "pipeline": Pipeline(model, device)}
+        makers: dict[str, Any] = {}
+        pictures = {}
+        for name in sorted(numbers, key=lambda name: name != first):
+            makers[name] = Graph(model, device, Path(folder)) if name == "graph" else Pipeline(model, device)
+            pictures[name] = makers[name].picture(0).cpu().float()
 
         def timed(name: str) -> float:
             numbers[name] += 1
@@ -108,7 +113,7 @@ def wall(model: Path, device: str, rounds: int) -> dict[str, Any]:
                 torch.cuda.synchronize(device)
             return time.perf_counter() - begun
 
-        if not torch.equal(makers["graph"].picture(0).cpu(), makers["pipeline"].picture(0).cpu().float()):
+        if not torch.equal(pictures["graph"], pictures["pipeline"]):
             raise SystemExit("graph and pipeline differ: their times cannot be compared")
         taken = alternating({name: lambda name=name: timed(name) for name in makers}, rounds)
         busy = gpu_busy(makers["graph"]) if device != "cpu" else None
@@ -147,31 +152,37 @@ def memory(which: str, model: Path, device: str) -> dict[str, int]:
     return {"bytes": torch.cuda.max_memory_allocated(device)}
 
 
-def report(model: Path, device: str, rounds: int) -> None:
-    """Print the figures of one model, each taken in a process of its own."""
+def report(model: Path, device: str, rounds: int, processes: int) -> None:
+    """Print the figures of one model, each taken in processes of its own."""
     fixed = ("--device", device, "--folder", str(model))
-    times = in_new_process("model_time.py", *fixed, "--part", "wall", "--rounds", str(rounds))
+    walls = ("--part", "wall", "--rounds", str(rounds), "--first")
+    times = [in_new_process("model_time.py", *fixed, *walls, ("graph", "pipeline")[number % 2]) for number in range(processes)]
+    seconds = {name: median([one[name] for one in times]) for name in ("graph", "pipeline")}
     held = {which: lambda which=which: in_new_process("model_time.py", *fixed, "--part", which)["bytes"] for which in ("graph", "pipeline")}
     peaks = alternating(held, 3)
-    print(f"{model.name}: graph {figure(times['graph'], '{:.3f}')} s, pipeline {figure(times['pipeline'], '{:.3f}')} s a picture; ", end="")
+    print(f"{model.name}:", ", ".join(f"{name} {figure(one, '{:.3f}')} s" for name, one in seconds.items()), "a picture; ", end="")
     print("peaks", " and ".join("/".join(f"{nbytes / 2**20:.0f}" for nbytes in taken) for taken in peaks.values()), "MiB")
-    print(verdict(f"{model.name}: time of the graph over the pipeline's", times["ratio"], 1.01))
+    print(f"{model.name}: time of the graph over the pipeline's in each process:", " ".join(f"{one['ratio']:.3f}" for one in times))
+    print(verdict(f"{model.name}: time of the graph over the pipeline's", median([one["ratio"] for one in times]), 1.01))
     print(verdict(f"{model.name}: peak memory of the graph over the pipeline's", paired_ratio(peaks["graph"], peaks["pipeline"]), 1.0))
-    if times["busy"] is not None:
-        print(verdict(f"{model.name}: share of the sampling with the GPU busy", times["busy"], 0.97, at_least=True))
+    if device != "cpu":
+        busy = median([one["busy"] for one in times])
+        print(verdict(f"{model.name}: share of the sampling with the GPU busy", busy, 0.97, at_least=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(OPTIONS), default=list(OPTIONS))
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of times; sd15-unet takes a third of them")
+    parser.add_argument("--rounds", type=int, default=9, help="pairs of times in each process; sd15-unet takes a third of them")
+    parser.add_argument("--processes", type=int, default=6, help="of pairs of times; the median of their ratios counts")
     parser.add_argument("--device", default="")
     parser.add_argument("--part", choices=["wall", "graph", "pipeline"], help=argparse.SUPPRESS)
+    parser.add_argument("--first", choices=["graph", "pipeline"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
-        part = options.part
-        found = wall(options.folder, options.device, options.rounds) if part == "wall" else memory(part, options.folder, options.device)
+        fixed = options.folder, options.device
+        found = wall(*fixed, options.rounds, options.first) if options.part == "wall" else memory(options.part, *fixed)
         print(json.dumps(found))
         return
     import torch
@@ -183,7 +194,7 @@ def main() -> None:
             model = TINY if name == "tiny-sd" else Path(folder, name)
             if name != "tiny-sd":
                 make_sd15(model)
-            report(model, device, options.rounds if name == "tiny-sd" else max(1, options.rounds // 3))
+            report(model, device, options.rounds if name == "tiny-sd" else max(1, options.rounds // 3), options.processes)
 
 
 if __name__ == "__main__":
