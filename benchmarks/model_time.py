@@ -3,10 +3,10 @@
     python benchmarks/model_time.py [--models tiny-sd sd15-unet] [--processes 6] [--rounds 9] [--device cpu]
 
 Warm, taking turns, each time another prompt and seed, so that neither can answer from what it has computed before; the first pair
-is compared bit for bit. A large model is up to a fifth faster or slower for as long as a process lasts, by where in memory its weights
-came to lie, so that the ratio is the median of several processes, in which one and the other load first by turns. `sd15-unet` is a
+is compared bit for bit. A large model is up to a fifth faster or slower for as long as a process lasts, whichever of the two runs it,
+so that the ratio is the median of several processes, in which one and the other load first by turns. `sd15-unet` is a
 folder of random weights with the denoiser of Stable Diffusion 1.5 (860 million parameters) between a small text encoder and a small VAE;
-it is made for the run, needs 4 GB of disk and twice as much memory, and is sampled at 256x256 with two steps. Peaks of memory are those
+it is made for the run, needs 4 GB of disk and about as much memory, and is sampled at 256x256 with two steps. Peaks of memory are those
 of processes of their own, from the import to one picture, in three pairs: those of a large model vary by 2 % with the holes that malloc
 happens to leave. On a GPU also the share of the sampling during which it is busy, from torch's profiler.
 """
