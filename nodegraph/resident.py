@@ -12,6 +12,7 @@ from nodegraph import looks
 from nodegraph.context import Files
 from nodegraph.ending import ForkSafeLock
 from nodegraph.handles import Handle
+from nodegraph.heap import HEAP
 from nodegraph.literals import Refused
 from nodegraph.models import ModelFolder, Stamps
 
@@ -53,7 +54,8 @@ class Resident:
                     weights.place, weights.nbytes = device, _weight_bytes(weights.module)
                 elif weights.place != device:
                     self._bring(weights, device)
-            yield weights.module
+            with HEAP.kept():
+                yield weights.module
             if device == "cpu" and weights.nbytes and _written_over(weights.read):
                 with self._lock:
                     self._loaded = {one: each for one, each in self._loaded.items() if each is not weights}

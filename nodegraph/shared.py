@@ -13,7 +13,7 @@ from nodegraph import types
 from nodegraph.cache import Cache
 from nodegraph.check import Checker
 from nodegraph.checkpoints import Checkpoints
-from nodegraph.heap import Heap
+from nodegraph.heap import HEAP
 from nodegraph.lanes import MOMENT
 from nodegraph.leases import LONG, Leases
 from nodegraph.plan import Identities
@@ -109,7 +109,7 @@ class Shared:
     ):
         self.cache, self.resident, self.checker, self.identities = cache, resident, checker, identities
         self.lanes, self.device, self.dtype = lanes, device, dtype
-        self.heap = Heap()
+        self.heap = HEAP
         self.debug = False
         self.profile: Profile | None = None
         self.compiling = threading.Lock()

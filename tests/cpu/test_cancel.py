@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nodegraph import Engine
+from nodegraph import Engine, heap
 from nodegraph.job import Job
 from nodegraph.kinds import content
 from nodegraph.resident import Resident
@@ -30,8 +30,9 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
 
 
 @pytest.fixture
-def engine(tmp_path) -> Iterator[Engine]:
+def engine(tmp_path, monkeypatch) -> Iterator[Engine]:
     """An engine whose threads are all gone after it is closed."""
+    monkeypatch.setattr(heap, "QUIET", 0.01)
     before = set(threading.enumerate())
     with Engine(cache=tmp_path / "cache", output=tmp_path / "output") as made:
         yield made
