@@ -8,7 +8,7 @@ import os
 import pytest
 from cases import ADD_ONE, bare_engine, using
 
-from nodegraph import Workflow, WorkflowInvalid
+from nodegraph import Engine, Workflow, WorkflowInvalid
 from nodegraph.workflow import is_path
 
 
@@ -118,3 +118,23 @@ def test_a_file_that_cannot_be_read_is_not_what_was_meant(tmp_path):
     (tmp_path / "mian.json").write_text("{}")
     with pytest.raises(WorkflowInvalid, match=r"did you mean 'mian\.json'"):
         Workflow.load(tmp_path / "main.json")
+
+
+# --- literals that are set -----------------------------------------------------------------------------------------
+
+
+def test_a_workflow_with_literals_set_is_still_of_its_file(tmp_path):
+    """Its problems had no line, and workflows inside of it looked for files in the working folder."""
+    (tmp_path / "text.txt").write_text("here")
+    inner = {"nodes": {"load": {"use": "load_text", "with": {"file": "text.txt"}}}, "outputs": {"text": "load.text"}}
+    nodes = {"inner": {"use": inner}, "other": {"use": "load_text", "with": {"file": "text.txt"}}}
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"text": "inner.text"}}, indent=1))
+    with Engine(cache=False) as engine:
+        result = engine.submit(path, overrides={"other.file": "./text.txt"}).result()
+        assert (result.outputs, result.problems) == ({"text": "here"}, ())
+        with pytest.raises(WorkflowInvalid) as caught:
+            engine.submit(path, overrides={"other.file": "nowhere.txt"})
+    [problem] = caught.value.problems
+    line = path.read_text().splitlines()[problem.line - 1]
+    assert (problem.code, problem.file, line.strip()) == ("file-missing", str(path), '"file": "text.txt"')
