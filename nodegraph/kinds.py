@@ -7,7 +7,8 @@ These belong to the type of a value, never to nodes. A class takes part by havin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 from nodegraph import arrays, keys, types
@@ -16,8 +17,8 @@ from nodegraph.secret import Secret
 from nodegraph.types import Type
 from nodegraph.values import Audio, File, Image, Mask, Rng, Video, builtin_names
 
-NAMES: dict[type, str] = builtin_names()
-"""Class → port type name, for the classes that come with nodegraph."""
+NAMES: MutableMapping[type, str] = weakref.WeakKeyDictionary(builtin_names())
+"""Class → port type name. A pack's class of before a reload goes with the last value of it, or its module would stay with all it holds."""
 CLASSES: dict[str, type] = {name: cls for cls, name in NAMES.items()}
 """Port type name → class, packs' own classes included (they are added when their module is really imported)."""
 find_class: list[Callable[[str], None]] = []

@@ -7,13 +7,14 @@ import os
 import sys
 import threading
 import time
+import weakref
 from typing import Any
 
 import pytest
 from cases import bare_engine
 from small_packs import HEAD, body, both, using, write
 
-from nodegraph import editions, spec_index
+from nodegraph import editions, kinds, spec_index
 from nodegraph.errors import render
 
 GATES: dict[str, threading.Event] = {}
@@ -397,6 +398,27 @@ def test_old_code_goes_when_nobody_calls_it(packs):
         gc.collect()
         left = [name for name in sys.modules if name.startswith(editions.ROOT) and str(packs) in str(sys.modules[name].__file__ or "")]
         assert len(left) <= 2, left
+
+
+def test_old_classes_go_with_their_values(packs):
+    """A class kept its whole module: each reload of a pack with one left all that the module holds."""
+    thing = HEAD + "NUMBER = {0}\nclass Thing:\n    def parts(self): return {{}}, {{}}\n"
+    thing += "    @classmethod\n    def from_parts(cls, meta, arrays): return cls()\n@node\ndef make() -> Thing: return Thing()\n"
+    classes = weakref.WeakSet()
+    write(packs / "mine", nodes=thing.format(0))
+    with bare_engine(packs=[packs]) as engine:
+        for number in range(1, 6):
+            value = engine.run(using("make", "thing")).outputs["out"]
+            classes.add(type(value))
+            assert kinds.name_of(type(value)) == "mine/Thing"
+            write(packs / "mine", nodes=thing.format(number))
+            assert engine.reload().changed == ("mine",)
+        assert len(classes) == 5
+        engine.cache.clear()
+        gc.collect()  # the editions
+        gc.collect()  # and then their modules, which are in sys.modules no more
+        assert list(classes) == [type(value)]
+        assert kinds.name_of(type(value)) == "mine/Thing"
 
 
 def test_class_of_a_pack_in_two_versions(packs):
