@@ -12,6 +12,7 @@ import json
 import mimetypes
 import queue
 import secrets
+import sys
 import threading
 from collections.abc import Mapping
 from html import escape
@@ -36,8 +37,6 @@ BEAT = 15.0
 """Seconds of silence after which a comment is sent, so that a closed tab is noticed."""
 MAX_KEPT = 256 << 20
 """Bytes of outputs, the earlier ones too, that tabs can still ask for."""
-MAX_WAITING = 1000
-"""Messages that a slow tab may be behind; further progress is dropped for it."""
 POLICY = (
     "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; "
     "connect-src 'self'; base-uri 'none'"
@@ -51,10 +50,10 @@ class Page:
     def __init__(self, engine: Engine, port: int = 0):
         self._engine = engine
         self._token = secrets.token_urlsafe(16)
-        self._tabs: list[queue.Queue[str]] = []
+        self._tabs: list[_Tab] = []
         self._lock = threading.Lock()
         self._latest: dict[str, str] = {}  # the last message of each kind that a new tab is to have
-        self._states: dict[str, dict[str, Any]] = {}
+        self._states: dict[str, dict[str, Any]] = {}  # of nodes, since the graph was drawn that a tab has
         self._files: dict[str, tuple[str, bytes]] = {}
         self._drawing = queue.SimpleQueue[Any]()
         self._server = _Server((HOST, port), self)
@@ -73,13 +72,13 @@ class Page:
         self._states = {}
         self._send("status", {"state": "running", "text": "running", "saved": [common.shown_path(path) for path in this.changed]})
         self._send("problems", {"text": ""})
-        self._drawing.put((this, False))
+        self._drawing.put((this, False, self._states))
 
     def event(self, this: Round, event: Event) -> None:
         data = dict(event.data or {})
         preview = data.pop("preview", None)
         if preview is not None:
-            self._send("preview", {"node": event.node, "url": _png_url(preview.pil()[0])}, keep=False)
+            self._send("preview", {"node": event.node, "url": _png_url(preview.pil()[0])}, of=event.node)
         state = _STATE_OF.get(event.kind)
         if not event.node or state is None:
             return
@@ -87,13 +86,13 @@ class Page:
         note = common.human_seconds(data["seconds"]) if event.kind == "finished" and "seconds" in data else note
         told = {"node": event.node, "state": state, "note": note, "color": STATES[state][0]}
         self._states[event.node] = told
-        self._send("state", told, keep=False)
+        self._send("state", told, of=event.node)
 
     def end(self, this: Round, result: Result, files: Mapping[str, list[Path]], seconds: float) -> None:
         self._send("outputs", {"items": [self._output(name, value, files.get(name)) for name, value in result.outputs.items()]})
         self._send("problems", {"text": render(result.problems) if result.problems else ""})
         self._send("status", {"state": result.status, "text": f"{result.status} in {seconds:.2f} s", "saved": []})
-        self._drawing.put((this, True))
+        self._drawing.put((this, True, self._states))
 
     def wrong(self, problems: list[Problem], kept: bool) -> None:
         self._send("problems", {"text": render(problems)})
@@ -125,7 +124,7 @@ class Page:
                 if later is None:
                     return
                 asked = later
-            this, over = asked
+            this, over, states = asked
             try:
                 seen = looks(glance(self._engine, this.workflow, this.inputs, pictures=over))
                 svg = draw(this.workflow, this.template, seen, this.shown)
@@ -134,31 +133,35 @@ class Page:
             except Exception as error:  # what cannot be drawn must not end the page
                 svg = f"<p>the graph cannot be drawn: {escape(f'{type(error).__name__}: {error}')}</p>"
             self._send("graph", {"svg": svg})
-            if not over:
-                for told in list(self._states.values()):
-                    self._send("state", told, keep=False)
+            for node, told in list(states.items()):
+                if over and told["state"] not in _AT_LAST:
+                    del states[node]  # the graph shows how it ended
+                else:
+                    self._send("state", told, of=node)
 
     # -- tabs ------------------------------------------------------------------------------------------------------
 
-    def _send(self, kind: str, data: Mapping[str, Any], keep: bool = True) -> None:
-        message = f"event: {kind}\ndata: {json.dumps(common.plain(data))}\n\n"
+    def _send(self, kind: str, data: Mapping[str, Any], of: str = "") -> None:
+        """Tell all tabs; new ones too, but of what a node is doing (`of`), which they are told as it is when they come."""
+        message = _message(kind, data)
         with self._lock:
-            if keep:
+            if not of:
                 self._latest[kind] = message
             for tab in self._tabs:
-                if keep or tab.qsize() < MAX_WAITING:
-                    tab.put(message)
+                tab.put((kind, of), message)
 
-    def join(self) -> queue.Queue[str]:
+    def join(self) -> _Tab:
         """A new tab: everything that it needs to catch up, and what comes."""
-        tab: queue.Queue[str] = queue.Queue()
+        tab = _Tab()
         with self._lock:
-            for message in self._latest.values():
-                tab.put(message)
+            for kind, message in self._latest.items():
+                tab.put((kind, ""), message)
+            for node, told in list(self._states.items()):
+                tab.put(("state", node), _message("state", told))
             self._tabs.append(tab)
         return tab
 
-    def leave(self, tab: queue.Queue[str]) -> None:
+    def leave(self, tab: _Tab) -> None:
         with self._lock:
             self._tabs.remove(tab)
 
@@ -175,6 +178,34 @@ class Page:
 
 _STATE_OF = {"started": "running", "progress": "running", "finished": "done", "cached": "cached", "failed": "failed", "skipped": "skipped"}
 
+_AT_LAST = ("failed", "skipped")
+"""States that say more of a run that is over than what the cache has."""
+
+
+class _Tab:
+    """What a tab is still to be told: of each thing the newest alone, so that one that is slow, or stands still, holds little."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str], str] = {}
+        self._some = threading.Condition()
+
+    def put(self, about: tuple[str, str], message: str) -> None:
+        with self._some:
+            self._waiting.pop(about, None)  # what comes now comes after all that was said before
+            self._waiting[about] = message
+            self._some.notify()
+
+    def get(self, timeout: float) -> str:
+        """What comes next; nothing when there is none for so many seconds."""
+        with self._some:
+            if not self._some.wait_for(lambda: self._waiting, timeout):
+                return ""
+            return self._waiting.pop(next(iter(self._waiting)))
+
+
+def _message(kind: str, data: Mapping[str, Any]) -> str:
+    return f"event: {kind}\ndata: {json.dumps(common.plain(data))}\n\n"
+
 
 def _png_url(picture: Any) -> str:
     buffer = io.BytesIO()
@@ -188,6 +219,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], page: Page):
         self.page = page
         super().__init__(address, _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away amid an answer is none: the terminal belongs to the tree."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -238,11 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
         tab = page.join()
         try:
             while True:
-                try:
-                    message = tab.get(timeout=BEAT)
-                except queue.Empty:
-                    message = ": still here\n\n"
-                self.wfile.write(message.encode())
+                self.wfile.write((tab.get(BEAT) or ": still here\n\n").encode())
                 self.wfile.flush()
         except OSError:  # the tab was closed
             pass

@@ -6,9 +6,12 @@ import http.client
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -133,6 +136,46 @@ def test_a_second_tab_catches_up(tab: Any, page: Page, browser: Any) -> None:
     other.close()
 
 
+def test_a_node_that_failed_stays_marked(tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last drawing of the graph took the mark away: it shows what the cache has."""
+    monkeypatch.setenv("NODEGRAPH_SECRET_TOKEN", "swordfish")
+    shown(tab)
+    failing = {**SLOW["nodes"], "bad": {"use": "spill", "from": {"token": "inputs.token"}}}
+    save(
+        {
+            **SLOW,
+            "inputs": {**SLOW["inputs"], "token": {"type": "secret"}},
+            "nodes": failing,
+            "outputs": {"image": "dim.image", "bad": "bad.text"},
+        }
+    )
+    tab.wait_for_function("() => document.querySelector('#status').textContent.startsWith('failed in')")
+    tab.wait_for_selector('#graph g.node[data-node="dim"][data-state="cached"]')  # the last drawing has come
+    tab.wait_for_selector('#graph g.node[data-node="bad"][data-state="failed"]')
+
+
+def test_a_tab_that_comes_amid_a_run_is_told_how_far_it_is(tab: Any, page: Page, browser: Any) -> None:
+    shown(tab)
+    save({**SLOW, "nodes": {**SLOW["nodes"], "show": {**SLOW["nodes"]["show"], "with": {"steps": 1000}}}})
+    tab.wait_for_selector('#graph g.node[data-node="show"][data-state="running"]')
+    joined, messages = page.join(), []
+    while (message := joined.get(0)) and len(messages) < 20:
+        messages.append(message)
+    assert any(one.startswith("event: state") and '"node": "show", "state": "running"' in one for one in messages)
+
+
+def test_a_tab_that_stands_still_holds_little(page: Page) -> None:
+    """What a stopped client has not read was kept without end: graphs and outputs of every round."""
+    tab = page.join()
+    for number in range(3000):
+        page._send("graph", {"svg": str(number)})
+        page._send("preview", {"url": str(number)}, of="node")
+    left = [message for _ in range(20) if (message := tab.get(0))]
+    assert len(left) < 10
+    assert '"svg": "2999"' in left[-2]
+    assert '"url": "2999"' in left[-1]
+
+
 # -- who may look ------------------------------------------------------------------------------------------------------
 
 
@@ -173,3 +216,21 @@ def test_the_command_serves_it(toys: Path) -> None:  # noqa: F811
 
 def test_the_port_is_of_this_machine_alone(page: Page) -> None:
     assert page._server.server_address[0] == "127.0.0.1"
+
+
+def test_a_browser_that_goes_away_is_no_error(page: Page, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It printed a traceback into the tree."""
+    (tmp_path / "large.png").write_bytes(bytes(20_000_000))
+    where, others = urllib.parse.urlsplit(page.url), threading.enumerate()
+    for path in (page._keep(tmp_path / "large.png"), "events", ""):
+        with socket.create_connection(("127.0.0.1", where.port or 0)) as client:
+            client.sendall(f"GET {where.path}{path} HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode())
+            client.recv(100)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes by a reset
+    page._send("status", {"state": "ok", "text": "", "saved": []})
+    until = time.monotonic() + 20
+    while any(one not in others and one.name.endswith("(process_request_thread)") for one in threading.enumerate()):
+        assert time.monotonic() < until
+        page._send("status", {"state": "ok", "text": "", "saved": []})  # a tab that has gone is noticed when it is told something
+        time.sleep(0.05)
+    assert capfd.readouterr().err == ""
