@@ -159,7 +159,7 @@ class Job:
         self.id = run
         self._log, self._cancel = log, cancel
         self._result: Result | None = None
-        self._then: list[Callable[[], None]] = []
+        self._then: dict[asyncio.Future[None], Callable[[], None]] = {}  # who awaits it
         self._done = threading.Condition(threading.Lock())
         self._process = os.getpid()
 
@@ -193,8 +193,8 @@ class Job:
         with self._done:
             self._result, self._cancel = result, _nothing
             self._done.notify_all()
-            waiting, self._then = self._then, []
-        for call in waiting:
+            waiting, self._then = self._then, {}
+        for call in list(waiting.values()):
             with suppress(RuntimeError):  # the loop that waited is closed
                 call()
 
@@ -217,8 +217,11 @@ class Job:
 
         with self._done:
             if self._result is None:
-                self._then.append(wake)
+                self._then[future] = wake
             else:
                 future.set_result(None)
-        yield from future.__await__()
+        try:
+            yield from future.__await__()
+        finally:  # without the lock: the collector may end one that was forgotten, in any thread
+            self._then.pop(future, None)
         return self.result()

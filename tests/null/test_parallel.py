@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from nodegraph import Engine, Invalid, node
 from nodegraph.execution import Execution
+from nodegraph.job import Job, Result
 
 CALLED: Counter[tuple[int, ...]] = Counter()
 COUNTING = threading.Lock()
@@ -165,6 +166,35 @@ def test_an_engine_holds_no_run_that_is_done(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             engine.submit(flow)
         assert not engine._runs, "or to close it would wait for ever"
+
+
+def test_a_job_keeps_no_await_that_was_given_up() -> None:
+    """A service that asks a long run again and again, for a moment each, left a future and its event loop with the run each time."""
+    gate = threading.Event()
+
+    @node
+    def gated() -> int:
+        gate.wait(30)
+        return 1
+
+    async def awaited(job: Job) -> Result:
+        return await job
+
+    async def asks(job: Job) -> None:
+        for _ in range(10):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(awaited(job), 0.001)
+
+    async def several(job: Job) -> list[Result]:
+        return await asyncio.gather(*(awaited(job) for _ in range(10)))
+
+    with Engine(nodes=[gated], cache=False) as engine:
+        job = engine.submit({"nodes": {"a": {"use": "gated"}}, "outputs": {"int": "a.int"}})
+        asyncio.run(asks(job))
+        assert not job._then
+        threading.Timer(0.1, gate.set).start()
+        assert [result.outputs for result in asyncio.run(several(job))] == [{"int": 1}] * 10
+        assert not job._then
 
 
 def test_engines_are_made_in_many_threads_at_once() -> None:
