@@ -32,6 +32,10 @@ FORMAT = 4
 INDEX = "index.sqlite"
 INLINE = 4096
 """Packed results up to this many bytes lie in the index itself."""
+ROW = 250
+"""Bytes of the index that a result takes beside its head and its body: its row, its keys, and a link that leads to it."""
+LINKS = 100_000
+"""Links beyond four to a result that are kept: other plans may lead to the same few results for ever."""
 BATCH = 256
 """Results written in one transaction, at most."""
 GATHER = 0.05
@@ -47,6 +51,8 @@ PATIENCE = 20
 """Seconds to wait for another process that writes to the index."""
 LOOKUPS = 64
 """After this many single look-ups the known keys are read at once."""
+KNOWN = 1_000_000
+"""Keys of a table that are held in memory, at most; where there are more, each is looked up."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB UNIQUE NOT NULL, head BLOB NOT NULL, body BLOB,
     digest BLOB NOT NULL, size INTEGER NOT NULL, seconds REAL NOT NULL, used REAL NOT NULL);
@@ -90,6 +96,7 @@ class Store:
         self._results = _KnownKeys("results", "key")
         self._links = _KnownKeys("links", "plan")
         self._size = 0
+        self._linked = -1  # links that were written here: the first looks whether there are too many
         self._damaged = 0  # results that were found so
         self._unreadable: set[bytes] = set()  # keys of results that others may read: here they are none
         self._seen_version = 0
@@ -391,19 +398,20 @@ class Store:
             except Exception:  # a value of a pack may fail to be packed in any way, which is no trouble of the disk
                 log.exception("something was not written to the cache")
                 return
-            if packed.size > self.budget:
+            size = packed.size + len(head) + ROW
+            if size > self.budget:
                 return
-            if self._size + packed.size > self.budget:
-                self.prune(max(0, int(self.budget * 0.9) - packed.size))
+            if self._size + size > self.budget:
+                self.prune(max(0, int(self.budget * 0.9) - size))
             body, digest = self._write_body(entry.key, packed)
-            row = (entry.key, head, body, digest, packed.size, entry.seconds, time.time())
+            row = (entry.key, head, body, digest, size, entry.seconds, time.time())
             with self._lock:
                 if self._database is None:
                     self._drop_fresh()
                     return
                 self._database.execute(f"INSERT OR REPLACE INTO results ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 self._results.add(entry.key)
-                self._size += packed.size
+                self._size += size
                 self._unreadable.discard(entry.key)
             entry.stored = True
         if plan_key is not None:
@@ -417,6 +425,18 @@ class Store:
             if self._database is not None:
                 self._database.execute("INSERT OR REPLACE INTO links (plan, key, outside) VALUES (?, ?, ?)", (plan_key, key, packed))
                 self._links.add(plan_key)
+                self._linked += 1
+                if self._linked % LINKS == 0:
+                    self._forget_links()
+
+    def _forget_links(self) -> None:
+        """Under the lock: when links are many more than results, forget the half that was written first."""
+        assert self._database is not None
+        links, results = (self._database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("links", "results"))
+        if links > 4 * results + LINKS:
+            half = "(SELECT id FROM links ORDER BY id LIMIT 1 OFFSET ?)"
+            self._database.execute(f"DELETE FROM links WHERE id < {half}", (links // 2,))
+            self._links.forget()
 
     def _write_body(self, key: bytes, packed: Packed) -> tuple[bytes | None, bytes]:
         """Write a packed record: into the index if it is small (returned), otherwise to its file.
@@ -592,6 +612,7 @@ class _KnownKeys:
 
     def __init__(self, table: str, column: str):
         self._query = f"SELECT id, {column} FROM {table} WHERE id > ?"
+        self._count = f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT ?)"
         self._known: set[bytes] | None = None
         self._last_row = 0
         self._lookups = 0
@@ -600,6 +621,9 @@ class _KnownKeys:
         if self._known is None:
             self._lookups += 1
             if self._lookups <= LOOKUPS:
+                return True
+            if database.execute(self._count, (KNOWN + 1,)).fetchone()[0] > KNOWN:
+                self._give_up()
                 return True
             known: set[bytes] = set()
             self._read(database, known)
@@ -614,10 +638,17 @@ class _KnownKeys:
     def add(self, key: bytes) -> None:
         if self._known is not None:
             self._known.add(key[:8])
+            if len(self._known) > KNOWN:
+                self._give_up()
 
     def forget(self) -> None:
         """Rows are gone: read those that are left when they are asked for next."""
         self._known, self._last_row = None, 0
+
+    def _give_up(self) -> None:
+        """There are too many: look each up, for a long time."""
+        self.forget()
+        self._lookups = -KNOWN
 
     def refresh(self, database: sqlite3.Connection) -> None:
         """Notice rows that were added since."""

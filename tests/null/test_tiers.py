@@ -414,6 +414,51 @@ def test_small_values_are_kept_without_further_objects_until_they_are_asked_for(
         assert "started" not in seen, "the output is on disk"
 
 
+def small(number: int) -> Entry:
+    return Entry(number.to_bytes(20, "little"), "values", ("int",), (number,), (b"=%d" % number,), 1.0)
+
+
+def test_the_budget_bounds_the_index_too(tmp_path):
+    """Results of a few bytes took twenty times what they were counted with."""
+    store = Store(tmp_path, 100_000)
+    for number in range(3000):
+        store.put(small(number), b"p" + small(number).key, ())
+    store.flush()
+    assert 100 < store.info()["results"] < 1000
+    store.close()
+    assert (tmp_path / store_module.INDEX).stat().st_size < 200_000
+
+
+def test_links_to_the_same_few_results_are_bounded_on_disk_too(tmp_path, monkeypatch):
+    """Each run of a service with another input left one for ever, on disk and in memory."""
+    monkeypatch.setattr("nodegraph.store.LINKS", 100)
+    store = Store(tmp_path, 1 << 30)
+    store.put(small(0), None, ())
+    for number in range(1000):
+        store.link(b"%08d------------" % number, small(0).key, ())
+    store.flush()
+    assert store.info()["links"] <= 210
+    assert store.linked(b"%08d------------" % 999) == (small(0).key, ())
+    assert store.linked(b"%08d------------" % 0) is None
+    store.close()
+
+
+def test_keys_beyond_what_memory_should_hold_are_looked_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("nodegraph.store.KNOWN", 150)
+    for number in range(2):
+        store = Store(tmp_path, 1 << 30)
+        for one in range(100):  # so many that they are read at once
+            assert (store.get(small(one).key) is not None) == (number > 0)
+        for one in range(200):
+            store.put(small(one), b"p" + small(one).key, ())
+        store.flush()
+        assert store._results._known is None
+        for one in range(250):
+            assert (store.get(small(one).key) is not None) == (one < 200)
+            assert store.may_have(small(one).key)
+        store.close()
+
+
 def test_a_pruned_index_does_not_grow_in_memory(tmp_path):
     with Engine(nodes=[long_text], cache=tmp_path, disk=1_000_000) as engine:
         for number in range(200):
@@ -538,7 +583,7 @@ def with_arrays(folder: Path, count: int) -> Store:
     store = Store(folder, 1 << 30)
     for number in range(count):
         image = Image(numpy.full((1, 3, 32, 32), number / 256, numpy.float32))
-        store.put(Entry(b"%020d" % number, "values", ("image",), (image,), (b"=%d" % number,), 1.0), None, ())
+        store.put(Entry(b"%08d------------" % number, "values", ("image",), (image,), (b"=%d" % number,), 1.0), None, ())
     store.flush()
     return store
 
@@ -548,7 +593,7 @@ def test_results_in_memory_hold_few_files_open(tmp_path, monkeypatch):
     monkeypatch.setattr("nodegraph.store.MAPPED", 1)
     store = with_arrays(tmp_path, 200)
     before = len(os.listdir("/proc/self/fd"))
-    held = [store.read(store.get(b"%020d" % number)) for number in range(200)]
+    held = [store.read(store.get(b"%08d------------" % number)) for number in range(200)]
     assert len(os.listdir("/proc/self/fd")) <= before + MAPS
     assert [values[0].numpy()[0, 0, 0, 0] * 256 for values in held] == list(range(200))
     del held
@@ -560,12 +605,12 @@ def test_a_result_that_cannot_be_opened_for_now_is_not_damaged(tmp_path, monkeyp
     store = with_arrays(tmp_path, 1)
     with monkeypatch.context() as patched:
         patched.setattr("builtins.open", lambda *args: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many open files")))
-        assert store.read(store.get(b"%020d" % 0)) is None
+        assert store.read(store.get(b"%08d------------" % 0)) is None
     assert "Too many open files" in store.trouble
     assert "damaged" not in caplog.text
     store.close()
     store = Store(tmp_path, 1 << 30)
-    assert store.read(store.get(b"%020d" % 0)) is not None
+    assert store.read(store.get(b"%08d------------" % 0)) is not None
     store.close()
 
 
@@ -581,7 +626,7 @@ def test_a_result_of_another_user_is_made_again_and_not_damaged(tmp_path, monkey
         assert CALLED == [5]
     assert not engine.store.trouble
     store = with_arrays(tmp_path, 2)
-    whole, closed = store_module._content, store._path(b"%020d" % 0)
+    whole, closed = store_module._content, store._path(b"%08d------------" % 0)
 
     def content(path: Path) -> memoryview:
         if path == closed:
@@ -590,13 +635,13 @@ def test_a_result_of_another_user_is_made_again_and_not_damaged(tmp_path, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(store_module, "_content", content)
-        assert store.read(store.get(b"%020d" % 0)) is None
+        assert store.read(store.get(b"%08d------------" % 0)) is None
         assert store.verify() == {"checked": 1, "damaged": 0, "stray_files_removed": 0}
     assert not store.trouble
     assert "damaged" not in caplog.text
     store.close()
     store = Store(tmp_path, 1 << 30)
-    assert store.read(store.get(b"%020d" % 0)) is not None
+    assert store.read(store.get(b"%08d------------" % 0)) is not None
     store.close()
 
 
@@ -708,7 +753,7 @@ def test_what_a_full_disk_had_room_for_is_kept_and_nothing_else(tmp_path, monkey
     assert "No space left" in store.trouble
     store.close()
     store = Store(tmp_path, 1 << 30)
-    kept = [number for number in range(6) if store.get(b"%020d" % number) is not None]
+    kept = [number for number in range(6) if store.get(b"%08d------------" % number) is not None]
     assert kept == ([0, 1, 2] if committed else [])
     assert len(list(tmp_path.glob("results/*/*"))) == len(kept)
     store.close()
@@ -737,8 +782,8 @@ def test_what_cannot_be_removed_stays(tmp_path):
     for path in folder.glob("?.ng"):
         os.utime(path, (1, 1))
     assert store.verify() == {"checked": 2, "damaged": 0, "stray_files_removed": 1}
-    store._path(b"%020d" % 0).unlink()
-    store._path(b"%020d" % 0).mkdir()
+    store._path(b"%08d------------" % 0).unlink()
+    store._path(b"%08d------------" % 0).mkdir()
     assert store.clear()["removed"] == 2
     assert not store.trouble
     assert store.info()["results"] == 0
@@ -790,7 +835,7 @@ def test_what_another_process_wrote_or_removed_is_no_damage(tmp_path):
     whole = store.get
 
     def removed_meanwhile(key: bytes) -> Entry | None:
-        if key == b"%020d" % 5:
+        if key == b"%08d------------" % 5:
             other = Store(tmp_path, 1 << 30)
             other.clear()
             other.close()
@@ -866,10 +911,10 @@ DAMAGES = ["size = x'ff00'", "seconds = 'long'", "seconds = x'ff'", "head = CAST
 def test_a_damaged_row_costs_itself_alone(tmp_path, damage):
     store = Store(tmp_path, 1 << 30)
     for number in range(3):
-        store.put(Entry(b"%020d" % number, "values", ("text",), (f"{number}",), (b"=%d" % number,), 1.0), None, ())
+        store.put(Entry(b"%08d------------" % number, "values", ("text",), (f"{number}",), (b"=%d" % number,), 1.0), None, ())
     store.flush()
-    store._database.execute(f"UPDATE results SET {damage} WHERE key = ?", (b"%020d" % 1,))
-    entries = [store.get(b"%020d" % number) for number in range(3)]
+    store._database.execute(f"UPDATE results SET {damage} WHERE key = ?", (b"%08d------------" % 1,))
+    entries = [store.get(b"%08d------------" % number) for number in range(3)]
     assert [entry and store.read(entry) for entry in entries] == [("0",), None, ("2",)]
     assert store.verify()["checked"] == 2
     assert store.clear()["removed"] == 2
