@@ -258,8 +258,9 @@ class Engine:
         return found
 
     def close(self) -> None:
-        """Cancel the jobs that are not done, write what is waiting to disk, end the threads. Idempotent. RuntimeError in a node.
-        Nothing is done in a process that was forked off: all of it belongs to the other one."""
+        """Cancel the jobs that are not done, write what is waiting to disk, end the threads, let go of weights and of all that is cached
+        in memory. Idempotent. RuntimeError in a node. Nothing is done in a process that was forked off: all of it belongs to the other
+        one."""
         if self._process != os.getpid():
             return
         self._refuse_nodes("close the engine that runs it")
@@ -273,6 +274,8 @@ class Engine:
         for run in runs:
             run.job.result()
         _close(self._lanes, self.store)
+        self.cache.clear()  # the engine itself may be held for long, as by a notebook's variable
+        self.resident.clear()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,9 @@ class Provenance:
     """The record of one run, made when it is first asked for. `plan` is told of as it is now, before it grows in the run."""
 
     def __init__(self, engine: Engine, template: Template, name: str, given: Mapping[str, Any], origins: Mapping[str, str], plan: Plan):
-        self._shared, self._versions, self._known_packs = engine._ready(), engine.registry.versions, engine.packs  # not the engine itself
+        shared = engine._ready()  # neither this nor the engine is kept: results would hold its weights and all that is cached
+        self._machine = {"device": shared.device.partition(":")[0], "dtype": shared.dtype}
+        self._versions, self._known_packs = engine.registry.versions, engine.packs
         self._template, self._name, self._origins = template, name, origins
         self._given = {name: kinds.apart(value) if kinds.is_json(value) else value for name, value in given.items()}
         self._plan, self._steps = plan, len(plan)
@@ -68,7 +70,7 @@ class Provenance:
             "versions": {name: installed_version(name) for name in sorted({ENCODER, *self._numerics(packs)})},
             "models": {ref.name: ref.digest().hex() for ref in self._values(ModelRef)},
             "files": self._files(),
-            "machine": {"device": self._shared.device.partition(":")[0], "dtype": self._shared.dtype},
+            "machine": self._machine,
         }
         return {name: value for name, value in record.items() if value or name in ("workflow", "inputs", "packs")}
 

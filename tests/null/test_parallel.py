@@ -7,6 +7,7 @@ import gc
 import random
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from nodegraph import Engine, Invalid, node
 from nodegraph.execution import Execution
 from nodegraph.job import Job, Result
+from nodegraph.resident import _Weights
 
 CALLED: Counter[tuple[int, ...]] = Counter()
 COUNTING = threading.Lock()
@@ -166,6 +168,30 @@ def test_an_engine_holds_no_run_that_is_done(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             engine.submit(flow)
         assert not engine._runs, "or to close it would wait for ever"
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_result_holds_nothing_that_runs_share(closed):
+    """Each result that was kept had the cache and the weights of its engine with it, though that was closed and gone."""
+    engine = Engine(nodes=[later], cache=False)
+    job = engine.submit({"nodes": {"a": {"use": "later", "with": {"a": 1}}}, "outputs": {"int": "a.int"}})
+    result = job.result(10)
+    shared = [weakref.ref(one) for one in (engine, engine._shared, engine.cache, engine.resident)]
+    if closed:
+        engine.close()
+    del engine
+    gc.collect()
+    assert [one() for one in shared] == [None] * 4
+    assert result.metadata("int")["machine"] == {"device": "cpu", "dtype": "float32"}
+
+
+def test_a_closed_engine_holds_no_results_and_no_weights():
+    with Engine(nodes=[later], cache=False) as engine:
+        engine.run({"nodes": {"a": {"use": "later", "with": {"a": 1}}}, "outputs": {"int": "a.int"}})
+        engine.resident._loaded["weights"] = weights = _Weights("cpu")
+        weights.nbytes = 1
+        assert len(engine.cache) == 1
+    assert (len(engine.cache), engine.resident._loaded) == (0, {})
 
 
 def test_a_job_keeps_no_await_that_was_given_up() -> None:
