@@ -17,7 +17,7 @@ from typing import Any
 from nodegraph import keys
 from nodegraph.entries import Entry
 from nodegraph.packing import Packed, Unpackable, unpack
-from nodegraph.store import Store
+from nodegraph.store import AGAIN, Store
 
 log = logging.getLogger("nodegraph.checkpoints")
 EVERY = 0.4
@@ -41,17 +41,17 @@ class Checkpoints:
 
     def __init__(self, store: Store):
         self._store, self._folder = store, store.folder / "checkpoints"
-        self._broken = False
+        self._again = 0.0  # when to write them again after trouble with the disk, by time.monotonic
         self._forget_old()
 
     def save(self, key: bytes, state: Any) -> float:
         """Write JSON-like data and arrays, here and now. Returns the seconds until the next one is due. Raises Unpackable."""
         begun = time.monotonic()
-        if not self._broken:
+        if begun >= self._again:
             try:
                 self._write(key, Packed(state))
             except OSError as error:
-                self._broken = True
+                self._again = begun + AGAIN
                 if not self._store.trouble:  # or else that has been said
                     log.warning("checkpoints cannot be written, so a run that is killed starts over: %s", error)
         return max(EVERY, SHARE * (time.monotonic() - begun))

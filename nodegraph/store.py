@@ -1,13 +1,14 @@
 """The disk tier: one SQLite index (WAL) of results and links, small values inside it, larger ones as files.
 
 Files are written aside and renamed, checked against their digest when they are read, and large ones read by mmap. Several processes
-may share a folder. Whatever goes wrong with the disk, a run goes on without it, and says so once.
+may share a folder. Whatever goes wrong with the disk, a run goes on without it, and says so; what runs for days tries again later.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import math
 import mmap
 import os
 import queue
@@ -49,6 +50,8 @@ MAPS = 64
 """Files that are mapped at once, at most: each stays open, and a process may have few hundreds open. Others are read."""
 PATIENCE = 20
 """Seconds to wait for another process that writes to the index."""
+AGAIN = 60.0
+"""Seconds after trouble with the disk until it is tried again; twice as many after each further trouble, up to sixty times."""
 LOOKUPS = 64
 """After this many single look-ups the known keys are read at once."""
 KNOWN = 1_000_000
@@ -101,6 +104,7 @@ class Store:
         self._unreadable: set[bytes] = set()  # keys of results that others may read: here they are none
         self._seen_version = 0
         self._database: sqlite3.Connection | None = None
+        self._pause, self._again = AGAIN, math.inf  # when trouble may be over, by time.monotonic
         self._inode = 0  # of the index
         with self._guard("open"):
             self._open()
@@ -138,9 +142,9 @@ class Store:
 
     def _reopen(self) -> None:
         """Under the lock: begin with the folder as it is now. What is written to an index without a name would be lost."""
-        assert self._database is not None
-        self._database.close()
-        self._database = None
+        if self._database is not None:
+            self._database.close()
+            self._database = None
         self._results.forget()
         self._links.forget()
         self._seen_version = 0
@@ -150,8 +154,10 @@ class Store:
         return _Guard(self, doing)
 
     def fail(self, doing: str, error: Exception) -> None:
-        """Go on without the disk tier. Said once."""
+        """Go on without the disk tier, for a while. Said once."""
         with self._lock:
+            if not (now := time.monotonic()) < self._again < math.inf:  # or else it is the same trouble, seen by another thread
+                self._again, self._pause = now + self._pause, min(2 * self._pause, 60 * AGAIN)
             database, self._database = self._database, None
             if database is not None:
                 if not (_is_damage(error) or self._commit(database)):
@@ -244,7 +250,13 @@ class Store:
         return found if found is not None and found[0] == key else None  # a damaged index leads to the row of another
 
     def refresh(self) -> None:
-        """Notice what other processes have written, and that the folder is another one: it may have been removed, or renamed."""
+        """Notice what other processes have written, that the folder is another one (it may have been removed, or renamed), and that
+        trouble with the disk is over."""
+        with self._lock, self._guard("open"):
+            if self._database is None and time.monotonic() >= self._again:
+                self._reopen()
+                self.trouble = ""
+                log.warning("the cache in %r is used again", str(self.folder))
         with self._lock, self._guard("read"):
             if self._database is not None:
                 if not self._database.in_transaction and self._is_replaced():
@@ -566,6 +578,7 @@ class Store:
             if self._database is not None:
                 self._database.close()
                 self._database = None
+            self._again = math.inf
         not_when_ending(self.close)  # a process that ends meanwhile waits for it too
 
     def _all_keys(self) -> Iterator[bytes]:

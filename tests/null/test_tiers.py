@@ -414,6 +414,14 @@ def test_small_values_are_kept_without_further_objects_until_they_are_asked_for(
         assert "started" not in seen, "the output is on disk"
 
 
+class Fails:
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise self.error
+
+
 def small(number: int) -> Entry:
     return Entry(number.to_bytes(20, "little"), "values", ("int",), (number,), (b"=%d" % number,), 1.0)
 
@@ -805,6 +813,42 @@ def test_an_index_that_cannot_be_had_is_no_damage_of_results(tmp_path, monkeypat
         assert not any(facts.get(name) for name in ("damaged", "removed", "stray_files_removed"))
         other.close()
         assert len(list(tmp_path.glob("results/*/*.ng"))) == 2
+
+
+@node
+def slow_text(number: int) -> str:
+    time.sleep(0.005)  # so long that it is worth a look at the disk
+    return f"{number:08d}" * 1000
+
+
+@pytest.mark.parametrize("trouble", ["full", "a file"])
+def test_trouble_with_the_disk_that_is_over_is_forgotten(tmp_path, monkeypatch, caplog, trouble):
+    """A service that met a full disk for a moment computed everything anew until it was started again."""
+    monkeypatch.setattr("nodegraph.store.AGAIN", 0.5)
+    cache = tmp_path / "cache"
+    workflow = flow({"t": {"use": "slow_text", "with": {"number": 1}}}, {"t": "t.text"})
+    with Engine(nodes=[slow_text], cache=cache, memory=0) as engine:
+        with monkeypatch.context() as broken:
+            if trouble == "full":
+                broken.setattr("nodegraph.store.os.replace", Fails(OSError(errno.ENOSPC, "No space left on device")))
+            else:
+                shutil.rmtree(cache)
+                cache.write_text("")
+            for _ in range(3):
+                assert engine.run(workflow).ok
+                engine.store.flush()
+            assert engine.store.trouble
+        cache.unlink() if trouble == "a file" else None
+        until = time.monotonic() + 30
+        while engine.store.trouble:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+            assert engine.run(workflow).ok
+        engine.store.flush()
+        assert "started" not in traced(engine, workflow)[1]
+        assert "is used again" in caplog.text
+    engine.store.refresh()
+    assert engine.store._database is None, "a store that is closed stays so"
 
 
 @pytest.mark.parametrize("removed", [True, False])
