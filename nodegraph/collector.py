@@ -23,9 +23,9 @@ def held() -> Iterator[None]:
     if not gc.isenabled():
         yield
         return
-    _holding = True
-    gc.disable()
     try:
+        _holding = True
+        gc.disable()  # within: an interrupt that comes right behind it must not leave it so
         yield
     finally:
         gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import textwrap
 
 import pytest
+
+from nodegraph import collector
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals between threads are those of POSIX")
 
@@ -98,3 +101,20 @@ def test_elsewhere_signals_are_the_business_of_who_called() -> None:
         """
     )
     assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
+
+
+def test_an_interrupt_at_any_moment_leaves_the_garbage_collector_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that came right behind its being held left it so for good: a notebook whose kernel is interrupted goes on without it."""
+    hold = gc.disable
+
+    def interrupted() -> None:
+        hold()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gc, "disable", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt), collector.held():
+            pass
+        assert gc.isenabled()
+    finally:
+        gc.enable()
