@@ -33,6 +33,8 @@ ROOT = "nodegraph_packs"
 """The private module prefix of packs."""
 SETTLED = 2.0
 """Seconds after which a changed file is sure to have another time than its bytecode remembers, which counts whole seconds."""
+MANY = 500
+"""Modules that are known before those are looked for whose files are gone."""
 _numbers = count(1)
 _importing = ForkSafeLock()
 _editions: weakref.WeakValueDictionary[str, Edition] = weakref.WeakValueDictionary()
@@ -40,6 +42,8 @@ _latest: dict[tuple[str, str], Source] = {}
 """(file, module) → the version of it that was read last. Older ones live as long as somebody uses them."""
 _newest: dict[str, dict[str, Source]] = {}
 """Pack → its modules as they were read last, by whichever engine."""
+_look_at = MANY
+"""So many known modules are the next to be looked at."""
 
 
 class Source:
@@ -100,6 +104,7 @@ class Edition:
         self.modules.update({_dotted(pack, name): one for name, one in sources.items()})
         _latest.update({(str(one.file), name): one for name, one in sources.items()})
         _newest[pack] = dict(sources)
+        _forget_gone()
         if _Finder not in sys.meta_path:
             sys.meta_path.insert(0, _Finder)
 
@@ -117,6 +122,19 @@ class Edition:
 
 def _dotted(pack: str, name: str) -> str:
     return f"{pack}.{name}" if name else pack
+
+
+def _forget_gone() -> None:
+    """Forget modules whose files are gone, such as those of packs in folders for a while: each would keep all of its edition."""
+    global _look_at
+    if len(_latest) > _look_at:
+        for place, one in list(_latest.items()):
+            if not one.file.exists():
+                _latest.pop(place, None)
+        for pack, sources in list(_newest.items()):
+            if sources and not any((str(one.file), name) in _latest for name, one in sources.items()):
+                _newest.pop(pack, None)
+        _look_at = max(MANY, 2 * len(_latest))
 
 
 def _forget(root: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
 import threading
 import time
@@ -398,6 +399,26 @@ def test_old_code_goes_when_nobody_calls_it(packs):
         gc.collect()
         left = [name for name in sys.modules if name.startswith(editions.ROOT) and str(packs) in str(sys.modules[name].__file__ or "")]
         assert len(left) <= 2, left
+
+
+def test_packs_in_folders_that_are_gone_are_forgotten(packs, monkeypatch):
+    """Each pack that was in a folder for a while stayed imported for good, as those that a service is sent."""
+    monkeypatch.setattr(editions, "_look_at", 0)
+    monkeypatch.setattr(editions, "MANY", 0)
+    modules = weakref.WeakSet()
+    for number in range(6):
+        folder = packs.parent / f"packs{number}"
+        write(folder / f"mine{number}", nodes=body("plum", "value + 1"))
+        with bare_engine(packs=[folder]) as engine:
+            assert answer(engine, "plum", value=1) == 2
+            modules.update(one for name, one in sys.modules.items() if name.endswith(f"mine{number}.nodes"))
+        editions._look_at = 0
+        shutil.rmtree(folder)
+        del engine
+    assert {pack for pack in editions._newest if pack.startswith("mine") and pack != "mine"} == {"mine5"}
+    gc.collect()  # the editions
+    gc.collect()  # and then their modules
+    assert len(modules) <= 2, list(modules)
 
 
 def test_old_classes_go_with_their_values(packs):
