@@ -2,6 +2,9 @@
 
 Each `load_…` is a loader for `run.use`. The class of a part is the one its own configuration names, if it is of the right
 kind; a pickle is never opened and code from a model folder is never run.
+
+diffusers and transformers are first imported within loaders, of which one runs at a time: each puts another module in its place while
+it is imported, and `import` gives whoever asks meanwhile the first one, which has nothing in it.
 """
 
 from __future__ import annotations

@@ -265,9 +265,10 @@ def _steering(guide: Guide | None, run: Run) -> Iterator[ClassSteer | None]:
         yield None
         return
     from .loading import load_classifier
-    from .noisy_classifier import ClassSteer
 
     with run.use(Handle(guide.files, guide.component, guide.dtype), load_classifier) as classifier:
+        from .noisy_classifier import ClassSteer  # which is loaded by now
+
         yield ClassSteer(classifier, guide.facts["place"], guide.facts["scale"])
 
 

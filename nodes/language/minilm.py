@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel
 
 from nodegraph import Files, Invalid
 
@@ -16,6 +15,8 @@ from .reading import load_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from transformers import BertConfig, BertModel
 
 BATCH = 64
 """Sentences in one call."""
@@ -52,6 +53,8 @@ class SentenceEncoder(torch.nn.Module):
 
 def load_encoder(files: Files, device: str, dtype: str) -> SentenceEncoder:
     """Raises Invalid when the files are not those of a sentence encoder, or damaged."""
+    from transformers import BertConfig, BertModel  # here, as one thread loads at a time: see the diffusion pack's loading
+
     config = load_config(files)
     try:
         bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)

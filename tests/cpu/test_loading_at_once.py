@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,44 @@ def test_weights_that_are_loaded_at_once_leave_torch_as_it_was() -> None:
         for engine in engines:
             engine.close()
     assert changeable() == before
+
+
+AT_ONCE = """
+import importlib.abc, importlib.machinery, importlib.util, json, sys, threading, time
+from nodegraph import Engine
+
+flows = json.loads(sys.argv[1])
+begun = threading.Event()
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "transformers":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+        def slowly(module):
+            begun.set()
+            time.sleep(2)  # the other engine comes to the same import
+            execute(module)
+        spec.loader.exec_module = slowly
+        return spec
+
+sys.meta_path.insert(0, Slow())
+jobs = []
+for file, inputs in flows:
+    engine = Engine(cache=False, device="cpu")
+    jobs.append(engine.submit(file, **inputs))
+    begun.wait(60)
+print([problem.text for job in jobs for problem in job.result().problems])
+"""
+
+
+def test_two_engines_import_transformers_at_once() -> None:
+    """It puts another module in its place while it is imported: the second engine got the first one, which is empty."""
+    flows = [("resolve_wording", {"text": "a polyp", "wordings": ["house"]}), ("txt2img", {**PROMPT, "steps": 1})]
+    given = json.dumps([(str(REPOSITORY / f"workflows/{name}.json"), inputs) for name, inputs in flows])
+    done = subprocess.run([sys.executable, "-c", AT_ONCE, given], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr[-2000:]
 
 
 @pytest.fixture
