@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 RUNS, LANES, STORES = range(3)
@@ -45,19 +46,36 @@ def in_forked(call: Callable[[], None]) -> None:
 
 
 class ForkSafeLock:
-    """A reentrant lock that is free in a process that is forked off while another thread holds it."""
+    """A reentrant lock that is free in a process that is forked off while another thread holds it.
 
-    def __init__(self) -> None:
+    `wait`: the seconds that forking waits until none does, where what is changed meanwhile would stay so in the other process.
+    """
+
+    def __init__(self, wait: float = 0.0) -> None:
+        self._wait = wait
         self._renew()
         in_forked(self._renew)
 
     def _renew(self) -> None:
         self._lock = threading.RLock()
 
+    def _forked(self) -> None:
+        with suppress(RuntimeError):  # it was waited for in vain
+            self._lock.release()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         with self._lock:  # the same is let go again in a process that is forked off meanwhile
+            if self._wait:
+                self._be_waited_for()
             yield
+
+    def _be_waited_for(self) -> None:
+        wait, self._wait = self._wait, 0.0
+        if hasattr(os, "register_at_fork"):
+            # forking takes locks in the order opposite to this: that of the pools of threads, which who has this one may start, after it
+            import_module("concurrent.futures.thread")
+            os.register_at_fork(before=lambda: self._lock.acquire(timeout=wait), after_in_parent=self._forked)
 
 
 def _end_last() -> None:

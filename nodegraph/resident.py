@@ -16,9 +16,12 @@ from nodegraph.heap import HEAP
 from nodegraph.literals import Refused
 from nodegraph.models import ModelFolder, Stamps
 
-_building = ForkSafeLock()
+FORK = 30.0
+"""Seconds that a process that is to be forked off waits for weights that are being made."""
+_building = ForkSafeLock(FORK)
 """Held while weights are made: to make no weights twice, libraries put others in the place of torch's own functions and of its default
-dtype, for all threads, and what two at once put back in the wrong order stays there. Then all later modules lose their weights."""
+dtype, for all threads, and what two at once put back in the wrong order stays there, as it does in a process that is forked off
+meanwhile. Then all later modules lose their weights."""
 
 
 class Resident:

@@ -227,6 +227,40 @@ print(gc.isenabled())
     assert run(tmp_path, program) == "True True True\nFalse False False\nTrue\n"
 
 
+def test_a_process_is_forked_off_when_no_weights_are_being_made(tmp_path: Path) -> None:
+    """What libraries had put in the place of torch's own functions stayed there: modules of the other process lost their weights.
+    What takes too long is not waited for."""
+    program = """
+import threading, time
+from nodegraph import ending, resident
+from concurrent.futures.thread import ThreadPoolExecutor
+changed = []
+def load(lock, seconds):
+    with lock.held():
+        changed.append(1)
+        ready.set()
+        time.sleep(seconds)
+        with ThreadPoolExecutor() as pool:
+            pool.submit(changed.clear).result()
+for lock, seconds in (resident._building, 0.3), (ending.ForkSafeLock(0.1), 1.0):
+    ready = threading.Event()
+    thread = threading.Thread(target=load, args=(lock, seconds))
+    thread.start()
+    ready.wait()
+    if os.fork() == 0:
+        print(changed, lock._lock.acquire(timeout=0.1), flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
+    thread.join()
+    with lock.held():
+        thread = threading.Thread(target=lambda: print(lock._lock.acquire(timeout=0.1)))
+        thread.start()
+        thread.join()
+    print(lock._lock.acquire(timeout=0.1))
+"""
+    assert run(tmp_path, program) == "[] True\nFalse\nTrue\n[1] True\nFalse\nTrue\n"
+
+
 def test_a_call_at_the_end_that_comes_behind_the_engines_is_told(tmp_path: Path) -> None:
     """What was to be called at the end before nodegraph was imported is called after engines have ended: a run in it never did."""
     program = """
