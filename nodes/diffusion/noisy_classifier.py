@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -85,15 +86,30 @@ class ClassSteer:
             return torch.autograd.grad(logits.log_softmax(dim=1)[:, self.place].sum(), given)[0]
 
 
+_lock = threading.Lock()
+_gradients = 0  # that are being taken
+_before = False  # what cuDNN was told before
+
+
 @contextmanager
 def _repeatable() -> Iterator[None]:
-    """Some ways of cuDNN back through a convolution add in whatever order threads come: the same inputs would give other bytes."""
+    """Some ways of cuDNN back through a convolution add in whatever order threads come: the same inputs would give other bytes.
+
+    cuDNN is told so for all threads at once: by the first one in here, until the last one leaves.
+    """
+    global _gradients, _before
     cudnn: Any = torch.backends.cudnn
-    before, cudnn.deterministic = cudnn.deterministic, True
+    with _lock:
+        if not _gradients:
+            _before, cudnn.deterministic = cudnn.deterministic, True
+        _gradients += 1
     try:
         yield
     finally:
-        cudnn.deterministic = before
+        with _lock:
+            _gradients -= 1
+            if not _gradients:
+                cudnn.deterministic = _before
 
 
 def signal_share(scheduler: SchedulerMixin, timestep: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,30 @@ def test_the_way_back_is_one_that_gives_the_same_bytes_again() -> None:
 
     ClassSteer(classify, 1, 1.0).gradient(torch.zeros(1, *SHAPE), torch.tensor(500))
     assert (asked, torch.backends.cudnn.deterministic) == ([True], False)
+
+
+def test_two_samplings_at_once_leave_cudnn_as_it_was() -> None:
+    """The one that began later took what the other had set for what was there before, and set that back."""
+    asked: list[bool] = []
+    inside, over = [threading.Event(), threading.Event()], threading.Event()
+
+    def steer(turn: int) -> None:
+        def classify(given: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            inside[turn].set()
+            (inside[1] if turn == 0 else over).wait(30)
+            given.register_hook(lambda gradient: asked.append(torch.backends.cudnn.deterministic))
+            return log_densities(given, 0.5)
+
+        ClassSteer(classify, 1, 1.0).gradient(torch.zeros(1, *SHAPE), torch.tensor(500))
+
+    threads = [threading.Thread(target=steer, args=(turn,)) for turn in (0, 1)]
+    threads[0].start()
+    assert inside[0].wait(30)
+    threads[1].start()
+    threads[0].join()
+    over.set()
+    threads[1].join()
+    assert (asked, torch.backends.cudnn.deterministic) == ([True, True], False)
 
 
 @pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
