@@ -164,9 +164,13 @@ class Late:
 def load(source: Source) -> python_types.ModuleType:
     """Import a module for real, and let its classes be port types. Whatever the module does when it is imported may be raised."""
     with _importing.held():
-        if source.module not in sys.modules:
-            source.edition.keep(source.pack)
-        return importlib.import_module(source.module)
+        return _imported(source)
+
+
+def _imported(source: Source) -> python_types.ModuleType:
+    if source.module not in sys.modules:
+        source.edition.keep(source.pack)
+    return importlib.import_module(source.module)
 
 
 def load_alone(source: Source) -> python_types.ModuleType:
@@ -290,7 +294,9 @@ class _Alias(importlib.abc.Loader):
         return None
 
     def exec_module(self, module: python_types.ModuleType) -> None:
-        sys.modules[module.__name__] = load(self._source)  # the import system takes what stands there
+        found = _imported(self._source)  # without the lock: who holds it may wait for the import that this one is part of
+        vars(module).update(vars(found))  # of other threads that import it now, this very module is what they get
+        sys.modules[module.__name__] = found  # the import system takes what stands there
 
 
 def _register_classes(module: python_types.ModuleType, source: Source) -> None:

@@ -198,6 +198,54 @@ def test_run_in_flight_ends_with_its_own_code(packs, gates):
         assert new.result(10).outputs == {"out": 2440}
 
 
+TAKING = (
+    HEAD
+    + """
+@node
+def {name}(value: int = 1) -> int:
+    if not value:
+        return 0
+    from .{helper} import NUMBER
+    return value + NUMBER + {more}
+"""
+)
+GATED = "from reload_gates import GATES\nGATES['here'].set()\nGATES['go'].wait(10)\n"
+
+
+def at_once(engine, gates) -> list[object]:
+    """What two nodes give of which the second comes while the first one imports."""
+    first = engine.submit(using("plum"))
+    assert gates["here"].wait(10)
+    second = engine.submit(using("pear"))
+    time.sleep(0.3)
+    gates["go"].set()
+    return [job.result(10).outputs["out"] for job in (first, second)]
+
+
+def test_a_module_that_is_as_it_was_is_imported_by_another_that_is_waited_for(packs, gates):
+    """The node that imported the other one held what the unchanged one was then waited for with: neither ended, ever."""
+    write(packs / "mine", one=TAKING.format(name="plum", helper="late", more=0), base="NUMBER = 10\n", late="from .base import NUMBER\n")
+    with bare_engine(packs=[packs]) as engine:
+        assert answer(engine, "plum") == 11
+        two = HEAD + "from .late import NUMBER\n@node\ndef pear(value: int = 1) -> int:\n    return value + NUMBER\n"
+        write(packs / "mine", two=two, late=f"{GATED}from .base import NUMBER\n")
+        assert engine.reload().changed == ("mine",)
+        assert at_once(engine, gates) == [11, 11]
+
+
+def test_a_module_that_is_as_it_was_is_first_imported_by_two_threads(packs, gates):
+    """The second one got what had stood in its place meanwhile, with nothing in it."""
+    for more in (0, 5):
+        taking = {name: TAKING.format(name=name, helper="base", more=more) for name in ("plum", "pear")}
+        write(packs / "mine", base=f"{GATED}NUMBER = 10\n", **taking)
+        if not more:
+            engine = bare_engine(packs=[packs])
+    with engine:
+        assert engine.reload().changed == ("mine",)
+        assert [answer(engine, name, value=0) for name in ("plum", "pear")] == [0, 0]  # so that nothing else is still to be imported
+        assert at_once(engine, gates) == [16, 16]
+
+
 def new_process() -> None:
     """Forget what this process knows of packs, so that the next engine has the index alone."""
     for name in [name for name in sys.modules if name.startswith(editions.ROOT)]:
@@ -458,7 +506,7 @@ def test_class_of_a_pack_in_two_versions(packs):
 
 def test_no_run_mixes_two_versions(packs):
     """Runs that start while packs change see all of the old version, or all of the new one; graphs that nodes return too."""
-    text = HEAD + "@node\ndef plum() -> int:\n    return {0}\n@node\ndef pear(value: int) -> int:\n    return value * 1000 + {0}\n"
+    text = HEAD + "@node\ndef plum() -> int:\n    return {0}\n@node\ndef pear(value: int = 1) -> int:\n    return value * 1000 + {0}\n"
     text += "@node\ndef grown(value: int) -> int:\n    graph = Graph()\n"
     text += "    return graph.give(int=graph.add('l', 'pear', value=graph.input('value'))['int'])\n"
     write(packs / "mine", nodes=text.format(0))
