@@ -47,6 +47,7 @@ class Checker:
         self.signatures: dict[NodeType, Signature | None] = {}
         self._read: dict[Path, Workflow] = {}
         self._templates: dict[str, Template] = {}
+        self._nested: dict[tuple[int, frozenset[str]], tuple[Workflow, Template]] = {}
         self._open: list[str] = []
         self._depth = 0
 
@@ -55,6 +56,13 @@ class Checker:
         what is wrong with their defaults is no problem; then it is not kept. Raises Refused when it is nested too deeply."""
         if not self._depth:
             self.world.look_up()
+            return self._template(workflow, given)
+        name = id(workflow), frozenset(given)
+        if name not in self._nested:  # or else what is wrong deep inside would be found twice as often at each level
+            self._nested[name] = workflow, self._template(workflow, given)  # the workflow, so that its id stays its own
+        return self._nested[name][1]
+
+    def _template(self, workflow: Workflow, given: Collection[str]) -> Template:
         if given:
             return self._compile(workflow, given=given)
         kept = workflow._compiled
@@ -135,6 +143,7 @@ class Checker:
             raise Refused("too-deep", text, "use fewer workflows inside of workflows; a loop is the node 'repeat'")
         if not self._depth:
             self._templates.clear()
+            self._nested.clear()
             self.world.look_up()
         mark = self.world.mark()
         self._open.append(str(workflow._stamp[0]) if workflow._stamp else "")
@@ -147,9 +156,9 @@ class Checker:
             self._depth -= 1
             self._open.pop()
 
-    def check_facts(self, template: Template, given: Mapping[str, Facts] | None = None) -> None:
+    def check_facts(self, template: Template, given: Mapping[str, Facts]) -> None:
         """Report what is known not to go together in a template without other problems."""
-        self.flow.check(template, given or {})
+        self.flow.check(template, given)
 
 
 def _shown(path: Path) -> Path:

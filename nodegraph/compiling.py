@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import graph, types
 from nodegraph.bounds import inherit, input_port
 from nodegraph.errors import WorkflowInvalid, did_you_mean, listing
+from nodegraph.facts import Facts
 from nodegraph.literals import Pending, Refused, article, described, has_pending, literal
 from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import INPUTS, Link, Links, Template
@@ -107,7 +108,7 @@ class Compilation:
             if ports is None:
                 self._inherit_bounds()
             if not template.problems and not any(child.all_problems for child in template.children):
-                checker.check_facts(template)
+                checker.check_facts(template, {name: Facts() for name in self.values})
         self._in_file_order()
 
     def report(self, code: str, path: Steps, text: str, fix: str = "", **data: Any) -> None:
@@ -141,10 +142,8 @@ class Compilation:
             except Refused as error:
                 self.report(error.code, ("inputs", name, "type"), error.text, error.fix)
                 port = Port(name, types.ANY)
-            if name in self.values:
-                port = replace(port, default=REQUIRED)
             self._choices_fit(port)
-            if port.default is not REQUIRED:
+            if self._is_judged(port):
                 self._default_fits(port)
             self.template.inputs[name] = port
             self.template.feeds[name] = []
@@ -157,6 +156,11 @@ class Compilation:
                 literal(item, choice, self.outside)
             except Refused as error:
                 self.report(error.code, ("inputs", port.name, "choices", number), error.text, error.fix)
+
+    def _is_judged(self, port: Port) -> bool:
+        """Whether it matters what the default of an input is. A secret that is written down is, given or not: it is kept with what is
+        made."""
+        return port.default is not REQUIRED and (port.name not in self.values or "secret" in types.names(port.type))
 
     def _default_fits(self, port: Port) -> bool:
         if port.default is None:
@@ -184,7 +188,7 @@ class Compilation:
             except Refused as error:
                 self.report(error.code, ("inputs", name), error.text, error.fix)
                 continue
-            if port.default is not REQUIRED and f"inputs.{name}.default" not in wrong:
+            if self._is_judged(port) and f"inputs.{name}.default" not in wrong:
                 self._default_fits(port)
 
     # -- nodes -----------------------------------------------------------------------------------------------------
@@ -278,8 +282,7 @@ class Compilation:
             return None
         try:
             child = self.checker.template(use) if isinstance(use, Workflow) else self.checker.used_file(use, self.workflow.folder)
-            values = {*node.from_, *node.each, *(port for port, value in node.with_.items() if value is not None)}
-            if values and child.all_problems:
+            if child.all_problems and (values := self._given_a_value(node)):
                 child = self.checker.template(child.workflow, values)
         except Refused as error:
             self.report(error.code, path, error.text, error.fix)
@@ -289,6 +292,26 @@ class Compilation:
             return None
         self.template.children.append(child)
         return child
+
+    def _given_a_value(self, node: Node) -> frozenset[str]:
+        """The ports that a node gives a value, whatever the run is given: null would leave one at its default."""
+        given = {port for port, link in node.from_.items() if isinstance(link, list) or not self._may_be_null(link)}
+        given |= {
+            port
+            for port, items in node.each.items()
+            if (None not in items if isinstance(items, list) else not self._may_be_null(items, mapped=True))
+        }
+        return frozenset(given | {port for port, value in node.with_.items() if value is not None})
+
+    def _may_be_null(self, reference: Any, mapped: bool = False) -> bool:
+        """Whether a link, or an item of the list behind it, is an input of the workflow that may be null."""
+        source, _, name = reference.partition(".") if isinstance(reference, str) else ("", "", "")
+        port = self.template.inputs.get(name) if source == "inputs" else None
+        if port is None or name in self.values:  # what null items of its lists leave at a default is judged with them
+            return False
+        kind = types.without_none(port.type)
+        kind = (kind.args[0] if kind.kind == "list" else types.ANY) if mapped else port.type
+        return kind is types.ANY or kind.optional
 
     def _port(self, index: int, port: str, section: str) -> Port | None:
         """The declared port of that name, or None (then it is reported)."""

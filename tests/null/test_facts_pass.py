@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_packs import HEAD, write
 
-from nodegraph import Engine, WorkflowInvalid
+from nodegraph import Engine, Workflow, WorkflowInvalid
 
 NODES = (
     HEAD
@@ -145,3 +145,54 @@ def test_what_is_wrong_with_a_default_of_a_child_does_not_matter_where_it_is_giv
     assert codes(**{"with": {"width": 32}}) == ["file-missing"]
     assert codes(**{"with": {"width": 8, "file": "here.txt"}}) == ["facts-mismatch"]
     assert codes(**{"with": {"width": 32, "file": "there.txt"}}) == ["file-missing"]
+
+
+def nested(depth: int, width: int = 32, files: Path | None = None, **port: Any) -> dict[str, Any]:
+    """A workflow in a workflow in a workflow …, those of files each used twice, in which the innermost is given its file."""
+    flow = {"nodegraph": 1, **asking(width)}
+    for number in range(depth):
+        use: Any = flow
+        if files is not None:
+            (files / f"w{number}.json").write_text(json.dumps(flow))
+            use = f"./w{number}.json"
+        nodes = {name: {"use": use, "from": {"file": "inputs.file"}} for name in ("a" if files is None else "ab")}
+        flow = {"nodegraph": 1, "inputs": {"file": {"type": "file", **port}}, "nodes": nodes, "outputs": {"text": "a.text"}}
+    return flow
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_what_is_wrong_deep_inside_is_looked_at_once_for_each_way_that_it_is_used(
+    engine: Engine, tmp_path: Path, inline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A level deeper took twice the time: with and without what is given there."""
+    compiled = []
+    real = engine.checker._compile
+    monkeypatch.setattr(engine.checker, "_compile", lambda *given, **more: compiled.append(1) or real(*given, **more))
+    flow = Workflow.read(json.dumps(nested(12, 64, None if inline else tmp_path)), folder=tmp_path)
+    assert [problem.code for problem in engine.check(flow)] == ["facts-mismatch"]
+    assert len(compiled) <= 2 * 12 + 1
+
+
+def test_an_input_that_may_be_null_gives_what_it_is_linked_to_no_value(engine: Engine, tmp_path: Path) -> None:
+    """The default there does matter then, and it is the default that is said to be wrong, not the type of the link."""
+    (tmp_path / "here.txt").write_text("read")
+    flow, here = nested(1, default=None), str(tmp_path / "here.txt")
+    assert [problem.where for problem in engine.check(flow)] == ["nodes.a.use.inputs.file.default"]
+    assert engine.run(flow, file=here).outputs == {"text": "read"}
+    middle = nested(1, default="neither.txt")
+    outer = {"inputs": {"file": {"type": "file", "default": None}}, "nodes": {"c": {"use": middle, "from": {"file": "inputs.file"}}}}
+    assert [problem.where for problem in engine.check(outer)] == ["nodes.c.use.inputs.file.default"]
+    assert engine.check(outer, {"file": here}) == []
+    items = {"inputs": {"files": {"type": "list[file | none]"}}, "outputs": {"text": "c.text"}}
+    items["nodes"] = {"c": {"use": asking(32), "each": {"file": "inputs.files"}}}
+    assert engine.run(items, files=[here, here]).outputs == {"text": ["read", "read"]}
+    with pytest.raises(WorkflowInvalid, match=r"at  nodes.c.use.inputs.file.default"):
+        engine.run(items, files=[here, None])
+
+
+def test_a_secret_that_is_written_down_is_refused_though_another_is_given(engine: Engine) -> None:
+    """The workflow is kept in what is saved, with all that stands in it."""
+    flow = {"inputs": {"token": {"type": "secret", "default": "abc"}}, "nodes": {"cut": {"use": "cut", "with": {"width": 8}}}}
+    assert [problem.code for problem in engine.check(flow, {"token": "xyz"})] == ["secret-literal"]
+    outer = {"inputs": {"token": {"type": "secret"}}, "nodes": {"c": {"use": flow, "from": {"token": "inputs.token"}}}}
+    assert [problem.code for problem in engine.check(outer, {"token": "xyz"})] == ["secret-literal"]
