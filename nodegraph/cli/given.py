@@ -66,25 +66,27 @@ class Axis:
 
 def runs(arguments: Namespace, workflow: Workflow, registry: Registry) -> list[Given]:
     """One Given for each run that is asked for, in order. Raises WorkflowInvalid with everything that is wrong."""
-    return asked(arguments, workflow, registry)[1]
+    return _asked(arguments, _Reader(workflow, registry))[1]
 
 
 def valid_runs(arguments: Namespace, workflow: Workflow, engine: Engine) -> tuple[list[Axis], list[Given]]:
     """What is asked for, of a workflow that is without problems with the values of the first run. Raises WorkflowInvalid."""
     from nodegraph.engine import with_literals
 
+    reader = _Reader(workflow, engine.registry)
     try:
-        axes, given = asked(arguments, workflow, engine.registry)
+        axes, given = _asked(arguments, reader)
     except WorkflowInvalid as error:
-        raise WorkflowInvalid(engine.check(workflow) or error.problems) from None
+        places = {f"nodes.{node}.with.{port}" for node, _, port in (name.partition(".") for name in reader.named)}
+        left = [one for one in engine.check(workflow, dict.fromkeys(reader.named, "")) if one.where not in places]
+        raise WorkflowInvalid(left or error.problems) from None
     if problems := engine.check(with_literals(workflow, given[0].overrides), given[0].inputs):
         raise WorkflowInvalid(problems)
     return axes, given
 
 
-def asked(arguments: Namespace, workflow: Workflow, registry: Registry) -> tuple[list[Axis], list[Given]]:
+def _asked(arguments: Namespace, reader: _Reader) -> tuple[list[Axis], list[Given]]:
     """The axes of a sweep, and its runs; the last axis goes fastest. Raises WorkflowInvalid with everything that is wrong."""
-    reader = _Reader(workflow, registry)
     base = reader.file(arguments.inputs) if arguments.inputs else []
     rows = reader.lines(arguments.batch) if getattr(arguments, "batch", None) else [[]]
     if not rows and not reader.problems:
@@ -155,11 +157,12 @@ def _refuse_twice(reader: _Reader, groups: Iterable[list[_Value]]) -> None:
 
 
 class _Reader:
-    """Reads values for one workflow and collects what is wrong with them."""
+    """Reads values for one workflow and collects what is wrong with them. `named`: what a value is given for, right or wrong."""
 
     def __init__(self, workflow: Workflow, registry: Registry):
         self.workflow, self.registry = workflow, registry
         self.problems: list[Problem] = []
+        self.named: set[str] = set()
 
     def report(self, code: str, where: str, text: str, fix: str = "", file: str = "", line: int = 0) -> None:
         self.problems.append(Problem(code, where, text, fix, file, line, 1 if line else 0))
@@ -292,6 +295,7 @@ class _Reader:
 
     def type_of(self, name: str, where: str, file: str = "", line: int = 0) -> Type | None:
         """The type of an input or of `node.port`; None, and a problem, when there is none of that name."""
+        self.named.add(name)
         if name in self.workflow.inputs:
             try:
                 return types.parse(self.workflow.inputs[name].type)

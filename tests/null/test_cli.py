@@ -913,3 +913,20 @@ def test_an_int_of_any_size_is_printed():
     write({"inputs": {"n": {"type": "int"}}, "nodes": {"w": {"use": "integer", "from": {"value": "inputs.n"}}}, "outputs": {"n": "w.int"}})
     said = subprocess.run([sys.executable, "-m", "nodegraph", "run", "w.json", "--set", f"n={'7' * count}"], capture_output=True, text=True)
     assert (said.returncode, said.stdout) == (0, "7" * count + "\n")
+
+
+def test_a_value_that_cannot_be_read_is_told_of_and_not_what_it_was_to_replace(capsys: Capture) -> None:
+    """What was said was that the default is not here, to somebody who had given a file and misspelled it."""
+    inputs = {"file": {"type": "file", "default": "gone.txt"}, "other": {"type": "file", "default": "gone.txt"}}
+    path = write({"inputs": inputs, "nodes": {"same": {"use": "load_text", "with": {"file": "lost.txt"}}}})
+    Path("here.txt").write_text("here")
+    command = ["run", path, "--set", "other=here.txt"]
+    for wrong, where in ((["--set", "file=typo.txt"], "--set file"), (["--sweep", "file=here.txt,typo.txt"], "--sweep file")):
+        assert main([*command, "--set", "same.file=here.txt", *wrong]) == 2
+        assert problem_lines(capsys) == ["error[bad-value] cannot read 'typo.txt': No such file or directory", f"  at  {where}"]
+    assert main([*command, "--set", "file=typo.txt"]) == 2
+    assert problem_lines(capsys) == ["error[file-missing] there is no file 'lost.txt'", "  at  w.json:1:169: nodes.same.with.file"]
+
+
+def problem_lines(capsys: Capture) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error", "  at"))]
