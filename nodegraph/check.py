@@ -120,12 +120,12 @@ class Checker:
         stack, seen = [template], {id(template)}
         while stack:
             one = stack.pop()
-            if one.problems or (one is not template and not self._says_again(one.workflow)):
-                return True
+            if one.problems or (one is not template and not self._says_again(one.workflow)) or not self.world.says_again(one.said):
+                return True  # each is asked: what one asked first is not in what others that use the same workflow asked
             fresh = [child for child in one.children if id(child) not in seen]
             seen.update(map(id, fresh))
             stack += fresh
-        return not self.world.says_again(template.said)
+        return False
 
     def _says_again(self, used: Workflow) -> bool:
         """Whether the file of a workflow that is used still says what was read from it."""

@@ -84,6 +84,20 @@ def test_a_model_that_changes_is_seen_by_the_next_check(engine: Engine, tmp_path
     assert [problem.code for problem in engine.check(flow)] == ["model-incomplete"]
 
 
+def test_what_changes_for_a_workflow_that_two_others_use_is_seen_in_both(engine: Engine, tmp_path: Path) -> None:
+    """It was asked about for the first, and so the second did not know that it relies on it."""
+    (tmp_path / "said.txt").write_text("said")
+    uses = {"shared": {"read": {"use": "load_text", "with": {"file": "said.txt"}}}}
+    uses.update({name: {"it": {"use": "./shared.json"}} for name in ("one", "other")})
+    for name, nodes in uses.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"nodegraph": 1, "nodes": nodes}))
+    both = {"nodegraph": 1, "nodes": {name: {"use": f"./{name}.json"} for name in ("one", "other")}}
+    assert engine.check(Workflow.read(json.dumps(both), folder=tmp_path)) == []
+    (tmp_path / "said.txt").unlink()
+    outer = Workflow.read(json.dumps({"nodegraph": 1, "nodes": {"it": {"use": "./other.json"}}}), folder=tmp_path)
+    assert [problem.code for problem in engine.check(outer)] == ["file-missing"]
+
+
 @pytest.mark.parametrize("path", ["part/config.json", "card.md", ".hidden/config.json", "part/.config.json"])
 def test_a_file_of_a_model_that_comes_to_be_is_seen(tmp_path: Path, path: str) -> None:
     """Those that count as no part of the model as well: facts may ask for them."""
