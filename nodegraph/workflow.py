@@ -246,8 +246,19 @@ def _node_json(node: Node) -> dict[str, Any]:
 
 
 def _has_paths(record: Mapping[str, Any]) -> bool:
-    """Whether something inside is named by a path, so that the folder is part of what the workflow means."""
-    return any(isinstance(node["use"], str) and is_path(node["use"]) for node in record["nodes"].values())
+    """Whether something inside may be named by a path, so that the folder is part of what the workflow means. Any text may: what the
+    ports take is not known here."""
+    values = [declared.get("default") for declared in record.get("inputs", {}).values()]
+    for node in record["nodes"].values():
+        if is_path(node["use"]) if isinstance(node["use"], str) else _has_paths(node["use"]):
+            return True
+        values += [*node.get("with", {}).values(), *(items for items in node.get("each", {}).values() if isinstance(items, list))]
+    return any(map(_has_text, values))
+
+
+def _has_text(value: Any) -> bool:
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return isinstance(value, str) or any(map(_has_text, items))
 
 
 def is_path(use: str) -> bool:

@@ -63,7 +63,10 @@ class World:
             from nodegraph.workflow import Workflow
 
             if isinstance(given, dict):
-                return Workflow.of(given)
+                made = Workflow.of(given)
+                if not trusted:  # it stands in a file, and its paths start where those of that file do
+                    made._place(None, "", folder, ())
+                return made
             if isinstance(given, str):
                 return checker.template(Workflow.load(self.file(given, folder, trusted))).workflow
         if not isinstance(given, str):

@@ -99,6 +99,38 @@ def test_links_out_of_the_folder_are_followed_to_where_they_lead(tmp_path):
         assert [problem.code for problem in engine.check(folder / "main.json")] == ["file-missing"]
 
 
+def looped(place: str) -> dict:
+    """A loop whose body, which reads a file beside it, is written as a literal, as a default, or in a file."""
+    turn = {"inputs": {"value": {"type": "text"}}, "nodes": {"t": {"use": "load_text"}}, "outputs": {"value": "t.text"}}
+    if place == "default inside":
+        turn["inputs"]["file"] = {"type": "file", "default": "a.txt"}
+        turn["nodes"]["t"]["from"] = {"file": "inputs.file"}
+    else:
+        turn["nodes"]["t"]["with"] = {"file": "a.txt"}
+    body = {"nodes": {"it": {"use": turn, "from": {"value": "inputs.value"}}}, "inputs": {"value": {"type": "text"}}}
+    body["outputs"] = {"value": "it.value"}
+    loop = {"use": "repeat", "with": {"value": "", "count": 2, "body": body}}
+    flow = {"nodegraph": 1, "nodes": {"loop": loop}, "outputs": {"text": "loop.value"}}
+    if place == "default":
+        del loop["with"]["body"]
+        loop["from"] = {"body": "inputs.body"}
+        flow["inputs"] = {"body": {"type": "workflow", "default": body}}
+    return flow
+
+
+@pytest.mark.parametrize("place", ["literal", "default", "default inside"])
+def test_a_workflow_that_is_a_value_reads_the_files_of_its_own_folder(tmp_path, monkeypatch, place):
+    """One of the same words in another folder gave what the first had given; as a default it read those of the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "other", "."):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "a.txt").write_text(f"in {name}")
+        (tmp_path / name / "flow.json").write_text(json.dumps(looped(place)))
+    with Engine(cache=False) as engine:
+        for name in ("one", "other", "one"):
+            assert engine.run(f"{name}/flow.json").outputs == {"text": f"in {name}"}
+
+
 def test_very_many_problems_take_linear_time():
     """One mistake in each of 20,000 nodes; seconds, not hours."""
     nodes = {f"n{number}": using("cut", from_={"image": f"n{number - 1}.mask"}) for number in range(1, 20_001)}
