@@ -165,10 +165,11 @@ class Compilation:
     def _default_fits(self, port: Port) -> bool:
         if port.default is None:
             return True  # "default": null makes an input optional
+        path = ("inputs", port.name, "default")
         try:
-            literal(port, port.default, self.outside)
+            literal(port, port.default, lambda kind, port, text: self.outside(kind, port, text, path))
         except Refused as error:
-            self.report(error.code, ("inputs", port.name, "default"), error.text, error.fix)
+            self.report(error.code, path, error.text, error.fix)
             return False
         except WorkflowInvalid as error:
             self.template.problems.extend(error.problems)

@@ -158,6 +158,7 @@ class Plan:
         self.effects: list[int] = []
         self.settled = 0  # the first steps, which are nodes that `check` has settled: each takes from steps before it
         self.top: list[Any] = []  # of each node of the workflow itself: its step, or the sources of its outputs by name
+        self.bound: Mapping[str, Source] = {}  # the inputs of the workflow itself
         self.asked: set[int] = set()  # steps that were asked for by name: what they turn out to stand for is asked for too
         self.ident_of: Any = None  # set by a run: the identity of a source whose step is done, or None
 
@@ -599,4 +600,5 @@ def bind_inputs(plan: Plan, template: Template, given: Mapping[str, Any], outsid
             problems.append(template.workflow.problem("missing-input", ("inputs", name), text, f"give it: --set {name}={how}"))
     if problems:
         raise WorkflowInvalid(problems)
-    return plan.with_defaults(template, bound)
+    plan.bound = plan.with_defaults(template, bound)
+    return plan.bound

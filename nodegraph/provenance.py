@@ -13,18 +13,20 @@ No time, no host name, no path that nobody wrote, no secret. The record of a run
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import keys, kinds, types
 from nodegraph.distributions import installed_version
 from nodegraph.handles import ModelRef
-from nodegraph.literals import Pending, literal
+from nodegraph.literals import Pending, Refused, has_pending, literal
 from nodegraph.secret import Secret
 from nodegraph.sources import Const
-from nodegraph.spec import NodeType, Port
+from nodegraph.spec import REQUIRED, NodeType, Port
 from nodegraph.template import Template
+from nodegraph.types import Type
 from nodegraph.values import File
 from nodegraph.workflow import Workflow
 
@@ -48,6 +50,8 @@ class Provenance:
         self._template, self._name, self._origins = template, name, origins
         self._given = {name: kinds.apart(value) if kinds.is_json(value) else value for name, value in given.items()}
         self._plan, self._steps = plan, len(plan)
+        bound = {name: source.value for name, source in plan.bound.items() if isinstance(source, Const)}
+        self._workflows = {name: engine._template(value) for name, value in bound.items() if isinstance(value, Workflow)}
         self._made: dict[str, Any] | None = None
 
     def __call__(self) -> dict[str, Any]:
@@ -80,6 +84,8 @@ class Provenance:
     def _told(self, name: str, port: Port) -> Any:
         """An input as JSON: what is none is told by its type, its digest, and where it was read from."""
         value = self._given.get(name, port.default)
+        if name in self._workflows:
+            return _contained(self._workflows[name], _folder(self._template))
         if isinstance(value, Secret):
             return {"type": "secret"}
         kind = types.without_none(port.type)
@@ -88,8 +94,6 @@ class Provenance:
             return {"type": "file", "digest": self._file_digest(folder / Path(value).expanduser()), "from": value}
         if isinstance(value, File):
             return {"type": "file", "digest": value.digest.hex(), "from": self._origins.get(name) or Path(value.path).name}
-        if isinstance(value, Workflow):
-            return value.to_json()
         if not kinds.is_json(value):  # it may be of numpy or PIL
             value = literal(port, value, lambda kind, port, given: given)
         if kinds.is_json(value):
@@ -137,11 +141,13 @@ class Provenance:
                 yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, cls))
 
     def _files(self) -> dict[str, Any]:
-        """The files that the workflow itself names, by the place where it does: `load.file`, `paint/load.file`."""
+        """The files that the workflow itself names, and those that are among its inputs, by the place where they do: `load.file`,
+        `paint/load.file`, `paint/inputs.file` for a default."""
         root = _folder(self._template)
-        return {
-            place: {"path": shown, "digest": self._file_digest(path)} for place, path, shown in _written_files(self._template, "", root)
-        }
+        found = [*_written_files(self._template, "", root)]
+        for name, inner in self._workflows.items():
+            found += _written_files(inner, f"inputs.{name}/", root)
+        return {place: {"path": shown, "digest": self._file_digest(path)} for place, path, shown in found}
 
     def _file_digest(self, path: Path) -> str:
         """The digest that the plan has of a file: what lies there now may be another."""
@@ -168,20 +174,64 @@ def _contained(template: Template, root: Path) -> dict[str, Any]:
         node, used = dict(record["nodes"][name]), template.types[index]
         if isinstance(used, Template):
             node["use"] = _contained(used, root)
-        for port, value in template.literals[index].items():
-            if isinstance(value, Workflow):
-                inner = next((child for child in template.children if child.workflow is value), None)
-                node["with"] = {**node["with"], port: _contained(inner, root) if inner else value.to_json()}
-        if template.workflow.folder not in (root, None):
+        for port, inner in _workflows_in(template, index):
+            node["with"] = {**node["with"], port: _contained(inner, root)}
+        if _folder(template) != root:
             node = _rebased(node, template, index, root)
         record["nodes"][name] = node
+    if _folder(template) != root:
+        moved = {name: _moved(said, root) for name, said in _default_files(template)}
+        moved.update({name: _contained(inner, root) for name, inner in _default_workflows(template)})
+        for name, default in moved.items():
+            record["inputs"][name] = {**record["inputs"][name], "default": default}
     return record
+
+
+def _workflows_in(template: Template, index: int) -> Iterator[tuple[str, Template]]:
+    """The workflows that are literals of a node, by port."""
+    for port, value in template.literals[index].items():
+        if isinstance(value, Workflow):
+            yield from ((port, child) for child in template.children if child.workflow is value)
+
+
+def _default_files(template: Template) -> Iterator[tuple[str, Any]]:
+    """The defaults that name files, as what they stand for, by input."""
+    folder = _folder(template)
+
+    def named(kind: Type, port: Port, given: Any) -> Pending:
+        return Pending(kind.name, str(given), os.path.realpath(folder / str(given)))
+
+    for name, port in template.inputs.items():
+        if port.default is not REQUIRED and "file" in types.names(port.type):
+            with suppress(Refused):  # of a default that cannot be one: another value is given in its place
+                if has_pending(said := literal(port, port.default, named)) and _is_file(said):
+                    yield name, said
+
+
+def _default_workflows(template: Template) -> Iterator[tuple[str, Template]]:
+    """The workflows that are defaults, by input."""
+    read = {child.workflow._stamp[0]: child for child in template.children if child.workflow._stamp}
+    inside = {child.workflow._at: child for child in template.children}
+    for name, port in template.inputs.items():
+        if types.without_none(port.type) is types.WORKFLOW and port.default is not REQUIRED:
+            path = os.path.realpath(_folder(template) / port.default) if isinstance(port.default, str) else ""
+            if inner := read.get(path) or inside.get((*template.workflow._at, "inputs", name, "default")):
+                yield name, inner
 
 
 def _rebased(node: dict[str, Any], template: Template, index: int, root: Path) -> dict[str, Any]:
     """A node of an inner workflow with its paths of files as they are from the folder of the outer one."""
     moved = {port: _moved(what, root) for at, port, what in template.pending if at == index and _is_file(what)}
-    return {**node, "with": {**node["with"], **moved}} if moved else node
+    mapped = {port: _moved(items, root) for port, items in _mapped_files(template, index)}
+    node = {**node, "with": {**node["with"], **moved}} if moved else node
+    return {**node, "each": {**node["each"], **mapped}} if mapped else node
+
+
+def _mapped_files(template: Template, index: int) -> Iterator[tuple[str, Any]]:
+    """The lists of files that a node is mapped over, by port."""
+    for port, items in template.each.get(index, {}).items():
+        if has_pending(items) and _is_file(items):
+            yield port, items
 
 
 def _is_file(what: Any) -> bool:
@@ -192,17 +242,27 @@ def _moved(what: Any, root: Path) -> Any:
     return [_moved(one, root) for one in what] if isinstance(what, list) else Path(os.path.relpath(what.path, root.resolve())).as_posix()
 
 
-def _written_files(template: Template, place: str, root: Path) -> Iterator[tuple[str, Path, str]]:
-    """(place, path, path as it stands in the self-contained workflow) of every file that a workflow names."""
-    for index, port, what in template.pending:
+def _written_files(template: Template, place: str, root: Path, given: Collection[str] = ()) -> Iterator[tuple[str, Path, str]]:
+    """(place, path, path as it stands in the self-contained workflow) of every file that a workflow names. Of one inside of another:
+    also of its defaults, but where something is `given` in their place."""
+    here = _folder(template) == root
+    named = [(f"{template.names[index]}.{port}", what) for index, port, what in template.pending]
+    named += [(f"{template.names[index]}.{port}", items) for index in template.each for port, items in _mapped_files(template, index)]
+    inner = [(f"inputs.{name}", child) for name, child in _default_workflows(template) if place and name not in given]
+    named += [(f"inputs.{name}", what) for name, what in _default_files(template) if place and name not in given]
+    for at, what in named:
         for number, one in enumerate(what if isinstance(what, list) else [what]):
-            if _is_file(one):
-                shown = one.text if template.workflow.folder in (root, None) else _moved(one, root)
-                at = f"{place}{template.names[index]}.{port}" + (f"[{number}]" if isinstance(what, list) else "")
-                yield at, Path(one.path), shown
-    for index, used in enumerate(template.types):
+            if _is_file(one) and os.path.isfile(one.path):  # what is no longer there, or an unused default, has nothing to tell
+                shown = one.text if here else _moved(one, root)
+                yield f"{place}{at}" + (f"[{number}]" if isinstance(what, list) else ""), Path(one.path), shown
+    for at, child in inner:
+        yield from _written_files(child, f"{place}{at}/", root)
+    for index, (name, used) in enumerate(zip(template.names, template.types, strict=True)):
         if isinstance(used, Template):
-            yield from _written_files(used, f"{place}{template.names[index]}/", root)
+            set_there = {*template.links[index], *template.literals[index], *template.each.get(index, {})}
+            yield from _written_files(used, f"{place}{name}/", root, set_there)
+        for port, child in _workflows_in(template, index):
+            yield from _written_files(child, f"{place}{name}.{port}/", root)
 
 
 __all__ = ["Provenance", "self_contained"]

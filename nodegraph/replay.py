@@ -64,7 +64,7 @@ def prepare(record: Mapping[str, Any], folders: Iterable[Path], read: Read, give
         if name in inputs or declared is None:
             continue
         if not _is_told(told, declared.type):
-            inputs[name] = told
+            inputs[name] = _workflow(told, declared.type, folder)
         elif told["type"] != "secret":  # a secret is given anew, or by its variable
             kind = types.without_none(types.parse(declared.type))
             value = next((one for place in places if (one := _recorded(told, kind, place, read)) is not None), None)
@@ -80,6 +80,15 @@ def prepare(record: Mapping[str, Any], folders: Iterable[Path], read: Read, give
     workflow._place(None, "", folder, ())
     roots = [(folder / one["path"]).resolve() for one in record.get("files", {}).values()]
     return Replay(record, workflow, inputs, origins, roots)
+
+
+def _workflow(told: Any, kind: str, folder: Path) -> Any:
+    """An input as it was recorded; a workflow names files from the folder in which all are."""
+    if not isinstance(told, Mapping) or types.without_none(types.parse(kind)) is not types.WORKFLOW:
+        return told
+    made = Workflow.of(told)
+    made._place(None, "", folder, ())
+    return made
 
 
 def _is_told(told: Any, kind: str) -> bool:

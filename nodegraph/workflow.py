@@ -216,7 +216,7 @@ class Workflow(_Model):
             record = self.to_json()
             for key in ("$schema", "name", "doc", "requires"):
                 record.pop(key, None)
-            self._digest = keys.digest(b"workflow", keys.canonical(record), str(self._folder if _has_paths(record) else "").encode())
+            self._digest = keys.digest(b"workflow", keys.canonical(_with_whole_paths(record, self._folder or Path.cwd())), b"")
         return self._digest
 
     def parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -245,20 +245,36 @@ def _node_json(node: Node) -> dict[str, Any]:
     return record
 
 
-def _has_paths(record: Mapping[str, Any]) -> bool:
-    """Whether something inside may be named by a path, so that the folder is part of what the workflow means. Any text may: what the
-    ports take is not known here."""
-    values = [declared.get("default") for declared in record.get("inputs", {}).values()]
-    for node in record["nodes"].values():
-        if is_path(node["use"]) if isinstance(node["use"], str) else _has_paths(node["use"]):
-            return True
-        values += [*node.get("with", {}).values(), *(items for items in node.get("each", {}).values() if isinstance(items, list))]
-    return any(map(_has_text, values))
+def _with_whole_paths(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A workflow with what it names by a path as it is from everywhere: in another folder the same words mean something else. What the
+    ports take is not known here: a text is a path if it names a file there."""
+    nodes = {}
+    for name, node in record["nodes"].items():
+        use = node["use"]
+        if isinstance(use, Mapping):
+            use = _with_whole_paths(use, folder)
+        elif is_path(use):
+            use = _real(folder / use)
+        values = {section: _whole(node[section], folder) for section in ("with", "each") if section in node}
+        nodes[name] = {**node, "use": use, **values}
+    inputs = {
+        name: {**one, "default": _whole(one["default"], folder)} if "default" in one else one
+        for name, one in record.get("inputs", {}).items()
+    }
+    return {**record, "nodes": nodes, **({"inputs": inputs} if inputs else {})}
 
 
-def _has_text(value: Any) -> bool:
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return isinstance(value, str) or any(map(_has_text, items))
+def _whole(value: Any, folder: Path) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _whole(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item, folder) for item in value]
+    path = os.path.join(folder, value) if isinstance(value, str) else ""
+    return _real(path) if path and os.path.isfile(path) else value
+
+
+def _real(path: str | Path) -> str:
+    return os.fsencode(os.path.realpath(path)).decode("utf-8", "backslashreplace")
 
 
 def is_path(use: str) -> bool:

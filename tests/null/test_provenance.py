@@ -332,3 +332,70 @@ def test_the_record_does_not_depend_on_the_cache() -> None:
         assert engine.run(PAINT).metadata("image") == first
     with Engine(cache=False) as engine:
         assert engine.run(PAINT).metadata("image") == first
+
+
+def test_files_and_workflows_that_are_defaults_inside_are_told_whole(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """They were named as they are from the folder of the inner workflow, and nothing told whether they are what they were."""
+    Path("sub").mkdir()
+    for name in ("note", "one", "other", "unused"):
+        Path(f"sub/{name}.txt").write_text(name)
+    turn = {"inputs": {"value": {"type": "text"}}, "nodes": {"r": {"use": "read", "with": {"file": "note.txt"}}}}
+    write({**turn, "outputs": {"value": "r.text"}}, "sub/turn.json")
+    names = {"file": "note.txt", "given": "unused.txt"}
+    inner = {
+        "inputs": {
+            **{name: {"type": "file", "default": path} for name, path in names.items()},
+            "body": {"type": "workflow", "default": "./turn.json"},
+        },
+        "nodes": {
+            "r": {"use": "read", "from": {"file": "inputs.file"}},
+            "g": {"use": "read", "from": {"file": "inputs.given"}},
+            "m": {"use": "read", "each": {"file": ["one.txt", "other.txt"]}},
+            "loop": {"use": "repeat", "from": {"body": "inputs.body"}, "with": {"value": ""}},
+            "p": {"use": "paint"},
+        },
+        "outputs": {"text": "r.text", "loop": "loop.value", "image": "p.image"},
+    }
+    write(inner, "sub/inner.json")
+    run({"nodes": {"in": {"use": "./sub/inner.json", "with": {"given": "sub/one.txt"}}}, "outputs": {"image": "in.image"}})
+    [path] = pictures()
+    files = metadata.read(path)["files"]
+    assert files.keys() == {"in.given", "in/m.file[0]", "in/m.file[1]", "in/inputs.file", "in/inputs.body/r.file"}
+    assert {one["path"] for one in files.values()} == {"sub/note.txt", "sub/one.txt", "sub/other.txt"}
+    for name in ("w.json", "sub/inner.json", "sub/turn.json", "sub/unused.txt"):
+        Path(name).unlink()
+    assert main(["replay", str(path), "-q"]) == 0
+    Path("out/sub").symlink_to(toys / "sub")
+    (toys / "away").mkdir()
+    monkeypatch.chdir(toys / "away")
+    assert main(["replay", f"../{path}", "-q"]) == 0
+    (toys / "sub/note.txt").write_text("another")
+    assert main(["replay", f"../{path}", "-q"]) == 2
+
+
+def test_a_workflow_that_is_an_input_is_told_whole(toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Its path was told, and that of a value as the whole path on the machine, and nobody else could run it again."""
+    turn = {"inputs": {"value": {"type": "text"}}, "nodes": {"r": {"use": "read", "with": {"file": "note.txt"}}}}
+    Path("sub").mkdir()
+    Path("sub/note.txt").write_text("note")
+    write({**turn, "outputs": {"value": "r.text"}}, "sub/turn.json")
+    write({"inputs": turn["inputs"], "nodes": {}, "outputs": {"value": "inputs.value"}}, "plain.json")
+    loop = {"use": "repeat", "from": {"body": "inputs.body"}, "with": {"value": ""}}
+    flow = {"inputs": {"body": {"type": "workflow", "default": "plain.json"}}, "nodes": {"loop": loop, "p": {"use": "paint"}}}
+    flow["outputs"] = {"text": "loop.value", "image": "p.image"}
+    for number, given in enumerate([(), ("--set", "body=sub/turn.json")]):
+        run(flow, "--output", f"out{number}", *given)
+        [path] = pictures(f"out{number}")
+        assert metadata.read(path)["inputs"]["body"]["inputs"] == turn["inputs"]
+        assert str(toys) not in json.dumps(metadata.read(path))
+        assert main(["replay", str(path), "-q"]) == 0
+    Path("sub/turn.json").unlink()
+    Path("plain.json").unlink()
+    for number in range(2):
+        [path] = [one for one in pictures(f"out{number}") if one.suffix == ".png"]
+        assert main(["replay", str(path), "-q"]) == 0
+        Path(f"out{number}/sub").symlink_to(toys / "sub")
+        (toys / "away").mkdir(exist_ok=True)
+        with monkeypatch.context() as away:
+            away.chdir(toys / "away")
+            assert main(["replay", f"../{path}", "-q"]) == 0
