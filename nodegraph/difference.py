@@ -232,7 +232,8 @@ def _world(before: Record, after: Record) -> Iterator[Change]:
     for name, was, now in _both(before, after, "models"):
         yield Change("model", f"model {name}", f"other weights ({was[:8]} → {now[:8]})", was, now)
     for place, was, now in _both(before, after, "files"):
-        yield Change("file", place, f"other content ({was['digest'][:8]} → {now['digest'][:8]})", was, now)
+        if was["digest"] != now["digest"]:
+            yield Change("file", place, f"other content ({was['digest'][:8]} → {now['digest'][:8]})", was, now)
     packs = before.get("packs", {}), after.get("packs", {})
     for pack in packs[0]:
         if pack in packs[1]:

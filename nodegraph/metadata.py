@@ -63,7 +63,7 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
-_FACTS = ("seeds", "keys", "packs", "versions", "models", "files", "machine", "smaller")
+_FACTS = ("literals", "seeds", "keys", "packs", "versions", "models", "files", "machine", "smaller")
 
 
 def _well_formed(record: dict[str, Any]) -> bool:
@@ -77,6 +77,7 @@ def _well_formed(record: dict[str, Any]) -> bool:
         and all(isinstance(part, str) for pair in files for part in pair)
         and all(isinstance(pack, dict) and "version" in pack and isinstance(pack.get("nodes", {}), dict) for pack in packs)
         and all(isinstance(digest, str) for digest in record.get("models", {}).values())
+        and all(isinstance(one, dict) and "type" in one for one in record.get("literals", {}).values())
     )
 
 

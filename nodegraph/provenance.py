@@ -3,6 +3,7 @@
     nodegraph  the version                        packs     name → version, the code of each node used
     workflow   the file, workflows it uses inside versions  of what the packs' numbers depend on
     inputs     every input as it was bound        models    name → digest of its files
+    literals   node.port → type and digest, of what no JSON holds (a picture that was set for a port)
     seeds      node.port → seed                   files     place → path as written, digest
     keys       node → plan key                    machine   device and dtype
     smaller    node → the variant that it ran as, where memory was short (added for each file by those who save it)
@@ -68,6 +69,7 @@ class Provenance:
             "nodegraph": __version__,
             "workflow": {"nodegraph": workflow["nodegraph"], "name": self._name, **workflow},
             "inputs": self._inputs(),
+            "literals": dict(_objects(self._template)),
             "seeds": dict(self._seeds()),
             "keys": self._keys(),
             "packs": packs,
@@ -174,8 +176,14 @@ def _contained(template: Template, root: Path) -> dict[str, Any]:
         node, used = dict(record["nodes"][name]), template.types[index]
         if isinstance(used, Template):
             node["use"] = _contained(used, root)
-        for port, inner in _workflows_in(template, index):
-            node["with"] = {**node["with"], port: _contained(inner, root)}
+        told: dict[str, Any] = {port: _contained(inner, root) for port, inner in _workflows_in(template, index)}
+        for port, value in template.literals[index].items():
+            if _is_given(value):
+                told[port] = _named(value, root)
+            elif _is_object(value):
+                told[port] = kinds.content(value).hex()
+        if told:
+            node["with"] = {**node["with"], **told}
         if _folder(template) != root:
             node = _rebased(node, template, index, root)
         record["nodes"][name] = node
@@ -185,6 +193,35 @@ def _contained(template: Template, root: Path) -> dict[str, Any]:
         for name, default in moved.items():
             record["inputs"][name] = {**record["inputs"][name], "default": default}
     return record
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a literal is a file or a model that was set for a port, and not named in the workflow; or a list of these."""
+    return isinstance(value, File | ModelRef) or (isinstance(value, list) and bool(value) and all(map(_is_given, value)))
+
+
+def _is_object(value: Any) -> bool:
+    """Whether a literal is what no JSON holds."""
+    return not (kinds.is_json(value) or has_pending(value) or isinstance(value, Workflow) or _is_given(value))
+
+
+def _named(value: Any, root: Path) -> Any:
+    """What a file or a model that was set is called: from the workflow's folder, or the working folder, if it lies there."""
+    if isinstance(value, list):
+        return [_named(one, root) for one in value]
+    if isinstance(value, ModelRef):
+        return value.name
+    path = Path(value.path)
+    base = next((one for one in (root.resolve(), Path.cwd()) if path.is_relative_to(one)), path.parent)
+    return path.relative_to(base).as_posix()
+
+
+def _objects(template: Template) -> Iterator[tuple[str, Any]]:
+    """Literals that no JSON holds: they were set for ports, and whoever runs it again must set them again."""
+    for name, literals in zip(template.names, template.literals, strict=True):
+        for port, value in literals.items():
+            if _is_object(value):
+                yield f"{name}.{port}", {"type": kinds.name_of(type(value)), "digest": kinds.content(value).hex()}
 
 
 def _workflows_in(template: Template, index: int) -> Iterator[tuple[str, Template]]:
@@ -247,12 +284,16 @@ def _written_files(template: Template, place: str, root: Path, given: Collection
     also of its defaults, but where something is `given` in their place."""
     here = _folder(template) == root
     named = [(f"{template.names[index]}.{port}", what) for index, port, what in template.pending]
+    for name, literals in zip(template.names, template.literals, strict=True):
+        named += [(f"{name}.{port}", value) for port, value in literals.items() if _is_given(value)]
     named += [(f"{template.names[index]}.{port}", items) for index in template.each for port, items in _mapped_files(template, index)]
     inner = [(f"inputs.{name}", child) for name, child in _default_workflows(template) if place and name not in given]
     named += [(f"inputs.{name}", what) for name, what in _default_files(template) if place and name not in given]
     for at, what in named:
         for number, one in enumerate(what if isinstance(what, list) else [what]):
-            if _is_file(one) and os.path.isfile(one.path):  # what is no longer there, or an unused default, has nothing to tell
+            if isinstance(one, File):
+                yield f"{place}{at}" + (f"[{number}]" if isinstance(what, list) else ""), Path(one.path), _named(one, root)
+            elif _is_file(one) and os.path.isfile(one.path):  # what is no longer there, or an unused default, has nothing to tell
                 shown = one.text if here else _moved(one, root)
                 yield f"{place}{at}" + (f"[{number}]" if isinstance(what, list) else ""), Path(one.path), shown
     for at, child in inner:

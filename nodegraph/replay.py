@@ -7,7 +7,7 @@ recorded one, so a picture from somewhere else can make nobody read a file that 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,13 +50,17 @@ class Replay:
         return (node,) if node in self.workflow.nodes else ()
 
 
-def prepare(record: Mapping[str, Any], folders: Iterable[Path], read: Read, given: Mapping[str, Any]) -> Replay:
-    """What a record asks for. `folders`: where files may lie; `given`: inputs to use in place of recorded ones.
+def prepare(
+    record: Mapping[str, Any], folders: Iterable[Path], read: Read, given: Mapping[str, Any], overrides: Collection[str] = ()
+) -> Replay:
+    """What a record asks for. `folders`: where files may lie; `given`: inputs to use in place of recorded ones;
+    `overrides`: the literals that others are set for.
 
     Raises WorkflowInvalid for a record that names files which are not here, or are others by now.
     """
     places = [folder.resolve() for folder in folders]
-    folder, problems = _folder(record, places)
+    files = {at: one for at, one in record.get("files", {}).items() if at.partition("[")[0] not in overrides}
+    folder, problems = _folder(files, places)
     plain = Workflow.of(record["workflow"])
     inputs, origins = dict(given), {}
     for name, told in record.get("inputs", {}).items():
@@ -74,11 +78,14 @@ def prepare(record: Mapping[str, Any], folders: Iterable[Path], read: Read, give
             else:
                 inputs[name] = value
                 origins[name] = str(told["from"])
+    for place, told in record.get("literals", {}).items():
+        if place not in overrides:
+            problems.append(_missing(place, told, f"give the one that was used: --set {place}=PATH"))
     if problems:
         raise WorkflowInvalid(problems)
     workflow = Workflow.of(record["workflow"])
     workflow._place(None, "", folder, ())
-    roots = [(folder / one["path"]).resolve() for one in record.get("files", {}).values()]
+    roots = [(folder / one["path"]).resolve() for one in files.values()]
     return Replay(record, workflow, inputs, origins, roots)
 
 
@@ -117,9 +124,8 @@ def _recorded(told: Mapping[str, Any], kind: Type, place: Path, read: Read) -> A
     return value if digest == told.get("digest") else None
 
 
-def _folder(record: Mapping[str, Any], places: list[Path]) -> tuple[Path, list[Problem]]:
+def _folder(files: Mapping[str, Any], places: list[Path]) -> tuple[Path, list[Problem]]:
     """The first place in which every file that the workflow names is the recorded one."""
-    files = record.get("files", {})
     for place in places:
         if all(_holds(place / one["path"], one["digest"]) for one in files.values()):
             return place, []

@@ -34,7 +34,7 @@ def replay(arguments: Namespace) -> int:
     _as_recorded(arguments, record.get("machine", {}))
     with common.engine(arguments) as engine:
         [given] = runs(arguments, Workflow.of(record["workflow"]), engine.registry)
-    again = prepare(record, [Path.cwd(), path.resolve().parent], media.read, given.inputs)
+    again = prepare(record, [Path.cwd(), path.resolve().parent], media.read, given.inputs, given.overrides)
     again = replace(again, workflow=with_literals(again.workflow, given.overrides))
     arguments.roots = [*(arguments.roots or []), *map(str, again.roots)]
     with common.engine(arguments) as engine:

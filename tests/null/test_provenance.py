@@ -399,3 +399,29 @@ def test_a_workflow_that_is_an_input_is_told_whole(toys: Path, monkeypatch: pyte
         with monkeypatch.context() as away:
             away.chdir(toys / "away")
             assert main(["replay", f"../{path}", "-q"]) == 0
+
+
+def test_what_is_set_for_a_port_can_be_had_again(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was set was told of by its digest in the place of its path, and a picture as text that is none."""
+    flow = {"nodes": {"r": {"use": "read", "with": {"file": "lost.txt"}}, "p": {"use": "paint"}}}
+    flow["nodes"]["d"] = {"use": "darker", "from": {"image": "p.image"}}
+    flow["outputs"] = {"image": "d.image", "text": "r.text"}
+    Path("sub").mkdir()
+    Path("sub/note.txt").write_text("note")
+    run(flow, "--set", "r.file=sub/note.txt")
+    [path] = pictures()
+    record = metadata.read(path)
+    assert record["workflow"]["nodes"]["r"]["with"] == {"file": record["files"]["r.file"]["path"]} == {"file": "sub/note.txt"}
+    assert main(["replay", str(path), "-q"]) == 0
+    monkeypatch.chdir("sub")
+    assert main(["replay", f"../{path}", "-q"]) == 2
+    assert main(["replay", f"../{path}", "-q", "--check", "--set", "r.file=note.txt"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == '  r.file "sub/note.txt" → "note.txt"'
+    monkeypatch.chdir("..")
+    run(flow, "--set", "r.file=sub/note.txt", "--set", f"d.image={path}", "--output", "set")
+    [made] = pictures("set")
+    assert metadata.read(made)["literals"].keys() == {"d.image"}
+    capsys.readouterr()
+    assert main(["replay", str(made), "-q"]) == 2
+    assert capsys.readouterr().err.splitlines()[1:3] == ["  at  d.image", "  fix give the one that was used: --set d.image=PATH"]
+    assert main(["replay", str(made), "-q", "--set", f"d.image={path}"]) == 0
