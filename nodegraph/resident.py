@@ -140,7 +140,7 @@ class Resident:
             here = [(name, one) for name, one in self._loaded.items() if everywhere or one.place == "cpu"]
             total = sum(one.nbytes for _, one in here)
             for name, one in sorted(here, key=lambda item: item[1].used):
-                if total - freed <= bound:
+                if total - freed <= bound and not everywhere:
                     break
                 if not one.users:
                     freed += one.nbytes

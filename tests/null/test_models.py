@@ -253,6 +253,8 @@ def test_weights_are_loaded_one_after_another(tmp_path):
     jobs = [engine.submit(flow) for engine in engines]
     assert [job.result().outputs for job in jobs] == [{"one": 1, "two": 1}] * 2
     for engine in engines:
+        assert engine.resident.clear() == 0
+        assert not engine.resident._loaded, "what counts no bytes goes too"
         engine.close()
 
 
