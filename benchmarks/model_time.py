@@ -2,18 +2,19 @@
 
     python benchmarks/model_time.py [--models tiny-sd sd15-unet] [--processes 6] [--rounds 9] [--device cpu]
 
-Warm, taking turns, each time another prompt and seed, so that neither can answer from what it has computed before; the first pair
-is compared bit for bit. A large model is up to a fifth faster or slower for as long as a process lasts, whichever of the two runs it,
-so that the ratio is the median of several processes, in which one and the other load first by turns. `sd15-unet` is a
-folder of random weights with the denoiser of Stable Diffusion 1.5 (860 million parameters) between a small text encoder and a small VAE;
-it is made for the run, needs 4 GB of disk and about as much memory, and is sampled at 256x256 with two steps. Peaks of memory are those
-of processes of their own, from the import to one picture, in three pairs: those of a large model vary by 2 % with the holes that malloc
-happens to leave. On a GPU also the share of the sampling during which it is busy, from torch's profiler.
+Both are warm, each in processes of its own, which take turns: within one process they share a heap, and how one has left it is up to a
+fifth of the other's time. Each picture is of another prompt and seed, so that neither can answer from what it has computed before; the
+first is compared bit for bit. `sd15-unet` is a folder of random weights with the denoiser of Stable Diffusion 1.5 (860 million
+parameters) between a small text encoder and a small VAE; it is made for the run, needs 4 GB of disk and about as much memory, and is
+sampled at 256x256 with two steps. Peaks of memory are those of further processes, from the import to one picture, in three pairs: those
+of a large model vary by 2 % with the holes that malloc happens to leave. On a GPU also the share of the sampling during which it is
+busy, from torch's profiler.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import tempfile
@@ -93,37 +94,26 @@ def prompt(number: int) -> str:
     return f"a large {colours[number % 5]} {shapes[number % 3]} on the left on a white background"
 
 
-def wall(model: Path, device: str, rounds: int, first: str) -> dict[str, Any]:
-    """Seconds of both, taking turns in this process. `first`: which of them loads its weights before the other."""
+def wall(which: str, model: Path, device: str, rounds: int) -> dict[str, Any]:
+    """Seconds of a picture in this process, the first one's digest, and how busy a GPU is with the graph."""
     import torch
 
-    numbers = {"graph": 0, "pipeline": 0}
     with tempfile.TemporaryDirectory() as folder:
-        makers: dict[str, Any] = {}
-        pictures = {}
-        for name in sorted(numbers, key=lambda name: name != first):
-            makers[name] = Graph(model, device, Path(folder)) if name == "graph" else Pipeline(model, device)
-            pictures[name] = makers[name].picture(0).cpu().float()
+        maker = Graph(model, device, Path(folder)) if which == "graph" else Pipeline(model, device)
+        first = maker.picture(0).cpu().float().contiguous().numpy().tobytes()
 
-        def timed(name: str) -> float:
-            numbers[name] += 1
+        def timed(number: int) -> float:
             begun = time.perf_counter()
-            makers[name].picture(numbers[name])
+            maker.picture(number)
             if device != "cpu":
                 torch.cuda.synchronize(device)
             return time.perf_counter() - begun
 
-        if not torch.equal(pictures["graph"], pictures["pipeline"]):
-            raise SystemExit("graph and pipeline differ: their times cannot be compared")
-        taken = alternating({name: lambda name=name: timed(name) for name in makers}, rounds)
-        busy = gpu_busy(makers["graph"]) if device != "cpu" else None
-        makers["graph"].engine.close()
-    return {
-        "graph": median(taken["graph"]),
-        "pipeline": median(taken["pipeline"]),
-        "ratio": paired_ratio(taken["graph"], taken["pipeline"]),
-        "busy": busy,
-    }
+        seconds = median([timed(1 + number) for number in range(rounds)])
+        busy = gpu_busy(maker) if isinstance(maker, Graph) and device != "cpu" else None
+        if isinstance(maker, Graph):
+            maker.engine.close()
+    return {"seconds": seconds, "digest": hashlib.sha256(first).hexdigest(), "busy": busy}
 
 
 def gpu_busy(graph: Graph) -> float:
@@ -155,34 +145,41 @@ def memory(which: str, model: Path, device: str) -> dict[str, int]:
 def report(model: Path, device: str, rounds: int, processes: int) -> None:
     """Print the figures of one model, each taken in processes of its own."""
     fixed = ("--device", device, "--folder", str(model))
-    walls = ("--part", "wall", "--rounds", str(rounds), "--first")
-    times = [in_new_process("model_time.py", *fixed, *walls, ("graph", "pipeline")[number % 2]) for number in range(processes)]
-    seconds = {name: median([one[name] for one in times]) for name in ("graph", "pipeline")}
+    told: dict[str, list[dict[str, Any]]] = {"graph": [], "pipeline": []}
+
+    def walled(which: str) -> float:
+        told[which].append(in_new_process("model_time.py", *fixed, "--part", "wall", "--which", which, "--rounds", str(rounds)))
+        return told[which][-1]["seconds"]
+
+    taken = alternating({which: lambda which=which: walled(which) for which in told}, processes)
+    if len({one["digest"] for several in told.values() for one in several}) > 1:
+        raise SystemExit("graph and pipeline differ: their times cannot be compared")
     held = {which: lambda which=which: in_new_process("model_time.py", *fixed, "--part", which)["bytes"] for which in ("graph", "pipeline")}
     peaks = alternating(held, 3)
-    print(f"{model.name}:", ", ".join(f"{name} {figure(one, '{:.3f}')} s" for name, one in seconds.items()), "a picture; ", end="")
+    print(f"{model.name}:", ", ".join(f"{which} {figure(median(taken[which]), '{:.3f}')} s" for which in taken), "a picture; ", end="")
     print("peaks", " and ".join("/".join(f"{nbytes / 2**20:.0f}" for nbytes in taken) for taken in peaks.values()), "MiB")
-    print(f"{model.name}: time of the graph over the pipeline's in each process:", " ".join(f"{one['ratio']:.3f}" for one in times))
-    print(verdict(f"{model.name}: time of the graph over the pipeline's", median([one["ratio"] for one in times]), 1.01))
+    pairs = zip(taken["graph"], taken["pipeline"], strict=True)
+    print(f"{model.name}: time of the graph over the pipeline's, pair by pair:", " ".join(f"{one / other:.3f}" for one, other in pairs))
+    print(verdict(f"{model.name}: time of the graph over the pipeline's", paired_ratio(taken["graph"], taken["pipeline"]), 1.01))
     print(verdict(f"{model.name}: peak memory of the graph over the pipeline's", paired_ratio(peaks["graph"], peaks["pipeline"]), 1.0))
     if device != "cpu":
-        busy = median([one["busy"] for one in times])
+        busy = median([one["busy"] for one in told["graph"]])
         print(verdict(f"{model.name}: share of the sampling with the GPU busy", busy, 0.97, at_least=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(OPTIONS), default=list(OPTIONS))
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of times in each process; sd15-unet takes a third of them")
-    parser.add_argument("--processes", type=int, default=6, help="of pairs of times; the median of their ratios counts")
+    parser.add_argument("--rounds", type=int, default=9, help="pictures of each process; sd15-unet makes a third of them")
+    parser.add_argument("--processes", type=int, default=6, help="of each of the two; the median of the ratios of neighbours counts")
     parser.add_argument("--device", default="")
     parser.add_argument("--part", choices=["wall", "graph", "pipeline"], help=argparse.SUPPRESS)
-    parser.add_argument("--first", choices=["graph", "pipeline"], help=argparse.SUPPRESS)
+    parser.add_argument("--which", choices=["graph", "pipeline"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         fixed = options.folder, options.device
-        found = wall(*fixed, options.rounds, options.first) if options.part == "wall" else memory(options.part, *fixed)
+        found = wall(options.which, *fixed, options.rounds) if options.part == "wall" else memory(options.part, *fixed)
         print(json.dumps(found))
         return
     import torch
