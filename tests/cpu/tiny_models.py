@@ -10,14 +10,15 @@ import atexit
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import trainers
 from tokenizers.pre_tokenizers import ByteLevel
 
 from nodegraph import Files, Handle, Image, ModelRef, Run
@@ -36,22 +37,35 @@ def tokenizer() -> Any:
     """A byte-pair tokenizer with one token for each of WORDS; any text can be written in it."""
     from transformers import CLIPTokenizer
 
-    backend = CLIPTokenizer().backend_tokenizer
-    specials = ["<|startoftext|>", "<|endoftext|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=900,
-        min_frequency=1,
-        special_tokens=specials,
-        initial_alphabet=sorted(ByteLevel.alphabet()),
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    backend.train_from_iterator([WORDS], trainer)
-    learned = json.loads(backend.to_str())["model"]
-    pieces = sorted(set(learned["vocab"]) - set(specials), key=learned["vocab"].get)
-    pieces += [byte + "</w>" for byte in sorted(ByteLevel.alphabet()) if byte + "</w>" not in learned["vocab"]]
-    numbers = {piece: number for number, piece in enumerate([*pieces, *specials])}
-    return CLIPTokenizer(vocab=numbers, merges=[tuple(merge) for merge in learned["merges"]], model_max_length=TOKENS)
+    merges = _merges(WORDS.split())
+    letters = sorted(ByteLevel.alphabet())
+    pieces = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge) for merge in merges)]
+    numbers = {piece: number for number, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=numbers, merges=merges, model_max_length=TOKENS)
+
+
+def _merges(words: list[str]) -> list[tuple[str, str]]:
+    """The commonest pair of neighbours, then the next, until each word is one piece (arXiv:1508.07909, algorithm 1).
+
+    Of pairs that are as common the first of the alphabet: the trainer of `tokenizers` takes another one in each process.
+    """
+    split = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while counts := Counter(pair for word in split for pair in pairwise(word)):
+        merges.append(min(counts, key=lambda pair: (-counts[pair], pair)))
+        split = [_merged(word, merges[-1]) for word in split]
+    return merges
+
+
+def _merged(word: list[str], pair: tuple[str, str]) -> list[str]:
+    """A word with each occurrence of a pair as one piece, from the left."""
+    pieces: list[str] = []
+    for piece in word:
+        if pieces and (pieces[-1], piece) == pair:
+            pieces[-1] += piece
+        else:
+            pieces.append(piece)
+    return pieces
 
 
 def text_encoder(width: int, layers: int = 2) -> Any:
