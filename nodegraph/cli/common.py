@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodegraph import kinds
+from nodegraph import kinds, metadata
 from nodegraph.cli.printing import tell
 from nodegraph.errors import Problem, Problems, RunFailed, WorkflowInvalid, did_you_mean
 from nodegraph.settings import builtin_workflows
@@ -41,6 +41,9 @@ def find_workflow(name: str) -> Path:
     path = Path(name)
     try:
         if found := _workflow_at(path):
+            if metadata.is_saved(found):
+                text, fix = f"{name!r} is a picture or a sound, not a workflow", f"to make it again: nodegraph replay {name}"
+                raise WorkflowInvalid([Problem("not-text", "", text, fix, name)])
             return found
     except OSError as error:  # a name that is too long, or a folder that may not be looked into
         text, fix = f"cannot read {name!r}: {error.strerror}", "give the path of a workflow file"

@@ -74,6 +74,15 @@ def test_every_format_is_replayed_to_the_same_bytes(format: str, capsys: Capture
     assert f"identical to {path}" in said.err
 
 
+@pytest.mark.parametrize("command", ["run", "check", "plan", "show"])
+def test_a_picture_is_no_workflow_but_can_be_replayed(command: str, capsys: Capture) -> None:
+    path = saved("png")
+    assert main([command, str(path)]) == 2
+    said = "".join(capsys.readouterr())
+    assert f"{str(path)!r} is a picture or a sound, not a workflow" in said
+    assert f"fix to make it again: nodegraph replay {path}" in said
+
+
 GIVEN = [
     numpy.full((1, 3, 4, 4), 0.5, numpy.float32),
     Image(numpy.full((1, 3, 4, 4), 0.5, numpy.float32)),
