@@ -13,6 +13,7 @@ from nodegraph import Conditioning, Invalid
 
 from .encoding import repeated
 from .facts.rules import negative_problem, texts_problem
+from .place import place
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -106,7 +107,7 @@ def _image_inputs(unet: UNet2DConditionModel, named: Sequence[tuple[str, Conditi
     if unet.config.addition_embed_type == "image":
         found["added_cond_kwargs"] = {"image_embeds": joined("image_embeds")}
     if all("attended" in one for _, one in named):
-        attended = [_expanded(one.tensor("attended", str(unet.device)), count, port) for port, one in named]
+        attended = [_expanded(one.tensor("attended", place(unet).device), count, port) for port, one in named]
         found["encoder_attention_mask"] = torch.cat(attended)
     return found
 
@@ -114,7 +115,7 @@ def _image_inputs(unet: UNet2DConditionModel, named: Sequence[tuple[str, Conditi
 def _array(unet: UNet2DConditionModel, conditioning: Conditioning, name: str, count: int, port: str, what: str, fix: str) -> torch.Tensor:
     if name not in conditioning:
         raise Invalid(f"the conditioning has no {what}", fix=fix, port=port)
-    return _expanded(conditioning.tensor(name, str(unet.device), unet.dtype), count, port)
+    return _expanded(conditioning.tensor(name, *place(unet)), count, port)
 
 
 def _expanded(array: torch.Tensor, count: int, port: str) -> torch.Tensor:
@@ -133,4 +134,4 @@ def _guidance_embedding(unet: UNet2DConditionModel, guidance: float, count: int)
     frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.log(torch.tensor(10000.0, dtype=torch.float32)) / (half - 1)))
     angles = (torch.tensor(guidance - 1, dtype=torch.float32).repeat(count) * 1000.0)[:, None] * frequencies[None, :]
     embedded = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
-    return functional.pad(embedded, (0, width % 2)).to(unet.device, unet.dtype)
+    return functional.pad(embedded, (0, width % 2)).to(*place(unet))

@@ -11,6 +11,7 @@ from nodegraph import Conditioning, Invalid
 
 from . import schedulers
 from .facts.rules import NEEDED, NO_CAPTION, batches_problem
+from .place import place
 
 if TYPE_CHECKING:
     from .unclip_loading import Conditioner
@@ -32,9 +33,9 @@ def projected(
         raise Invalid("the model has no 'text_proj/', which projects image embeddings", fix="copy the whole model folder", port="decoder")
     if caption is None:
         raise _lacking("projected")
-    place = str(module.device), module.dtype
+    at = place(module)
     learned = module.learned_classifier_free_guidance_embeddings[None]
-    embedding = learned if embedding is None else embedding.to(*place)
+    embedding = learned if embedding is None else embedding.to(*at)
     named = [("caption", caption)] if negative is None else [("negative", negative), ("caption", caption)]
     count = max(len(embedding), *(len(one) for _, one in named))
     given = [_expanded(embedding, count, "embedding")]
@@ -47,11 +48,11 @@ def projected(
 
     states, labels = module(
         image_embeddings=given[0],
-        prompt_embeds=rows("pooled", *place),
-        text_encoder_hidden_states=rows("states", *place),
+        prompt_embeds=rows("pooled", *at),
+        text_encoder_hidden_states=rows("states", *at),
         do_classifier_free_guidance=len(named) == 2,
     )
-    attended = functional.pad(rows("attended", place[0]), (module.config.clip_extra_context_tokens, 0), value=True)
+    attended = functional.pad(rows("attended", at.device), (module.config.clip_extra_context_tokens, 0), value=True)
     halves = [
         Conditioning({"states": one, "class_labels": label, "attended": mask})
         for one, label, mask in zip(*(tensor.chunk(len(named)) for tensor in (states, labels, attended)), strict=True)

@@ -11,6 +11,7 @@ from torch.nn import functional
 from nodegraph import Invalid
 
 from .loading import is_movq
+from .place import place
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -23,8 +24,8 @@ def encode(vae: AutoencoderKL, pixels: torch.Tensor, generators: Sequence[torch.
     Kandinsky's MoVQ draws nothing and takes the batch in one call.
     """
     if is_movq(vae):
-        return vae.encode(pixels.to(vae.device, vae.dtype)).latents
-    drawn = [_draw(vae.encode(one[None].to(vae.device, vae.dtype)), generator) for one, generator in zip(pixels, generators, strict=True)]
+        return vae.encode(pixels.to(*place(vae))).latents
+    drawn = [_draw(vae.encode(one[None].to(*place(vae))), generator) for one, generator in zip(pixels, generators, strict=True)]
     latents = torch.cat(drawn)
     if shift := getattr(vae.config, "shift_factor", None):
         latents = latents - shift
@@ -34,7 +35,7 @@ def encode(vae: AutoencoderKL, pixels: torch.Tensor, generators: Sequence[torch.
 @torch.no_grad()
 def encode_mode(vae: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
     """Pixels [n,3,h,w] in -1..1 to their likeliest latents, not scaled; one call for the batch and no draw."""
-    encoded = vae.encode(pixels.to(vae.device, vae.dtype))
+    encoded = vae.encode(pixels.to(*place(vae)))
     return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
 
 
@@ -50,7 +51,7 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, smaller: int = 0) -> torch
 
     `smaller`: 1 decodes one picture after another, 2 each in overlapping tiles where the VAE can; both collect on the host.
     """
-    latents = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
+    latents = latents.to(*place(vae)) / vae.config.scaling_factor
     if shift := getattr(vae.config, "shift_factor", None):
         latents = latents + shift
     options = {"force_not_quantize": True} if is_movq(vae) else {}
@@ -94,8 +95,8 @@ def encode_inpaint(
     image = encode(vae, pixels, generators) if with_image or movq else None
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     size = (pixels.shape[2] // factor, pixels.shape[3] // factor)
-    noise = draw_noise((len(pixels), vae.config.latent_channels, *size), generators, vae.device, vae.dtype)
-    cells = functional.interpolate(mask, size=size).to(vae.device, vae.dtype)
+    noise = draw_noise((len(pixels), vae.config.latent_channels, *size), generators, *place(vae))
+    cells = functional.interpolate(mask, size=size).to(*place(vae))
     if movq:
         cells = (functional.conv2d(cells, cells.new_tensor(KANDINSKY_GROWTH)[None, None], padding=1) > 0).to(cells)
         return Inpaint(image, noise, cells, image * (1 - cells))
@@ -103,6 +104,6 @@ def encode_inpaint(
     return Inpaint(image, noise, cells, masked)
 
 
-def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: str, dtype: torch.dtype) -> torch.Tensor:
     """Unit noise, drawn on the CPU, each picture's from its own generator."""
     return torch.cat([torch.randn((1, *shape[1:]), generator=generator, dtype=dtype) for generator in generators]).to(device)

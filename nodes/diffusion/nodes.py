@@ -185,6 +185,7 @@ def decode_latent(vae: Vae, latent: Latent, *, run: Run) -> Image:
     """
     from . import latents
     from .loading import load_vae
+    from .place import place
 
     if problem := rules.absent_problem(vae.facts):
         raise _invalid("vae", problem)
@@ -194,7 +195,7 @@ def decode_latent(vae: Vae, latent: Latent, *, run: Run) -> Image:
         text = f"the latent is of {given}, but this VAE decodes {space!r} with {channels}"
         raise Invalid(text, fix="use the VAE of the model that made the latent", port="latent")
     with run.use(vae, load_vae) as module:
-        return Image(latents.decode(module, latent.tensor(str(module.device)), run.smaller))
+        return Image(latents.decode(module, latent.tensor(place(module).device), run.smaller))
 
 
 @node(smaller=1)

@@ -16,14 +16,6 @@ class PixelSpace(torch.nn.Module):
         self.config = SimpleNamespace(scaling_factor=1.0, block_out_channels=(3,), latent_channels=3)
         self.register_buffer("place", torch.zeros(()), persistent=False)
 
-    @property
-    def device(self) -> torch.device:
-        return self.place.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.place.dtype
-
     def encode(self, pixels: torch.Tensor) -> Any:
         return SimpleNamespace(latents=pixels)
 

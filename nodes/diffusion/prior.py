@@ -17,6 +17,7 @@ from . import schedulers
 from .facts.rules import embeddings_problem, prior_negative_problem
 from .guidance import guide
 from .latents import draw_noise
+from .place import Place, place
 
 if TYPE_CHECKING:
     from diffusers import PriorTransformer
@@ -38,7 +39,7 @@ class Captions:
         return len(self.embedding) == 2 * self.count
 
     @classmethod
-    def of(cls, positive: Conditioning, negative: Conditioning | None, guidance: float, count: int, place: tuple[str, Any]) -> Captions:
+    def of(cls, positive: Conditioning, negative: Conditioning | None, guidance: float, count: int, at: Place) -> Captions:
         """Raises Invalid where something is missing or does not fit."""
         named = [("positive", positive)]
         if guidance > 1:
@@ -56,8 +57,8 @@ class Captions:
             tensors = [one.tensor(name, *where) for _, one in named]
             return torch.cat([one if len(one) == count else one.repeat_interleave(count, dim=0) for one in tensors])
 
-        attended = rows("attended", place[0]) if all("attended" in one for _, one in named) else None
-        return cls(count, rows("pooled", *place), rows("states", *place), attended)
+        attended = rows("attended", at.device) if all("attended" in one for _, one in named) else None
+        return cls(count, rows("pooled", *at), rows("states", *at), attended)
 
 
 @torch.no_grad()
@@ -74,8 +75,8 @@ def sample(
     """One image embedding [n,D] for each caption. `config` is the scheduler's; `report` is called after each step."""
     scheduler = schedulers.make_scheduler(config)
     schedulers.set_timesteps(scheduler, steps)
-    times = scheduler.timesteps.to(prior.device)
-    embeddings = draw_noise((captions.count, prior.config.embedding_dim), generators, prior.device, prior.dtype)
+    times = scheduler.timesteps.to(place(prior).device)
+    embeddings = draw_noise((captions.count, prior.config.embedding_dim), generators, *place(prior))
     embeddings = embeddings * getattr(scheduler, "init_noise_sigma", 1.0)
     options = schedulers.step_options(scheduler, 0.0, generators)
     for index, timestep in enumerate(scheduler.timesteps):

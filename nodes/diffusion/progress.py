@@ -21,7 +21,7 @@ def packed(done: int, latents: torch.Tensor, generators: list[torch.Generator], 
 
 
 def unpacked(
-    state: Mapping[str, Any], generators: list[torch.Generator], scheduler: SchedulerMixin, device: torch.device
+    state: Mapping[str, Any], generators: list[torch.Generator], scheduler: SchedulerMixin, device: str
 ) -> tuple[int, torch.Tensor]:
     """Set generators and scheduler to where they were. Returns the steps that are done, and the latents.
 
@@ -56,7 +56,7 @@ def _packed(value: Any) -> Any:
     return value
 
 
-def _unpacked(value: Any, device: torch.device) -> Any:
+def _unpacked(value: Any, device: str) -> Any:
     if isinstance(value, list):
         return [_unpacked(item, device) for item in value]
     if isinstance(value, Mapping):

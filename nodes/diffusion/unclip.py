@@ -164,6 +164,7 @@ def sample_prior(
     more of them never find a worse one.
     """
     from .loading import load_scheduler_config
+    from .place import place
     from .prior import Captions, nearest, sample, sample_codes
     from .unclip_loading import load_prior
 
@@ -175,7 +176,7 @@ def sample_prior(
     generators = _rng(seed, count).generators()
     with run.use(prior, load_prior) as module, run.use(prior, load_scheduler_config) as config:
         scheduler = as_known(config, prior.facts)
-        captions = Captions.of(positive, negative, guidance, count, (str(module.device), module.dtype))
+        captions = Captions.of(positive, negative, guidance, count, place(module))
         drawn: list[torch.Tensor] = []
         for turn in range(draws):
             run.progress(turn * steps, draws * steps, "prior")

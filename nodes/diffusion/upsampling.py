@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from . import schedulers
 from .latents import draw_noise
+from .place import place
 
 if TYPE_CHECKING:
     from .unclip_loading import SuperResolution
@@ -29,12 +30,13 @@ def upsample(
     first = networks.first
     scheduler = schedulers.make_scheduler(networks.scheduler)
     schedulers.set_timesteps(scheduler, steps)
-    times = scheduler.timesteps.to(first.device)
-    small = small.to(first.device, first.dtype).clamp(-1, 1)
-    noise = draw_noise((len(small), first.config.out_channels, *size), generators, first.device, first.dtype)
+    at = place(first)
+    times = scheduler.timesteps.to(at.device)
+    small = small.to(*at).clamp(-1, 1)
+    noise = draw_noise((len(small), first.config.out_channels, *size), generators, *at)
     large = noise * getattr(scheduler, "init_noise_sigma", 1.0)
     # in float32, as a CPU has no such interpolation of half precision
-    beside = functional.interpolate(small.float(), size=size, mode="bicubic", align_corners=False, antialias=True).to(first.dtype)
+    beside = functional.interpolate(small.float(), size=size, mode="bicubic", align_corners=False, antialias=True).to(at.dtype)
     options = schedulers.step_options(scheduler, 0.0, generators)
     for index, timestep in enumerate(scheduler.timesteps):
         network = networks.last if index == len(scheduler.timesteps) - 1 else first

@@ -60,7 +60,7 @@ def test_a_sampling_goes_on_on_another_device_than_it_began_on() -> None:
     here = {"tensor": torch.ones(1), "device": "cpu"}
     state = {"done": 3, "latents": there, "generators": [], "scheduler": {"sample": there, "betas": here}}
     scheduler = DDIMScheduler()
-    done, latents = unpacked(state, [], scheduler, torch.device("meta"))
+    done, latents = unpacked(state, [], scheduler, "meta")
     assert (done, latents.device.type, scheduler.sample.device.type, scheduler.betas.device.type) == (3, "meta", "meta", "cpu")
 
 

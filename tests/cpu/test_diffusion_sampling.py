@@ -60,6 +60,16 @@ def inpainting(kind: str, strength: float = 1.0) -> nodes.Drawn:
     return nodes.encode_inpaint(model.denoiser, model.vae, picture(), centre(), 5, strength, run=RUN)
 
 
+@pytest.mark.parametrize("smaller", [0, 1])
+def test_a_sampled_latent_can_be_in_a_gradient(smaller: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RUN, "smaller", smaller)
+    latent = sample().latent.tensor()
+    assert not latent.is_inference()
+    weight = torch.ones_like(latent, requires_grad=True)
+    (latent * weight).square().sum().backward()
+    assert torch.allclose(weight.grad, 2 * latent.square())
+
+
 # --- samplers ------------------------------------------------------------------------------
 
 
