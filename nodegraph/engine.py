@@ -407,7 +407,7 @@ class _Resolver:
 
     def outside(self, kind: Type, port: Port, given: Any, workflow: Workflow) -> Any:
         """A default of a workflow's input: its paths are relative to that workflow."""
-        return self._engine.world.resolve(kind, port, given, workflow.folder, self._engine.checker)
+        return self._engine.world.resolve(kind, port, given, workflow.folder, self._engine._template)
 
 
 class _Trusted:
@@ -419,7 +419,7 @@ class _Trusted:
     def __call__(self, kind: Type, port: Port, given: Any) -> Any:
         if isinstance(given, ModelRef | File):
             return given
-        return self._engine.world.resolve(kind, port, given, Path.cwd(), self._engine.checker, trusted=True)
+        return self._engine.world.resolve(kind, port, given, Path.cwd(), self._engine._template, trusted=True)
 
 
 def _close(lanes: Mapping[str, Any], store: Store | None) -> None:

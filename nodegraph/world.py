@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodegraph import looks, types
 from nodegraph.errors import did_you_mean_file
@@ -13,6 +13,10 @@ from nodegraph.literals import Pending, Refused, article, described
 from nodegraph.models import ModelFolder, Sight
 from nodegraph.spec import Port
 from nodegraph.types import Type
+
+if TYPE_CHECKING:
+    from nodegraph.template import Template
+    from nodegraph.workflow import Workflow
 
 
 class World:
@@ -57,8 +61,10 @@ class World:
     def model(self, name: str, kind: str) -> str:
         return self._models.model(name, kind)
 
-    def resolve(self, kind: Type, port: Port, given: Any, folder: Path | None, checker: Any, trusted: bool = False) -> Any:
-        """What a literal of a file, model or workflow port means. Raises Refused."""
+    def resolve(
+        self, kind: Type, port: Port, given: Any, folder: Path | None, checked: Callable[[Workflow], Template], trusted: bool = False
+    ) -> Any:
+        """What a literal of a file, model or workflow port means; `checked` compiles the latter. Raises Refused."""
         if kind is types.WORKFLOW:
             from nodegraph.workflow import Workflow
 
@@ -68,7 +74,7 @@ class World:
                     made._place(None, "", folder, ())
                 return made
             if isinstance(given, str):
-                return checker.template(Workflow.load(self.file(given, folder, trusted))).workflow
+                return checked(Workflow.load(self.file(given, folder, trusted))).workflow
         if not isinstance(given, str):
             raise Refused(
                 "wrong-type", f"{port.name!r} takes {article(kind)}, named by text, but the given value is {given!r}", "write its name"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph import Engine, Invalid, node
+from nodegraph.check import Checker
 from nodegraph.execution import Execution
 from nodegraph.job import Job, Result
 from nodegraph.resident import _Weights
@@ -232,3 +234,35 @@ def test_engines_are_made_in_many_threads_at_once() -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(made, range(18))) == [[]] * 18
+
+
+def test_one_thread_at_a_time_checks_workflows_that_are_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checker holds which files are open and what they asked: two threads in it would mix that up."""
+    text = {"use": "text_of", "from": {"number": "inputs.value"}, "with": {"parts": []}}
+    body = {**flow({"text": text}, {"value": "text.text"}), "inputs": {"value": {"type": "int"}}}
+    loop = {"use": "repeat", "from": {"body": "inputs.body"}, "with": {"count": 1, "value": 2}}
+    outer = {**flow({"loop": loop}, {"value": "loop.value"}), "inputs": {"body": {"type": "workflow"}}}
+    within: list[int] = []
+    met: list[int] = []
+    template = Checker.template
+
+    def watched(*given: Any) -> Any:
+        me = threading.get_ident()
+        within.append(me)
+        time.sleep(0.001)  # so that others come by, if they can
+        met.extend(one for one in list(within) if one != me)
+        try:
+            return template(*given)
+        finally:
+            within.remove(me)
+
+    monkeypatch.setattr(Checker, "template", watched)
+    with Engine(cache=False, nodes=NODES) as engine, ThreadPoolExecutor(8) as threads:
+
+        def run(number: int) -> Any:
+            file = tmp_path / f"{number}.json"
+            file.write_text(json.dumps({**body, "doc": str(number)}))
+            return engine.run(outer, body=str(file)).outputs["value"]
+
+        assert set(threads.map(run, range(100))) == {text_of(2, [])}
+    assert not met
